@@ -1,0 +1,55 @@
+"""Every FiftyOne field name we write, and the values of the ones that hold a state.
+
+All our scores are 0..1 and higher means: look here first. ``None`` means not computed, or never sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUND_TRUTH: Final = "ground_truth"
+"""Reviewed boxes and masks (Detections). None: never reviewed; an empty list: reviewed, nothing there."""
+
+PREDICTIONS: Final = "predictions"
+"""What the detector drew (Detections with confidence); each carries ``model_version``."""
+
+UNCERTAINTY: Final = "uncertainty"
+"""1 - the prediction's score, 0..1."""
+
+REVIEW_STATE: Final = "review_state"
+"""One of the review states below; None: never sent to Label Studio."""
+
+TASK_ID: Final = "task_id"
+"""The Label Studio task of the sample."""
+
+REVIEWER: Final = "reviewer"
+"""E-mail address of the person who submitted the review."""
+
+REVIEWED_AT: Final = "reviewed_at"
+"""When the review was last changed, UTC."""
+
+IMAGE_SHA256: Final = "image_sha256"
+"""SHA-256 of the image file's bytes, hex."""
+
+SOURCE_PATH: Final = "source_path"
+"""The person's own file, where the App shows a converted copy; None: the sample's file is the person's own."""
+
+MODEL_VERSION: Final = "model_version"
+"""Names the weights by content: on a sample those of its predictions, on a label those that drew it."""
+
+ROTATION_DEG: Final = "rotation_deg"
+"""Attribute of a detection: its clockwise turn round the box's centre in degrees; absent: upright."""
+
+CONTROL: Final = "control"
+"""Attribute of a label: the control of the label config it belongs to."""
+
+POLYGONS_SUFFIX: Final = "_polygons"
+KEYPOINTS_SUFFIX: Final = "_keypoints"
+
+QUEUED: Final = "queued"
+REVIEWED: Final = "reviewed"
+SKIPPED: Final = "skipped"
+CONFLICT: Final = "conflict"
+
+CONFLICT_TAG: Final = "conflict"
+"""Sample tag of a conflict that waits for a person."""

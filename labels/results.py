@@ -1,0 +1,255 @@
+"""Labels and the region JSON of Label Studio: both directions, and the canonical record the ledger keeps.
+
+A region of a kind or class the config does not know is an error that names it, never a label that is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from labels.brush_rle import decode_mask, encode_mask
+from labels.config import Control, LabelConfig
+from labels.errors import ItemError, LabelConfigError
+from labels.geometry import Box, Geometry, ImageSize, Keypoint, Mask, Polygon
+
+VALUE_KEYS: Final = {
+    "RectangleLabels": "rectanglelabels",
+    "PolygonLabels": "polygonlabels",
+    "KeyPointLabels": "keypointlabels",
+    "BrushLabels": "brushlabels",
+    "Choices": "choices",
+    "Rating": "rating",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One thing said about an image: a drawn shape with its class, choices, or a rating.
+
+    ``id`` is the Label Studio region id and the FiftyOne label id; ``control`` names the control of the config.
+    ``geometry`` is None for what speaks of the whole image; ``confidence`` is None for what a person drew.
+    """
+
+    id: str
+    control: str
+    classes: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    rating: int | None = None
+    confidence: float | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The class of a region.
+
+        Raises:
+            ItemError: there is none, or more than one.
+        """
+        if len(self.classes) != 1:
+            raise ItemError(f"label {self.id}", f"has {len(self.classes)} classes (expected one)")
+        return self.classes[0]
+
+
+def to_result(labels: Iterable[Label], config: LabelConfig, size: ImageSize) -> list[dict[str, Any]]:
+    """Return Label Studio's regions of an image of that size.
+
+    Raises:
+        LabelConfigError: a label's control or class is not in the config.
+    """
+    return [_to_region(label, config, size) for label in labels]
+
+
+def _to_region(label: Label, config: LabelConfig, size: ImageSize) -> dict[str, Any]:
+    control = config.control(label.control)
+    _check_classes(label.classes, control)
+    region: dict[str, Any] = {
+        "id": label.id,
+        "type": VALUE_KEYS[control.kind],
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "value": _to_value(label, control, size),
+    }
+    if control.is_region:
+        region |= {"original_width": size.width, "original_height": size.height, "image_rotation": 0}
+    if label.confidence is not None:
+        region["score"] = label.confidence
+    return region
+
+
+def _check_classes(classes: Sequence[str], control: Control) -> None:
+    for name in classes:
+        if control.kind != "Rating" and name not in control.classes:
+            known = ", ".join(control.classes[:12]) + (", …" if len(control.classes) > 12 else "")
+            raise LabelConfigError(f"label {name!r} is not in label_config.xml (known to {control.name!r}: {known})")
+
+
+def _to_value(label: Label, control: Control, size: ImageSize) -> dict[str, Any]:
+    if control.kind == "Rating":
+        return {"rating": label.rating}
+    named: dict[str, Any] = {VALUE_KEYS[control.kind]: list(label.classes)}
+    shape = label.geometry
+    if shape is None:
+        return named
+    if isinstance(shape, Box):
+        x, y, width, height = shape.to_percent(size)
+        return {"x": x, "y": y, "width": width, "height": height, "rotation": shape.rotation_deg} | named
+    if isinstance(shape, Polygon):
+        return {"points": [list(point) for point in shape.to_percent(size)], "closed": True} | named
+    if isinstance(shape, Keypoint):
+        x, y, diameter = shape.to_percent(size)
+        return {"x": x, "y": y, "width": diameter} | named
+    return {"format": "rle", "rle": encode_mask(shape.pixels)} | named
+
+
+def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, item: str) -> list[Label]:
+    """Return the labels of Label Studio's regions, in their order.
+
+    Raises:
+        ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing size or
+            values, two regions under one id); ``item`` and the region are named. Nothing is left out silently.
+    """
+    labels: list[Label] = []
+    for region in result:
+        name = f"{item}, region {region.get('id', '?')}" if isinstance(region, Mapping) else item
+        try:
+            labels.append(_from_region(region, config))
+        except LabelConfigError as error:
+            raise ItemError(name, str(error)) from error
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ItemError(name, f"cannot be read ({type(error).__name__}: {error})") from error
+    ids = [label.id for label in labels]
+    doubled = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
+    if doubled:
+        raise ItemError(item, f"two regions have the id {doubled[0]}")
+    return labels
+
+
+def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
+    kind = region["type"]
+    if "from_name" not in region:
+        raise LabelConfigError(f"a region of type {kind!r} is not supported")
+    control = config.control(str(region["from_name"]))
+    key = VALUE_KEYS[control.kind]
+    if kind != key:
+        raise LabelConfigError(f"a region of type {kind!r} is not supported by control {control.name!r}")
+    if region.get("image_rotation"):
+        raise LabelConfigError("the image was turned in the editor; turn it back, boxes would lie beside the objects")
+    value, score = region["value"], region.get("score")
+    confidence = None if score is None else float(score)
+    label_id = str(region["id"])
+    if control.kind == "Rating":
+        return Label(label_id, control.name, rating=int(value["rating"]), confidence=confidence)
+    classes = tuple(str(name) for name in value.get(key) or ())
+    if control.is_region and len(classes) != 1:
+        raise LabelConfigError(f"the region has {len(classes)} classes (expected one)")
+    _check_classes(classes, control)
+    geometry = _from_value[control.kind](region, value) if control.is_region else None
+    return Label(label_id, control.name, classes, geometry, confidence=confidence)
+
+
+def _size_of(region: Mapping[str, Any]) -> ImageSize:
+    return ImageSize(int(region["original_width"]), int(region["original_height"]))
+
+
+def _box_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+    sides = [float(value[key]) for key in ("x", "y", "width", "height")]
+    return Box.from_percent(*sides, _size_of(region), rotation_deg=float(value.get("rotation") or 0.0))
+
+
+def _polygon_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+    return Polygon.from_percent(value["points"], _size_of(region))
+
+
+def _keypoint_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+    return Keypoint.from_percent(float(value["x"]), float(value["y"]), float(value.get("width") or 0.0), _size_of(region))
+
+
+def _mask_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+    size = _size_of(region)
+    return Mask(decode_mask(value["rle"], height=size.height, width=size.width))
+
+
+_from_value: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Geometry]]] = {
+    "RectangleLabels": _box_from,
+    "PolygonLabels": _polygon_from,
+    "KeyPointLabels": _keypoint_from,
+    "BrushLabels": _mask_from,
+}
+
+
+def to_record(label: Label) -> dict[str, Any]:
+    """Return the label as plain JSON in pixels; what is None is left out. ``from_record`` is its inverse."""
+    record: dict[str, Any] = {"id": label.id, "control": label.control}
+    if label.classes:
+        record["classes"] = list(label.classes)
+    if label.rating is not None:
+        record["rating"] = label.rating
+    if label.confidence is not None:
+        record["confidence"] = label.confidence
+    shape = label.geometry
+    if isinstance(shape, Box):
+        record["box"] = [shape.x, shape.y, shape.width, shape.height, shape.rotation_deg]
+    elif isinstance(shape, Polygon):
+        record["polygon"] = [list(point) for point in shape.points]
+    elif isinstance(shape, Keypoint):
+        record["keypoint"] = [shape.x, shape.y, shape.diameter]
+    elif isinstance(shape, Mask):
+        record["mask"] = {"size": [shape.size.width, shape.size.height], "rle": encode_mask(shape.pixels)}
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Label:
+    """Return the label of a record made by ``to_record``.
+
+    >>> label = Label("1", "label", ("car",), Box(1, 2, 3, 4))
+    >>> from_record(to_record(label)) == label
+    True
+    """
+    return Label(
+        id=record["id"],
+        control=record["control"],
+        classes=tuple(record.get("classes", ())),
+        geometry=_geometry_from_record(record),
+        rating=record.get("rating"),
+        confidence=record.get("confidence"),
+    )
+
+
+def _geometry_from_record(record: Mapping[str, Any]) -> Geometry | None:
+    if "box" in record:
+        return Box(*record["box"])
+    if "polygon" in record:
+        return Polygon(tuple((x, y) for x, y in record["polygon"]))
+    if "keypoint" in record:
+        return Keypoint(*record["keypoint"])
+    if "mask" in record:
+        width, height = record["mask"]["size"]
+        return Mask(decode_mask(record["mask"]["rle"], height=height, width=width))
+    return None
+
+
+def is_same(a: Label, b: Label, *, tolerance_px: float = 0.01) -> bool:
+    """Return whether two labels say the same: control, classes, rating, and shape within the tolerance in pixels.
+
+    The confidence does not count: it is the model's word about the label, not what the label says.
+    """
+    if (a.control, a.rating, sorted(a.classes)) != (b.control, b.rating, sorted(b.classes)):
+        return False
+    if isinstance(a.geometry, Mask) or isinstance(b.geometry, Mask) or a.geometry is None or b.geometry is None:
+        return a.geometry == b.geometry
+    first, second = _numbers(a.geometry), _numbers(b.geometry)
+    return type(a.geometry) is type(b.geometry) and first.shape == second.shape and bool(
+        np.all(np.abs(first - second) <= tolerance_px)
+    )
+
+
+def _numbers(shape: Box | Polygon | Keypoint) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if isinstance(shape, Polygon):
+        return np.asarray(shape.points, dtype=np.float64)
+    if isinstance(shape, Keypoint):
+        return np.array([shape.x, shape.y])
+    # Corners, not angles: 359.999 and 0 degrees are the same box.
+    return np.asarray(shape.corners(), dtype=np.float64)

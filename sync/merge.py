@@ -1,0 +1,133 @@
+"""Three-way merge of an image's labels: base (last agreed), ours (FiftyOne now), theirs (Label Studio now).
+
+Pure: reads and writes nothing. Shapes are matched by label id. What is said about the whole image (choices, ratings) is
+matched by its control, since an image has one answer per control and each side gives that answer an id of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from labels.errors import LabelingError
+from labels.results import Label, is_same
+
+Side = Literal["ours", "theirs"]
+LabelKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A label that both sides changed in different ways; a side is None where the label is absent."""
+
+    label_id: str
+    base: Label | None
+    ours: Label | None
+    theirs: Label | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The outcome of a merge.
+
+    ``labels`` is the set to hold in FiftyOne: for a conflict, our version (or its absence). ``new_base`` is the set to
+    record as agreed: theirs, and for a conflict still the old base, so that it is found again until it is decided.
+    ``changed`` tells whether ``labels`` differs from ours, that is whether FiftyOne needs a write.
+    """
+
+    labels: tuple[Label, ...]
+    conflicts: tuple[Conflict, ...]
+    new_base: tuple[Label, ...]
+    changed: bool
+
+
+def merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[Label]) -> Merge:
+    """Merge two label sets that both come from ``base`` (None: nothing was ever agreed).
+
+    What changed on one side wins, and so does a deletion of what the other side left alone; equal changes are one;
+    the rest are conflicts. Labels keep our order, new ones follow in theirs.
+
+    Raises:
+        LabelingError: one side has two labels with the same id, or two answers of one control.
+
+    >>> theirs = [Label("1", "label", ("car",))]
+    >>> merge(None, [], theirs).labels == tuple(theirs)
+    True
+    """
+    base_by_key, ours_by_key, theirs_by_key = _by_key(base or (), "base"), _by_key(ours, "ours"), _by_key(theirs, "theirs")
+    labels: list[Label] = []
+    new_base: list[Label] = []
+    conflicts: list[Conflict] = []
+    changed = False
+    for key in dict.fromkeys((*ours_by_key, *theirs_by_key, *base_by_key)):
+        agreed, our, their = base_by_key.get(key), ours_by_key.get(key), theirs_by_key.get(key)
+        held, next_base = our, their
+        if _is_equal(agreed, their):
+            # Their side did not move. The old version stays the base, so that rounding cannot add up over many pulls.
+            next_base = agreed
+        elif _is_equal(agreed, our):
+            held, changed = their, True
+        elif not _is_equal(our, their):
+            conflicts.append(Conflict(_label_id(our, their, agreed), agreed, our, their))
+            next_base = agreed
+        labels += [held] if held is not None else []
+        new_base += [next_base] if next_base is not None else []
+    return Merge(tuple(labels), tuple(conflicts), tuple(new_base), changed)
+
+
+def resolve(merged: Merge, *, prefer: Side) -> Merge:
+    """Return the merge with each conflict decided for one side.
+
+    Their version becomes the base either way: where ours was preferred, it is then a change of ours alone.
+    """
+    decided = {_key(label): conflict for conflict in merged.conflicts for label in _versions(conflict)}
+    if not decided:
+        return merged
+    theirs = [conflict.theirs for conflict in merged.conflicts if conflict.theirs is not None]
+    new_base = _overlay(merged.new_base, theirs, decided)
+    if prefer == "ours":
+        return replace(merged, conflicts=(), new_base=new_base)
+    return Merge(_overlay(merged.labels, theirs, decided), (), new_base, changed=True)
+
+
+def _overlay(
+    labels: Iterable[Label], chosen: Iterable[Label], decided: dict[LabelKey, Conflict]
+) -> tuple[Label, ...]:
+    """Return the labels with the decided ones replaced by the chosen, in place, or left out where none was chosen."""
+    chosen_by_key = {_key(label): label for label in chosen}
+    kept: list[Label] = []
+    for label in labels:
+        if _key(label) not in decided:
+            kept.append(label)
+        elif _key(label) in chosen_by_key:
+            kept.append(chosen_by_key.pop(_key(label)))
+    return (*kept, *chosen_by_key.values())
+
+
+def _versions(conflict: Conflict) -> Iterable[Label]:
+    return (label for label in (conflict.base, conflict.ours, conflict.theirs) if label is not None)
+
+
+def _label_id(*versions: Label | None) -> str:
+    return next(label.id for label in versions if label is not None)
+
+
+def _is_equal(a: Label | None, b: Label | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return is_same(a, b)
+
+
+def _key(label: Label) -> LabelKey:
+    return ("label", label.id) if label.geometry is not None else ("control", label.control)
+
+
+def _by_key(labels: Iterable[Label], side: str) -> dict[LabelKey, Label]:
+    by_key: dict[LabelKey, Label] = {}
+    for label in labels:
+        key = _key(label)
+        if key in by_key:
+            raise LabelingError(f"{key[0]} {key[1]!r} occurs twice in {side} (expected once)")
+        by_key[key] = label
+    return by_key

@@ -1,0 +1,152 @@
+"""What the sync programs need to know: the home folder's layout, addresses, and the project they work on.
+
+Read once at start from the environment and the home folder, then passed on. Holds no connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from labels.config import LabelConfig, default_label_config_path
+from labels.errors import LabelingError
+
+DEFAULT_HOME: Final = ".labelloop"
+DEFAULT_ADMIN_EMAIL: Final = "admin@labelloop.local"
+DEFAULT_PROJECT: Final = "labelloop"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state folder: everything labelloop keeps; deleting it is a full reset."""
+
+    path: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Home:
+        """Return the home that LABELLOOP_HOME names, ``.labelloop`` in the working folder otherwise."""
+        variables = os.environ if environment is None else environment
+        return cls(Path(variables.get("LABELLOOP_HOME") or DEFAULT_HOME).absolute())
+
+    @property
+    def secrets(self) -> Path:
+        """Passwords and tokens; folder mode 700, files 600."""
+        return self.path / "secrets"
+
+    @property
+    def label_studio(self) -> Path:
+        """Label Studio's own data."""
+        return self.path / "label_studio"
+
+    @property
+    def mongodb(self) -> Path:
+        """MongoDB's files."""
+        return self.path / "mongodb"
+
+    @property
+    def models(self) -> Path:
+        """Weights."""
+        return self.path / "models"
+
+    @property
+    def exports(self) -> Path:
+        """Training exports."""
+        return self.path / "exports"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.path / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What describes the running stack: process ids, ports, locks."""
+        return self.path / "run"
+
+    @property
+    def media(self) -> Path:
+        """Label Studio's document root for local files."""
+        return self.path / "media"
+
+    @property
+    def images(self) -> Path:
+        """Label Studio's storage path: links to the folders of images."""
+        return self.media / "images"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's SQLite file."""
+        return self.path / "ledger.db"
+
+    @property
+    def jobs_db(self) -> Path:
+        """The job queue's SQLite file."""
+        return self.path / "jobs.db"
+
+    @property
+    def project_file(self) -> Path:
+        """The project this home holds."""
+        return self.path / "project.json"
+
+    def make(self) -> None:
+        """Create the folders with their modes; folders that are there stay as they are."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        self.secrets.chmod(0o700)
+        for folder in (self.label_studio, self.mongodb, self.models, self.exports, self.logs, self.run, self.images):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The one project of a home: FiftyOne dataset, Label Studio project, label config and model.
+
+    ``label_studio_id`` is None until Label Studio has the project. ``images`` maps the name of a link under
+    ``media/images`` to the person's folder.
+    """
+
+    name: str = DEFAULT_PROJECT
+    label_config: str = ""
+    model: str = "yolo11n"
+    label_studio_id: int | None = None
+    images: Mapping[str, str] | None = None
+
+    @classmethod
+    def read(cls, home: Home) -> Project | None:
+        """Return the home's project, or None when there is none yet.
+
+        Raises:
+            LabelingError: the file is damaged, or of another version of labelloop.
+        """
+        try:
+            values = json.loads(home.project_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise LabelingError(f"{home.project_file}: cannot be read ({error})") from error
+        known = {item.name for item in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise LabelingError(f"{home.project_file}: unknown content (expected {', '.join(sorted(known))})")
+        return cls(**values)
+
+    def write(self, home: Home) -> None:
+        """Keep the project in its home; a reader sees the old file or the new one, never half of it."""
+        part = home.project_file.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(home.project_file)
+
+    def read_label_config(self) -> LabelConfig:
+        """Return the project's label config: its own file, or the one that comes with labelloop."""
+        return LabelConfig.read(Path(self.label_config) if self.label_config else default_label_config_path())
+
+
+def read_secret(home: Home, name: str) -> str | None:
+    """Return a secret of the home, or None when it was never made."""
+    try:
+        return (home.secrets / name).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
