@@ -53,7 +53,8 @@ DEFAULT_MAX_RATING: Final = 5
 class Control:
     """One control of the label config, with its classes in the order of the file.
 
-    ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class.
+    ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class; ``is_multiple`` tells
+    whether several choices may be ticked at once.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Control:
     aliases: Mapping[str, str] = field(default_factory=dict)
     score_threshold: float | None = None
     max_rating: int | None = None
+    is_multiple: bool = False
 
     @property
     def is_region(self) -> bool:
@@ -198,6 +200,7 @@ def _read_control(element: Element, image_name: str) -> Control:
         aliases=aliases,
         score_threshold=_read_threshold(element, where),
         max_rating=_read_max_rating(element, where) if kind == "Rating" else None,
+        is_multiple=kind == "Choices" and element.get("choice", "single") == "multiple",
     )
 
 

@@ -1,10 +1,13 @@
 """Labels and the region JSON of Label Studio: both directions, and the canonical record the ledger keeps.
 
 A region of a kind or class the config does not know is an error that names it, never a label that is left out.
+A label's id is the region's id, when that is an id FiftyOne can hold; ``to_label_id`` says what becomes of the others.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,12 +28,30 @@ VALUE_KEYS: Final = {
     "Rating": "rating",
 }
 
+OBJECT_ID: Final = re.compile(r"[0-9a-f]{24}")
+
+
+def to_label_id(region_id: str) -> str:
+    """Return the label id of a region: its own, or for a region drawn in the editor a stable one made from it.
+
+    FiftyOne holds ids of 24 hexadecimal digits only, the editor names new regions with ten letters. The same region has
+    the same label id at every reading.
+
+    >>> to_label_id("5f43a0b1c2d3e4f5a6b7c8d9")
+    '5f43a0b1c2d3e4f5a6b7c8d9'
+    >>> to_label_id("kX9_b-Q2sA") == to_label_id("kX9_b-Q2sA")
+    True
+    """
+    if OBJECT_ID.fullmatch(region_id):
+        return region_id
+    return hashlib.sha256(region_id.encode()).hexdigest()[:24]
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
     """One thing said about an image: a drawn shape with its class, choices, or a rating.
 
-    ``id`` is the Label Studio region id and the FiftyOne label id; ``control`` names the control of the config.
+    ``id`` is the FiftyOne label id and, through ``to_label_id``, the Label Studio region id; ``control`` names the control of the config.
     ``geometry`` is None for what speaks of the whole image; ``confidence`` is None for what a person drew.
     """
 
@@ -112,18 +133,19 @@ def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, ite
             values, two regions under one id); ``item`` and the region are named. Nothing is left out silently.
     """
     labels: list[Label] = []
+    seen: set[str] = set()
     for region in result:
         name = f"{item}, region {region.get('id', '?')}" if isinstance(region, Mapping) else item
         try:
-            labels.append(_from_region(region, config))
+            label = _from_region(region, config)
         except LabelConfigError as error:
             raise ItemError(name, str(error)) from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ItemError(name, f"cannot be read ({type(error).__name__}: {error})") from error
-    ids = [label.id for label in labels]
-    doubled = sorted({label_id for label_id in ids if ids.count(label_id) > 1})
-    if doubled:
-        raise ItemError(item, f"two regions have the id {doubled[0]}")
+        if label.id in seen:
+            raise ItemError(name, "there are two regions of this id")
+        seen.add(label.id)
+        labels.append(label)
     return labels
 
 
@@ -139,7 +161,7 @@ def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
         raise LabelConfigError("the image was turned in the editor; turn it back, boxes would lie beside the objects")
     value, score = region["value"], region.get("score")
     confidence = None if score is None else float(score)
-    label_id = str(region["id"])
+    label_id = to_label_id(str(region["id"]))
     if control.kind == "Rating":
         return Label(label_id, control.name, rating=int(value["rating"]), confidence=confidence)
     classes = tuple(str(name) for name in value.get(key) or ())
@@ -155,8 +177,8 @@ def _size_of(region: Mapping[str, Any]) -> ImageSize:
 
 
 def _box_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
-    sides = [float(value[key]) for key in ("x", "y", "width", "height")]
-    return Box.from_percent(*sides, _size_of(region), rotation_deg=float(value.get("rotation") or 0.0))
+    x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
+    return Box.from_percent(x, y, width, height, _size_of(region), rotation_deg=float(value.get("rotation") or 0.0))
 
 
 def _polygon_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from labels.geometry import Keypoint, compute_iou
 from labels.results import Label, is_same
+from sync.merge import label_key
 
 Kind = Literal["confirmed", "moved", "relabelled", "deleted", "added"]
 
@@ -63,8 +64,8 @@ def compare_review(predicted: Sequence[Label], reviewed: Sequence[Label]) -> tup
 
 def _pair(predicted: Sequence[Label], reviewed: Sequence[Label]) -> dict[int, Label]:
     """Return the reviewed label of each predicted one, by its position."""
-    by_key = {_key(label): label for label in reviewed}
-    pairs = {n: by_key[_key(label)] for n, label in enumerate(predicted) if _key(label) in by_key}
+    by_key = {label_key(label): label for label in reviewed}
+    pairs = {n: by_key[label_key(label)] for n, label in enumerate(predicted) if label_key(label) in by_key}
     taken = {id(label) for label in pairs.values()}
     gone = [(n, label) for n, label in enumerate(predicted) if n not in pairs]
     new = [label for label in reviewed if id(label) not in taken]
@@ -116,7 +117,3 @@ def _class_text(label: Label) -> str | None:
     if label.rating is not None:
         return str(label.rating)
     return ", ".join(label.classes) if label.classes else None
-
-
-def _key(label: Label) -> tuple[str, str]:
-    return ("label", label.id) if label.geometry is not None else ("control", label.control)

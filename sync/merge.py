@@ -6,7 +6,7 @@ matched by its control, since an image has one answer per control and each side 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -42,6 +42,11 @@ class Merge:
     changed: bool
 
 
+def label_key(label: Label) -> LabelKey:
+    """Return what a label is matched by: its id, or its control when it speaks of the whole image."""
+    return ("label", label.id) if label.geometry is not None else ("control", label.control)
+
+
 def merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[Label]) -> Merge:
     """Merge two label sets that both come from ``base`` (None: nothing was ever agreed).
 
@@ -55,7 +60,8 @@ def merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[
     >>> merge(None, [], theirs).labels == tuple(theirs)
     True
     """
-    base_by_key, ours_by_key, theirs_by_key = _by_key(base or (), "base"), _by_key(ours, "ours"), _by_key(theirs, "theirs")
+    base_by_key, ours_by_key = _by_key(base or (), "base"), _by_key(ours, "ours")
+    theirs_by_key = _by_key(theirs, "theirs")
     labels: list[Label] = []
     new_base: list[Label] = []
     conflicts: list[Conflict] = []
@@ -81,9 +87,9 @@ def resolve(merged: Merge, *, prefer: Side) -> Merge:
 
     Their version becomes the base either way: where ours was preferred, it is then a change of ours alone.
     """
-    decided = {_key(label): conflict for conflict in merged.conflicts for label in _versions(conflict)}
-    if not decided:
+    if not merged.conflicts:
         return merged
+    decided = {label_key(label) for conflict in merged.conflicts for label in _versions(conflict)}
     theirs = [conflict.theirs for conflict in merged.conflicts if conflict.theirs is not None]
     new_base = _overlay(merged.new_base, theirs, decided)
     if prefer == "ours":
@@ -91,17 +97,15 @@ def resolve(merged: Merge, *, prefer: Side) -> Merge:
     return Merge(_overlay(merged.labels, theirs, decided), (), new_base, changed=True)
 
 
-def _overlay(
-    labels: Iterable[Label], chosen: Iterable[Label], decided: dict[LabelKey, Conflict]
-) -> tuple[Label, ...]:
+def _overlay(labels: Iterable[Label], chosen: Iterable[Label], decided: Set[LabelKey]) -> tuple[Label, ...]:
     """Return the labels with the decided ones replaced by the chosen, in place, or left out where none was chosen."""
-    chosen_by_key = {_key(label): label for label in chosen}
+    chosen_by_key = {label_key(label): label for label in chosen}
     kept: list[Label] = []
     for label in labels:
-        if _key(label) not in decided:
+        if label_key(label) not in decided:
             kept.append(label)
-        elif _key(label) in chosen_by_key:
-            kept.append(chosen_by_key.pop(_key(label)))
+        elif label_key(label) in chosen_by_key:
+            kept.append(chosen_by_key.pop(label_key(label)))
     return (*kept, *chosen_by_key.values())
 
 
@@ -119,14 +123,10 @@ def _is_equal(a: Label | None, b: Label | None) -> bool:
     return is_same(a, b)
 
 
-def _key(label: Label) -> LabelKey:
-    return ("label", label.id) if label.geometry is not None else ("control", label.control)
-
-
 def _by_key(labels: Iterable[Label], side: str) -> dict[LabelKey, Label]:
     by_key: dict[LabelKey, Label] = {}
     for label in labels:
-        key = _key(label)
+        key = label_key(label)
         if key in by_key:
             raise LabelingError(f"{key[0]} {key[1]!r} occurs twice in {side} (expected once)")
         by_key[key] = label

@@ -144,8 +144,14 @@ def test_a_region_that_cannot_be_carried_is_named_and_never_left_out(changes: di
 
 
 def test_two_regions_of_one_id_are_refused():
-    with pytest.raises(ItemError, match="task 7: two regions have the id r1"):
+    with pytest.raises(ItemError, match="task 7, region r1: there are two regions of this id"):
         from_result([region(), region()], CONFIG, item="task 7")
+
+
+def test_a_region_drawn_in_the_editor_has_the_same_label_id_at_every_reading():
+    first, second = (from_result([region(id="kX9_b-Q2sA")], CONFIG, item="task 1")[0].id for _ in range(2))
+    assert first == second
+    assert len(bytes.fromhex(first)) == 12
 
 
 def test_a_relation_between_regions_is_reported():

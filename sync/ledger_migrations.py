@@ -1,0 +1,161 @@
+"""The ledger's schema as numbered migrations. A migration that was ever released is never edited: add a new one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from labels.errors import LabelingError
+
+migrations = Migrations("labelloop")
+
+
+@migrations()
+def m001_reviews(db: Database) -> None:
+    """Tasks, what was sent to them, what came back, and what was agreed."""
+    db.table("links").create(
+        {
+            "sample_id": str,
+            "task_id": int,
+            "image_sha256": str,
+            "model_version": str,
+            "state": str,
+            "problem": str,
+            "annotation_id": int,
+            "annotation_updated_at": str,
+        },
+        pk="sample_id",
+        not_null=("sample_id", "task_id", "image_sha256", "state"),
+        strict=True,
+    )
+    db.table("links").create_index(["task_id"], unique=True)
+    db.table("links").create_index(["state"])
+    db.table("pushed_predictions").create(
+        {"sample_id": str, "model_version": str, "score": float, "labels": str},
+        pk=("sample_id", "model_version"),
+        not_null=("sample_id", "model_version", "labels"),
+        strict=True,
+    )
+    db.table("bases").create(
+        {"sample_id": str, "labels": str}, pk="sample_id", not_null=("sample_id", "labels"), strict=True
+    )
+    db.table("conflicts").create(
+        {"sample_id": str, "position": int, "label_id": str, "base": str, "ours": str, "theirs": str},
+        pk=("sample_id", "position"),
+        not_null=("sample_id", "position", "label_id"),
+        strict=True,
+    )
+    db.table("cursors").create({"name": str, "value": str}, pk="name", not_null=("name", "value"), strict=True)
+    _create_feedback(db)
+
+
+def _create_feedback(db: Database) -> None:
+    # The review is a row of its own: an empty annotation has a lead time too, and no verdict to carry it.
+    db.table("reviews").create(
+        {
+            "annotation_id": int,
+            "sample_id": str,
+            "task_id": int,
+            "annotation_updated_at": str,
+            "reviewer": str,
+            "lead_time_s": float,
+            "state": str,
+            "model_version": str,
+        },
+        pk="annotation_id",
+        not_null=("annotation_id", "sample_id", "task_id", "annotation_updated_at", "state"),
+        strict=True,
+    )
+    db.table("reviews").create_index(["sample_id"])
+    db.table("feedback").create(
+        {
+            "annotation_id": int,
+            "position": int,
+            "label_id": str,
+            "control": str,
+            "kind": str,
+            "class_before": str,
+            "class_after": str,
+            "iou": float,
+            "confidence": float,
+        },
+        pk=("annotation_id", "position"),
+        foreign_keys=[("annotation_id", "reviews", "annotation_id")],
+        not_null=("annotation_id", "position", "label_id", "control", "kind"),
+        strict=True,
+    )
+
+
+@migrations()
+def m002_runs_models_exports(db: Database) -> None:
+    """What ran, with which weights, and what was exported."""
+    db.table("runs").create(
+        {
+            "id": int,
+            "job": str,
+            "params": str,
+            "state": str,
+            "started_at": str,
+            "ended_at": str,
+            "report": str,
+            "host": str,
+            "pid": int,
+            "process_started_at": float,
+        },
+        pk="id",
+        not_null=("job", "params", "state", "started_at", "host", "pid", "process_started_at"),
+        strict=True,
+    )
+    db.table("models").create(
+        {"model_version": str, "path": str, "sha256": str, "source": str, "details": str, "recorded_at": str},
+        pk="model_version",
+        not_null=("model_version", "path", "sha256", "source", "details", "recorded_at"),
+        strict=True,
+    )
+    db.table("exports").create(
+        {
+            "path": str,
+            "format": str,
+            "content_sha256": str,
+            "images": int,
+            "labels": int,
+            "details": str,
+            "recorded_at": str,
+        },
+        pk="path",
+        not_null=("path", "format", "content_sha256", "images", "labels", "details", "recorded_at"),
+        strict=True,
+    )
+
+
+MIGRATION_NAMES: Final = (m001_reviews.__name__, m002_runs_models_exports.__name__)
+
+
+def apply_migrations(db: Database, *, stop_before: str | None = None) -> None:
+    """Bring the schema up to date (or up to a migration), all or nothing; a second call changes nothing.
+
+    Raises:
+        LabelingError: the ledger was written by a newer labelloop.
+    """
+    _refuse_newer(db)
+    if not migrations.pending(db):
+        return
+    # Taken before pending is read again: two processes that open a new ledger at once must not both create it.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(db, stop_before=stop_before)
+    except BaseException:
+        db.rollback()
+        raise
+    db.commit()
+
+
+def _refuse_newer(db: Database) -> None:
+    unknown = [applied.name for applied in migrations.applied(db) if applied.name not in MIGRATION_NAMES]
+    if unknown:
+        raise LabelingError(
+            f"the ledger was written by a newer labelloop ({unknown[-1]} is not known here, "
+            f"{MIGRATION_NAMES[-1]} is the newest): upgrade labelloop"
+        )
