@@ -1,0 +1,131 @@
+"""The folder of an export: written beside its place and then moved there, so that it is there whole or not at all.
+
+A manifest lists the files, and marks the folder as ours: only such a folder is ever replaced, and only while it holds
+nothing else. A process that is killed leaves at most a hidden folder, which the next export to that place removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from labels.errors import LabelingError
+
+MANIFEST_NAME: Final = "labelloop.json"
+MANIFEST_VERSION: Final = 1
+CACHE_SUFFIX: Final = ".cache"
+"""Trainers leave such files beside the labels they have read; they are made anew when they are missing."""
+
+
+class Stage:
+    """An export that is being written; what is not written through it is not in the manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files: dict[str, str] = {}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, given by its path inside the export."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        self.add(name, hashlib.sha256(content).hexdigest())
+
+    def add(self, name: str, sha256: str) -> None:
+        """Take up a file that lies in the folder already."""
+        self._files[name] = sha256
+
+    def write_manifest(self, facts: Mapping[str, Any]) -> str:
+        """Write the manifest with those facts in it, and return the SHA-256 over names and content of all files."""
+        listing = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._files.items()))
+        content_sha256 = hashlib.sha256(listing.encode()).hexdigest()
+        manifest = {
+            "manifest_version": MANIFEST_VERSION,
+            **facts,
+            "content_sha256": content_sha256,
+            "files": self._files,
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+        (self.path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+        return content_sha256
+
+
+@contextmanager
+def open_stage(out_dir: Path) -> Iterator[Stage]:
+    """Give a folder to write an export into, and move it to its place at the end; an error leaves the old one.
+
+    Raises:
+        LabelingError: the place is taken by something that no export wrote, or cannot be written to.
+    """
+    target = out_dir.resolve()
+    check_replaceable(target)
+    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        stage.mkdir()
+        yield Stage(stage)
+        _swap(stage, target)
+    except OSError as error:
+        raise LabelingError(f"export {out_dir}: {error}") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_replaceable(target: Path) -> None:
+    """Check that nothing is at that place, or an export and nothing else.
+
+    Raises:
+        LabelingError: there is something that no export wrote.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise LabelingError(f"export {target}: there is a file of that name (expected a folder)")
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_symlink() or path.is_file()}
+    if not found and not any(target.iterdir()):
+        return
+    known = _read_known_files(target)
+    foreign = sorted(name for name in found - known if not name.endswith(CACHE_SUFFIX))
+    if foreign:
+        raise LabelingError(
+            f"export {target}: holds {foreign[0]!r}, which no export wrote (choose another folder, or move it away)"
+        )
+
+
+def _read_known_files(target: Path) -> set[str]:
+    try:
+        manifest = json.loads((target / MANIFEST_NAME).read_text(encoding="utf-8"))
+        return {MANIFEST_NAME, *manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabelingError(f"export {target}: is no export of labelloop (choose a new or empty folder)") from error
+
+
+def _swap(stage: Path, target: Path) -> None:
+    replaced = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    if target.exists():
+        target.rename(replaced)
+    stage.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    for kind in ("partial", "replaced"):
+        prefix = f".{target.name}.{kind}-"
+        for path in target.parent.iterdir():
+            pid = path.name.removeprefix(prefix)
+            if path.name.startswith(prefix) and pid.isdigit() and not _is_alive(int(pid)):
+                shutil.rmtree(path)
+
+
+def _is_alive(pid: int) -> bool:
+    # Our own number on a leftover: it was given out again, since this process has not begun to write.
+    return pid != os.getpid() and psutil.pid_exists(pid)

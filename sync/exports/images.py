@@ -1,0 +1,110 @@
+"""The image files of an export: copied, linked or left where they are, and always as their labels see them.
+
+Labels are in pixels of the upright image. Some readers turn a file by its EXIF tag (OpenCV, Ultralytics), others do not
+(plain Pillow), so a file with such a tag is written with its pixels turned and without the tag: every reader then sees
+the same image. A turned JPEG stays a JPEG of quality 95; any other format becomes PNG, without loss. Files without the
+tag are copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import ExifTags, Image, ImageOps
+
+from labels.errors import ItemError
+from sync.exports.folder import Stage
+from sync.exports.layout import export_suffix
+from sync.exports.records import ExportImage, ImagesMode
+
+JPEG_FORMATS: Final = ("JPEG", "MPO")
+JPEG_QUALITY: Final = 95
+UPRIGHT: Final = 1
+TURNED: Final = range(2, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedImage:
+    """An image of an export: its file name and how it got there."""
+
+    file_name: str
+    is_turned: bool = False
+    is_copied: bool = False
+
+
+def place_image(stage: Stage, folder: str, stem: str, image: ExportImage, mode: ImagesMode) -> PlacedImage:
+    """Write one image into a folder of the export; with mode ``none`` nothing is written, nor is the file looked at.
+
+    Raises:
+        ItemError: the file cannot be read, or is not the one the labels were drawn on.
+    """
+    name = stem + export_suffix(image.path)
+    if mode == "none":
+        return PlacedImage(name)
+    with _say_which(image):
+        content = image.path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != image.sha256:
+            raise ItemError(_item(image), f"{image.path} has changed since it was catalogued (ingest it again)")
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) in TURNED:
+                turned, suffix = _turn(image, picture)
+                stage.write(f"{folder}/{stem}{suffix}", turned)
+                return PlacedImage(stem + suffix, is_turned=True)
+            _check_size(image, picture.size)
+    target = f"{folder}/{name}"
+    if mode == "link" and _link(stage, image, target):
+        return PlacedImage(name)
+    stage.write(target, content)
+    return PlacedImage(name, is_copied=True)
+
+
+def _turn(image: ExportImage, picture: Image.Image) -> tuple[bytes, str]:
+    """Return the upright picture's file and its suffix."""
+    is_jpeg = picture.format in JPEG_FORMATS
+    # Loading comes first: Pillow turns a TIFF while it loads it, and then there is nothing left to turn.
+    picture.load()
+    upright = ImageOps.exif_transpose(picture)
+    _check_size(image, upright.size)
+    output = io.BytesIO()
+    profile = picture.info.get("icc_profile")
+    if is_jpeg:
+        upright.save(output, "JPEG", quality=JPEG_QUALITY, subsampling=0, icc_profile=profile, exif=b"")
+    else:
+        upright.save(output, "PNG", icc_profile=profile, exif=b"")
+    return output.getvalue(), ".jpg" if is_jpeg else ".png"
+
+
+def _link(stage: Stage, image: ExportImage, target: str) -> bool:
+    """Link the file into the export; False where the file system cannot."""
+    try:
+        # The file itself: a link to a symbolic link would point nowhere once that is gone.
+        os.link(image.path.resolve(), stage.path / target)
+    except OSError:
+        return False
+    stage.add(target, image.sha256)
+    return True
+
+
+def _check_size(image: ExportImage, size: tuple[int, int]) -> None:
+    width, height = size
+    if size != (image.size.width, image.size.height):
+        expected = f"{image.size.width}x{image.size.height}"
+        raise ItemError(_item(image), f"{image.path} is {width}x{height} (its labels were drawn on {expected})")
+
+
+@contextmanager
+def _say_which(image: ExportImage) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ItemError(_item(image), f"{image.path} cannot be read ({error})") from error
+
+
+def _item(image: ExportImage) -> str:
+    return f"sample {image.sample_id}"

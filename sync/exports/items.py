@@ -1,0 +1,175 @@
+"""From catalogue images to the items every format writes: named, sorted, placed, clipped, and nothing lost unsaid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labels.config import LabelConfig
+from labels.errors import ItemError, LabelConfigError
+from labels.results import Label
+from sync.exports.folder import Stage
+from sync.exports.images import place_image
+from sync.exports.layout import export_stems
+from sync.exports.records import ExportImage, ExportResult, ImagesMode
+from sync.exports.shapes import Shape, ShapeError, to_shape
+from sync.report import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A label with its place in the class order and its shape inside the image."""
+
+    label: Label
+    class_index: int
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image of the export with its regions, sorted by label id."""
+
+    image: ExportImage
+    stem: str
+    file_name: str
+    regions: tuple[Region, ...]
+
+
+@dataclass
+class Tally:
+    """What is counted while an export is written."""
+
+    not_reviewed: int = 0
+    clipped: int = 0
+    turned: int = 0
+    copied: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    left_out: list[Failure] = field(default_factory=list)
+
+
+def prepare_items(
+    images: Iterable[ExportImage],
+    config: LabelConfig,
+    stage: Stage,
+    *,
+    folder: str,
+    images_mode: ImagesMode,
+    tally: Tally,
+) -> list[Item]:
+    """Place the reviewed images in a folder of the stage, and return them by name with what their labels show.
+
+    Raises:
+        LabelConfigError: a label's class is not in the config; nothing is exported then, since an object without its
+            label teaches a model that it is background.
+        LabelingError: two samples have the same file.
+    """
+    every = list(images)
+    reviewed = [image for image in every if image.labels is not None]
+    tally.not_reviewed = len(every) - len(reviewed)
+    class_indexes = {name: index for index, name in enumerate(config.region_classes)}
+    _check_classes(reviewed, class_indexes)
+    stems = export_stems(image.path for image in reviewed)
+    if images_mode != "none":
+        (stage.path / folder).mkdir(parents=True, exist_ok=True)
+    items = []
+    for image in sorted(reviewed, key=lambda image: stems[image.path]):
+        stem = stems[image.path]
+        try:
+            placed = place_image(stage, folder, stem, image, images_mode)
+        except ItemError as error:
+            tally.left_out.append(Failure(error.item, error.problem))
+            continue
+        tally.turned += placed.is_turned
+        tally.copied += placed.is_copied
+        items.append(Item(image, stem, placed.file_name, tuple(_to_regions(image, class_indexes, tally))))
+    return items
+
+
+def _check_classes(images: Iterable[ExportImage], class_indexes: Mapping[str, int]) -> None:
+    samples: dict[str, list[str]] = {}
+    for image in images:
+        for label in image.labels or ():
+            for name in label.classes if label.geometry is not None else ():
+                if name not in class_indexes:
+                    samples.setdefault(name, []).append(image.sample_id)
+    for name, sample_ids in sorted(samples.items()):
+        more = f" and {len(sample_ids) - 1} more" if len(sample_ids) > 1 else ""
+        raise LabelConfigError(
+            f"sample {sample_ids[0]}{more}: label {name!r} is not in label_config.xml (nothing was exported)"
+        )
+
+
+def _to_regions(image: ExportImage, class_indexes: Mapping[str, int], tally: Tally) -> Iterator[Region]:
+    for label in sorted(image.labels or (), key=lambda label: label.id):
+        if label.geometry is None:
+            tally.answers[label.control] += 1
+            continue
+        try:
+            shape = to_shape(label.geometry, image.size)
+            region = Region(label, class_indexes[label.class_name], shape)
+        except ShapeError as error:
+            tally.left_out.append(Failure(f"sample {image.sample_id}", f"label {label.id}: {error}"))
+        except ItemError as error:
+            tally.left_out.append(Failure(f"sample {image.sample_id}", str(error)))
+        else:
+            tally.clipped += shape.is_clipped
+            yield region
+
+
+def finish(
+    stage: Stage,
+    config: LabelConfig,
+    items: Sequence[Item],
+    tally: Tally,
+    *,
+    export_format: str,
+    out_dir: Path,
+    images_mode: ImagesMode,
+    labels: int,
+    notes: Iterable[str],
+) -> ExportResult:
+    """Write the manifest and say what was exported; ``labels`` is the number of labels the format could hold."""
+    listed = [
+        {
+            "file_name": item.file_name,
+            "sample_id": item.image.sample_id,
+            "source": str(item.image.path),
+            "sha256": item.image.sha256,
+            "labels": sorted(region.label.id for region in item.regions),
+        }
+        for item in items
+    ]
+    content_sha256 = stage.write_manifest(
+        {"format": export_format, "images_mode": images_mode, "classes": config.region_classes, "images": listed}
+    )
+    return ExportResult(
+        format=export_format,
+        path=out_dir,
+        images=len(items),
+        labels=labels,
+        negatives=sum(_is_negative(item.image) for item in items),
+        not_reviewed=tally.not_reviewed,
+        clipped=tally.clipped,
+        left_out=tuple(tally.left_out),
+        notes=(*_to_notes(tally, images_mode), *notes),
+        content_sha256=content_sha256,
+    )
+
+
+def _is_negative(image: ExportImage) -> bool:
+    return all(label.geometry is None for label in image.labels or ())
+
+
+def _to_notes(tally: Tally, images_mode: ImagesMode) -> Iterator[str]:
+    if tally.not_reviewed:
+        yield f"{tally.not_reviewed} images are not in it: nobody has reviewed them"
+    if tally.clipped:
+        yield f"{tally.clipped} labels reached beyond their image and were cut at its edge"
+    if tally.turned:
+        yield f"{tally.turned} images were written upright, as their EXIF tag says"
+    if images_mode == "link" and tally.copied:
+        yield f"{tally.copied} images were copied: they lie on another file system"
+    for control, count in sorted(tally.answers.items()):
+        yield f"{count} answers of {control!r} are not in it: the format holds drawn labels only"
