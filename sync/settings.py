@@ -113,6 +113,7 @@ class Project:
     label_config: str = ""
     model: str = "yolo11n"
     label_studio_id: int | None = None
+    label_studio_view: int | None = None
     images: Mapping[str, str] | None = None
 
     @classmethod

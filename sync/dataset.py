@@ -1,0 +1,258 @@
+"""The catalogue: images, labels and states in one FiftyOne dataset. The only file that asks FiftyOne's database.
+
+Reads columns, not samples: one query answers for thousands of images. Writes are by sample id and say the same a second
+time. ``FIFTYONE_DATABASE_URI`` must be set before this module is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import fiftyone as fo
+from labels import fields
+from labels.config import LabelConfig
+from labels.errors import ItemError, ServiceError
+from labels.geometry import ImageSize
+from labels.results import Label
+from more_itertools import chunked
+from pymongo.errors import PyMongoError
+
+from sync.fiftyone_labels import LabelField, declare_fields, read_labels, to_document, to_label_fields
+from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
+
+# A query that names more ids than this is refused by MongoDB for its size.
+IDS_PER_QUERY: Final = 20_000
+SCALARS: Final = {
+    fields.UNCERTAINTY: fo.FloatField,
+    fields.REVIEW_STATE: fo.StringField,
+    fields.TASK_ID: fo.IntField,
+    fields.REVIEWER: fo.StringField,
+    fields.REVIEWED_AT: fo.DateTimeField,
+    fields.IMAGE_SHA256: fo.StringField,
+    fields.SOURCE_PATH: fo.StringField,
+    fields.MODEL_VERSION: fo.StringField,
+}
+
+
+class Dataset:
+    """One FiftyOne dataset, laid out for one label config.
+
+    Raises:
+        ServiceError: from every method, when MongoDB does not answer.
+    """
+
+    def __init__(self, dataset: Any, config: LabelConfig) -> None:
+        self._dataset = dataset
+        self.reviewed_fields = to_label_fields(config, fields.GROUND_TRUTH)
+        self.predicted_fields = to_label_fields(config, fields.PREDICTIONS)
+
+    @classmethod
+    def open(cls, name: str, config: LabelConfig) -> Dataset:
+        """Return the dataset of that name with every field declared; made, and kept for good, where there is none."""
+        fo.config.show_progress_bars = False
+        try:
+            dataset = fo.load_dataset(name) if fo.dataset_exists(name) else fo.Dataset(name, persistent=True)
+            opened = cls(dataset, config)
+            opened._declare()
+        except PyMongoError as error:
+            raise ServiceError(f"MongoDB: {error}") from error
+        return opened
+
+    def _declare(self) -> None:
+        for name, kind in SCALARS.items():
+            self._dataset.add_sample_field(name, kind)
+        declare_fields(self._dataset, (*self.reviewed_fields, *self.predicted_fields))
+        if fields.UNCERTAINTY not in self._dataset.get_index_information():
+            self._dataset.create_index(fields.UNCERTAINTY)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name in the App."""
+        return str(self._dataset.name)
+
+    def known_files(self) -> dict[str, str]:
+        """Return the SHA-256 of every image by the path of the person's own file."""
+        paths, sources, sums = self._dataset.values(["filepath", fields.SOURCE_PATH, fields.IMAGE_SHA256])
+        return {source or path: sha256 for path, source, sha256 in zip(paths, sources, sums, strict=True)}
+
+    def write_images(self, images: Iterable[NewImage]) -> list[str]:
+        """Add images and return their sample ids."""
+        samples = (
+            fo.Sample(
+                filepath=str(image.path),
+                metadata=fo.ImageMetadata(
+                    size_bytes=image.byte_count,
+                    mime_type=image.mime_type,
+                    width=image.size.width,
+                    height=image.size.height,
+                ),
+                image_sha256=image.sha256,
+                source_path=None if image.source_path is None else str(image.source_path),
+            )
+            for image in images
+        )
+        return [str(sample_id) for sample_id in self._dataset.add_samples(samples, progress=False)]
+
+    def sample_ids(self) -> list[str]:
+        """Return the ids of all samples in their order."""
+        return [str(sample_id) for sample_id in self._dataset.values("id")]
+
+    def images(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleImage]:
+        """Return the images of these samples, or of all; ids that are gone, and images of no known size, are left out."""
+        paths = ["filepath", "metadata.width", "metadata.height", fields.IMAGE_SHA256, fields.SOURCE_PATH]
+        return {
+            sample_id: SampleImage(
+                sample_id, Path(path), ImageSize(width, height), sha256 or "", Path(source) if source else None
+            )
+            for sample_id, (path, width, height, sha256, source) in self._columns(paths, sample_ids)
+            if width and height
+        }
+
+    def labels(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleLabels | ItemError]:
+        """Return what people said of these samples, or of all.
+
+        A sample nobody ever looked at is left out; one whose labels cannot be carried has the error in their place.
+        """
+        found: dict[str, SampleLabels | ItemError] = {}
+        for sample_id, size, columns in self._label_columns(self.reviewed_fields, sample_ids):
+            item = f"sample {sample_id}"
+            try:
+                read = [
+                    (field, read_labels(field, part, size, item=item))
+                    for field, part in _split(self.reviewed_fields, columns)
+                ]
+            except ItemError as error:
+                found[sample_id] = error
+                continue
+            if any(labels is not None for _, labels in read):
+                # What a person vouches for has no confidence: that is the model's word.
+                labels = tuple(_without_confidence(label) for _, part in read for label in part or ())
+                has_regions = any(part is not None for field, part in read if field.is_region)
+                found[sample_id] = SampleLabels(labels, has_regions)
+        return found
+
+    def predictions(self, sample_ids: Sequence[str] | None = None) -> dict[str, SamplePrediction | ItemError]:
+        """Return what the detector drew on these samples, or on all; a sample it never saw is left out."""
+        found: dict[str, SamplePrediction | ItemError] = {}
+        scores = dict(self._columns([fields.MODEL_VERSION, fields.UNCERTAINTY], sample_ids))
+        for sample_id, size, columns in self._label_columns(self.predicted_fields, sample_ids):
+            model_version, uncertainty = scores[sample_id]
+            if model_version is None or uncertainty is None:
+                continue
+            try:
+                parts = [
+                    read_labels(field, part, size, item=f"sample {sample_id}")
+                    for field, part in _split(self.predicted_fields, columns)
+                ]
+            except ItemError as error:
+                found[sample_id] = error
+                continue
+            labels = tuple(label for part in parts for label in part or ())
+            found[sample_id] = SamplePrediction(model_version, uncertainty, labels)
+        return found
+
+    def states(self) -> dict[str, SampleState]:
+        """Return where every sample stands."""
+        columns = self._columns([fields.REVIEW_STATE, fields.TASK_ID], None)
+        return {sample_id: SampleState(state, task_id) for sample_id, (state, task_id) in columns}
+
+    def write_predictions(self, predictions: Mapping[str, SamplePrediction]) -> None:
+        """Replace what the detector drew on these samples; labels of people stay as they are."""
+        sizes = {sample_id: image.size for sample_id, image in self.images(list(predictions)).items()}
+        for field in self.predicted_fields:
+            documents = {
+                sample_id: to_document(
+                    field,
+                    _labels_of(field, prediction.labels),
+                    None,
+                    sizes[sample_id],
+                    **({fields.MODEL_VERSION: prediction.model_version} if field.items else {}),
+                )
+                for sample_id, prediction in predictions.items()
+                if sample_id in sizes
+            }
+            self._set(field.name, documents)
+        self._set(fields.UNCERTAINTY, {key: value.uncertainty for key, value in predictions.items()})
+        self._set(fields.MODEL_VERSION, {key: value.model_version for key, value in predictions.items()})
+
+    def write_labels(self, labels: Mapping[str, Sequence[Label]]) -> None:
+        """Make these the labels of the samples. Labels that say the same keep all a curator added to them."""
+        sizes = {sample_id: image.size for sample_id, image in self.images(list(labels)).items()}
+        for field in self.reviewed_fields:
+            present = dict(self._columns([field.name], list(labels)))
+            documents = {
+                sample_id: to_document(field, _labels_of(field, said), present[sample_id][0], sizes[sample_id])
+                for sample_id, said in labels.items()
+                if sample_id in sizes
+            }
+            self._set(field.name, documents)
+
+    def write_reviewers(self, reviewers: Mapping[str, Reviewer]) -> None:
+        """Write who reviewed samples, and when."""
+        self._set(fields.REVIEWER, {sample_id: reviewer.name for sample_id, reviewer in reviewers.items()})
+        self._set(fields.REVIEWED_AT, {sample_id: reviewer.at for sample_id, reviewer in reviewers.items()})
+
+    def write_states(self, states: Mapping[str, SampleState]) -> None:
+        """Write where samples stand; the tag of a conflict is put on and taken off with its state."""
+        in_conflict = [key for key, state in states.items() if state.review_state == fields.CONFLICT]
+        others = [key for key, state in states.items() if state.review_state != fields.CONFLICT]
+        for view in self._views(in_conflict):
+            view.tag_samples(fields.CONFLICT_TAG)
+        for view in self._views(others):
+            view.match_tags(fields.CONFLICT_TAG).untag_samples(fields.CONFLICT_TAG)
+        self._set(fields.TASK_ID, {sample_id: state.task_id for sample_id, state in states.items()})
+        self._set(fields.REVIEW_STATE, {sample_id: state.review_state for sample_id, state in states.items()})
+
+    def _set(self, name: str, values: Mapping[str, Any]) -> None:
+        if not values:
+            return
+        try:
+            self._dataset.set_values(name, dict(values), key_field="id", dynamic=True)
+        except PyMongoError as error:
+            raise ServiceError(f"MongoDB: {error}") from error
+
+    def _views(self, sample_ids: Sequence[str]) -> Iterator[Any]:
+        for chunk in chunked(sample_ids, IDS_PER_QUERY):
+            yield self._dataset.select(chunk)
+
+    def _columns(self, paths: Sequence[str], sample_ids: Sequence[str] | None) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        views = iter([self._dataset]) if sample_ids is None else self._views(sample_ids)
+        for view in views:
+            try:
+                ids, *columns = view.values(["id", *paths])
+            except PyMongoError as error:
+                raise ServiceError(f"MongoDB: {error}") from error
+            yield from zip(map(str, ids), zip(*columns, strict=True), strict=True)
+
+    def _label_columns(
+        self, label_fields: Sequence[LabelField], sample_ids: Sequence[str] | None
+    ) -> Iterator[tuple[str, ImageSize, tuple[Any, ...]]]:
+        paths = [path for field in label_fields for path in field.paths]
+        for sample_id, (width, height, *columns) in self._columns(
+            ["metadata.width", "metadata.height", *paths], sample_ids
+        ):
+            if width and height:
+                yield sample_id, ImageSize(width, height), tuple(columns)
+
+
+def _split(
+    label_fields: Sequence[LabelField], columns: Sequence[Any]
+) -> Iterator[tuple[LabelField, Sequence[Any]]]:
+    start = 0
+    for field in label_fields:
+        end = start + len(field.paths)
+        yield field, columns[start:end]
+        start = end
+
+
+def _labels_of(field: LabelField, labels: Iterable[Label]) -> list[Label]:
+    names = {control.name for control in field.controls}
+    return [label for label in labels if label.control in names]
+
+
+def _without_confidence(label: Label) -> Label:
+    if label.confidence is None:
+        return label
+    return Label(label.id, label.control, label.classes, label.geometry, label.rating)

@@ -1,0 +1,264 @@
+"""How labels lie in FiftyOne: which field holds which control, and both directions of every label type.
+
+Boxes and masks are detections, polygons are polylines, key points are keypoints, choices are classifications, ratings are
+regressions. Boxes that are turned keep their centre and carry ``rotation_deg``. Attributes that a curator added to a label
+stay on it when the label is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import fiftyone as fo
+import numpy as np
+from labels import fields
+from labels.config import Control, LabelConfig
+from labels.errors import ItemError
+from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
+from labels.results import Label, is_same
+
+REGION_ATTRIBUTE: Final = "region_id"
+"""On one of several choices: the id of the choice region they belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelField:
+    """One FiftyOne field and the controls whose labels it holds.
+
+    ``items`` is the list inside the field's document, empty for a field that holds one label; ``leaves`` are the attributes
+    that are read.
+    """
+
+    name: str
+    document: type[Any]
+    item: type[Any]
+    items: str
+    leaves: tuple[str, ...]
+    controls: tuple[Control, ...]
+
+    @property
+    def is_region(self) -> bool:
+        """Whether the field holds drawn shapes."""
+        return self.controls[0].is_region
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Paths of the attributes that are read, the id first."""
+        prefix = f"{self.name}.{self.items}." if self.items else f"{self.name}."
+        return tuple(prefix + leaf for leaf in ("id", *self.leaves))
+
+    def control_for(self, name: str | None, kind: str) -> str:
+        """Return the control of a label: the one it names, else the first of its kind.
+
+        Raises:
+            KeyError: the config has no control of that kind.
+        """
+        if any(control.name == name for control in self.controls):
+            return str(name)
+        for control in self.controls:
+            if control.kind == kind:
+                return control.name
+        raise KeyError(f"label_config.xml has no {kind} for it")
+
+
+def to_label_fields(config: LabelConfig, prefix: str) -> tuple[LabelField, ...]:
+    """Return the fields that hold a config's labels, named from ``prefix`` (``ground_truth`` or ``predictions``)."""
+    found = [
+        LabelField(prefix, fo.Detections, fo.Detection, "detections",
+                   ("label", "bounding_box", "mask", fields.ROTATION_DEG, "confidence", fields.CONTROL),
+                   _controls(config, "RectangleLabels", "BrushLabels")),
+        LabelField(prefix + fields.POLYGONS_SUFFIX, fo.Polylines, fo.Polyline, "polylines",
+                   ("label", "points", "confidence", fields.CONTROL), _controls(config, "PolygonLabels")),
+        LabelField(prefix + fields.KEYPOINTS_SUFFIX, fo.Keypoints, fo.Keypoint, "keypoints",
+                   ("label", "points", "diameter", fields.CONTROL), _controls(config, "KeyPointLabels")),
+    ]  # fmt: skip
+    for control in _controls(config, "Choices", "Rating"):
+        name = control.name if prefix == fields.GROUND_TRUTH else f"{prefix}_{control.name}"
+        found.append(_to_image_field(name, control))
+    return tuple(field for field in found if field.controls)
+
+
+def _controls(config: LabelConfig, *kinds: str) -> tuple[Control, ...]:
+    return tuple(control for control in config.controls if control.kind in kinds)
+
+
+def _to_image_field(name: str, control: Control) -> LabelField:
+    if control.kind == "Rating":
+        return LabelField(name, fo.Regression, fo.Regression, "", ("value", "confidence"), (control,))
+    if control.is_multiple:
+        leaves = ("label", "confidence", REGION_ATTRIBUTE)
+        return LabelField(name, fo.Classifications, fo.Classification, "classifications", leaves, (control,))
+    return LabelField(name, fo.Classification, fo.Classification, "", ("label", "confidence"), (control,))
+
+
+def declare_fields(dataset: Any, label_fields: Iterable[LabelField]) -> None:
+    """Give the dataset the fields and attributes that it lacks; a second time changes nothing."""
+    attributes = {
+        fields.ROTATION_DEG: fo.FloatField,
+        fields.CONTROL: fo.StringField,
+        fields.MODEL_VERSION: fo.StringField,
+        REGION_ATTRIBUTE: fo.StringField,
+        "diameter": fo.FloatField,
+    }
+    for field in label_fields:
+        dataset.add_sample_field(field.name, fo.EmbeddedDocumentField, embedded_doc_type=field.document)
+        for name, kind in attributes.items():
+            if field.items and (name in field.leaves or name == fields.MODEL_VERSION):
+                dataset.add_sample_field(f"{field.name}.{field.items}.{name}", kind)
+
+
+def read_labels(field: LabelField, columns: Sequence[Any], size: ImageSize, *, item: str) -> list[Label] | None:
+    """Return the labels of one sample's field, or None when the field was never set.
+
+    ``columns`` holds one value for each of ``field.paths``: lists for a field of several labels.
+
+    Raises:
+        ItemError: a label of a kind the config has no control for.
+    """
+    if columns[0] is None:
+        return None
+    rows = list(zip(*columns, strict=True)) if field.items else [tuple(columns)]
+    try:
+        labels = [_to_label(field, dict(zip(("id", *field.leaves), row, strict=True)), size) for row in rows]
+    except KeyError as error:
+        raise ItemError(item, f"field {field.name}: {error.args[0]}") from error
+    return list(_joined_choices(labels, [row[-1] for row in rows])) if field.document is fo.Classifications else labels
+
+
+def _to_label(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> Label:
+    label_id, confidence = str(values["id"]), values.get("confidence")
+    if field.document is fo.Regression:
+        return Label(label_id, field.controls[0].name, rating=round(values["value"]), confidence=confidence)
+    classes = (values["label"],)
+    if field.document in (fo.Classification, fo.Classifications):
+        return Label(label_id, field.controls[0].name, classes, confidence=confidence)
+    kind, geometry = _to_geometry(field, values, size)
+    control = field.control_for(values.get(fields.CONTROL), kind)
+    return Label(label_id, control, classes, geometry, confidence=confidence)
+
+
+def _to_geometry(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> tuple[str, Any]:
+    if field.document is fo.Polylines:
+        shapes = values["points"]
+        if len(shapes) != 1:
+            raise KeyError(f"label {values['id']} has {len(shapes)} outlines (expected one)")
+        return "PolygonLabels", Polygon.from_relative(shapes[0], size)
+    if field.document is fo.Keypoints:
+        points = values["points"]
+        if len(points) != 1:
+            raise KeyError(f"label {values['id']} has {len(points)} points (expected one)")
+        return "KeyPointLabels", Keypoint(points[0][0] * size.width, points[0][1] * size.height, values["diameter"] or 0)
+    mask, has_brush = values["mask"], any(control.kind == "BrushLabels" for control in field.controls)
+    if mask is not None and has_brush:
+        return "BrushLabels", _to_full_mask(mask, values["bounding_box"], size)
+    turn = values[fields.ROTATION_DEG]
+    return "RectangleLabels", Box.from_relative(values["bounding_box"], size, rotation_deg=turn or 0.0)
+
+
+def _to_full_mask(mask: Any, bounding_box: Sequence[float], size: ImageSize) -> Mask:
+    pixels = np.zeros((size.height, size.width), dtype=np.bool_)
+    left, top = round(bounding_box[0] * size.width), round(bounding_box[1] * size.height)
+    inside = pixels[top : top + mask.shape[0], left : left + mask.shape[1]]
+    inside[:] = np.asarray(mask, dtype=np.bool_)[: inside.shape[0], : inside.shape[1]]
+    return Mask(pixels)
+
+
+def _joined_choices(labels: Sequence[Label], region_ids: Sequence[str | None]) -> Iterator[Label]:
+    """Yield one label for all choices: ticked together, they are one region in Label Studio."""
+    if labels:
+        label_id = next((region_id for region_id in region_ids if region_id), labels[0].id)
+        yield replace(labels[0], id=label_id, classes=tuple(label.class_name for label in labels))
+
+
+def to_document(field: LabelField, labels: Sequence[Label], existing: Any, size: ImageSize, **attributes: Any) -> Any:
+    """Return the FiftyOne document that holds the labels; those that say the same as before are kept as they are.
+
+    ``existing`` is the sample's present document or None; ``attributes`` are set on every new label. A field of one label
+    becomes None when there is none.
+    """
+    before = {str(item.id): item for item in _items_of(field, existing)}
+    if field.document is fo.Classifications:
+        labels, attributes_of = _split_choices(labels, before)
+    else:
+        attributes_of = {}
+    documents = [
+        _to_item(field, label, before.get(label.id), size, attributes | attributes_of.get(label.id, {}))
+        for label in labels
+    ]
+    if field.items:
+        return field.document(**{field.items: documents})
+    if len(documents) > 1:
+        raise ItemError(f"field {field.name}", f"{len(documents)} labels for one image (expected one)")
+    return documents[0] if documents else None
+
+
+def _items_of(field: LabelField, existing: Any) -> Iterable[Any]:
+    if existing is None:
+        return ()
+    return getattr(existing, field.items) if field.items else (existing,)
+
+
+def _split_choices(
+    labels: Sequence[Label], before: Mapping[str, Any]
+) -> tuple[list[Label], dict[str, dict[str, Any]]]:
+    """Return one label for each ticked choice, and by label id the region it belongs to."""
+    known = {item.label: label_id for label_id, item in before.items()}
+    parts: list[Label] = []
+    regions: dict[str, dict[str, Any]] = {}
+    for label in labels:
+        for number, name in enumerate(label.classes):
+            # One region, several classifications: the first takes the region's id, the others one made from it.
+            part_id = known.get(name, f"{int(label.id, 16) ^ (number << 64):024x}")
+            parts.append(replace(label, id=part_id, classes=(name,)))
+            regions[part_id] = {REGION_ATTRIBUTE: label.id}
+    return parts, regions
+
+
+def _to_item(field: LabelField, label: Label, present: Any, size: ImageSize, attributes: Mapping[str, Any]) -> Any:
+    values = _to_values(field, label, size)
+    if present is None:
+        return field.item(id=label.id, **values, **attributes)
+    if not _says_the_same(field, present, label, size):
+        for name, value in values.items():
+            present[name] = value
+    return present
+
+
+def _says_the_same(field: LabelField, present: Any, label: Label, size: ImageSize) -> bool:
+    columns = [present[name] if present.has_field(name) else None for name in field.leaves]
+    values = dict(zip(("id", *field.leaves), (present.id, *columns), strict=True))
+    try:
+        return is_same(_to_label(field, values, size), label, tolerance_px=1e-6)
+    except KeyError:
+        return False
+
+
+def _to_values(field: LabelField, label: Label, size: ImageSize) -> dict[str, Any]:
+    if field.document is fo.Regression:
+        return {"value": label.rating, "confidence": label.confidence}
+    values: dict[str, Any] = {"label": label.class_name, "confidence": label.confidence}
+    if not field.is_region:
+        return values
+    return values | {fields.CONTROL: label.control} | _to_shape_values(label, size)
+
+
+def _to_shape_values(label: Label, size: ImageSize) -> dict[str, Any]:
+    shape = label.geometry
+    if isinstance(shape, Polygon):
+        return {"points": [shape.to_relative(size)], "closed": True, "filled": True}
+    if isinstance(shape, Keypoint):
+        return {
+            "points": [(shape.x / size.width, shape.y / size.height)],
+            "diameter": shape.diameter,
+            "confidence": None if label.confidence is None else [label.confidence],
+        }
+    if isinstance(shape, Mask):
+        left, top, right, bottom = (int(side) for side in shape.to_xyxy())
+        box = [left / size.width, top / size.height, (right - left) / size.width, (bottom - top) / size.height]
+        return {"bounding_box": box, "mask": shape.pixels[top:bottom, left:right]}
+    if isinstance(shape, Box):
+        turn = shape.rotation_deg or None
+        return {"bounding_box": list(shape.to_relative(size)), fields.ROTATION_DEG: turn}
+    raise ItemError(f"label {label.id}", "has no shape")

@@ -1,0 +1,118 @@
+"""Image files: finding them in a folder, reading what the catalogue keeps, and copies that a browser can show.
+
+A file that cannot be decoded to its last pixel is refused by name; nothing is guessed about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from labels.errors import ItemError, LabelingError
+from labels.geometry import ImageSize
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
+ORIENTATION_TAG: Final = 0x0112
+UPRIGHT: Final = 1
+SIXTEEN_BIT_MODES: Final = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What one decoding of a file tells. ``size`` is that of the upright image.
+
+    ``needs_copy``: no browser shows this file as it should be shown.
+    """
+
+    sha256: str
+    size: ImageSize
+    byte_count: int
+    mime_type: str
+    needs_copy: bool
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """Yield the image files of a folder and its subfolders, sorted; hidden files and folders are left out.
+
+    Raises:
+        LabelingError: the folder is not there.
+    """
+    if not folder.is_dir():
+        raise LabelingError(f"{folder}: no such folder")
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(here, name)
+
+
+def read_facts(path: Path) -> ImageFacts:
+    """Return the facts of a file, after decoding all of it.
+
+    Raises:
+        ItemError: no image, broken off, too large to be one, or not readable.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(path) as image:
+            image.load()
+            kind, orientation, (width, height) = image.format, _orientation_of(image), image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ItemError(str(path), f"cannot be read as an image ({_in_words(error, path)})") from error
+    if orientation >= 5:
+        width, height = height, width
+    # Browsers turn a JPEG by its EXIF tag; whether they turn other formats differs from one to the next.
+    is_shown_right = kind == "JPEG" or (kind in MIME_TYPES and orientation == UPRIGHT)
+    return ImageFacts(
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=ImageSize(width, height),
+        byte_count=len(content),
+        mime_type=MIME_TYPES.get(kind or "", "image/png"),
+        needs_copy=not is_shown_right,
+    )
+
+
+def write_copy(path: Path, target: Path) -> None:
+    """Write an upright PNG of the file's first picture that every browser shows; an existing copy is left alone.
+
+    Raises:
+        ItemError: the file cannot be read.
+    """
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            _to_eight_bits(upright).save(part, "PNG")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ItemError(str(path), f"cannot be converted ({_in_words(error, path)})") from error
+    part.replace(target)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    return int(image.getexif().get(ORIENTATION_TAG, UPRIGHT) or UPRIGHT)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode not in SIXTEEN_BIT_MODES:
+        return image if image.mode in ("L", "LA", "RGB", "RGBA", "P", "1") else image.convert("RGB")
+    # Scaled by the values that occur: scanners and microscopes use a part of the sixteen bits.
+    low, high = image.getextrema()
+    if not (isinstance(low, int | float) and isinstance(high, int | float)):
+        raise ValueError(f"mode {image.mode} has no range")
+    span = (high - low) or 1
+    return image.convert("F").point(lambda value: (value - low) * (255 / span)).convert("L")
+
+
+def _in_words(error: Exception, path: Path) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"
+    return str(error).replace(str(path), path.name) or type(error).__name__

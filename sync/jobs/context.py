@@ -1,0 +1,112 @@
+"""What a job works with: the home, its project, and an open connection to each tool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from labels.config import LabelConfig
+from labels.errors import LabelingError, ServiceError
+
+from sync.backend import MLBackend
+from sync.label_studio import LabelStudio
+from sync.ledger import Ledger
+from sync.settings import Home, Project
+
+if TYPE_CHECKING:
+    from sync.dataset import Dataset
+
+SERVICE_VARIABLES: Final = ("LABEL_STUDIO_URL", "LABELLOOP_ML_BACKEND_URL", "FIFTYONE_DATABASE_URI")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The tools of one job, for the thread that opened them."""
+
+    home: Home
+    project: Project
+    config: LabelConfig
+    ledger: Ledger
+    dataset: Dataset
+    label_studio: LabelStudio
+    backend: MLBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Addresses of the running tools."""
+
+    label_studio: str
+    ml_backend: str
+    database_uri: str
+    app: str | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Services:
+        """Return the addresses an environment names.
+
+        LABEL_STUDIO_URL, LABELLOOP_ML_BACKEND_URL, FIFTYONE_DATABASE_URI; LABELLOOP_APP_URL is optional.
+
+        Raises:
+            LabelingError: one is missing.
+        """
+        missing = [key for key in SERVICE_VARIABLES if not environ.get(key)]
+        if missing:
+            raise LabelingError(f"{missing[0]} is not set; 'labelloop up' starts the console with all it needs")
+        label_studio, ml_backend, database_uri = (environ[key] for key in SERVICE_VARIABLES)
+        return cls(label_studio, ml_backend, database_uri, environ.get("LABELLOOP_APP_URL"))
+
+
+@contextmanager
+def open_context(home: Home, services: Services) -> Iterator[Context]:
+    """Open everything a job needs, and close it at the end.
+
+    Raises:
+        LabelingError: there is no project, or no token of Label Studio.
+        ServiceError: MongoDB does not answer.
+    """
+    project = Project.read(home)
+    if project is None or project.label_studio_id is None:
+        raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")
+    token = _read_token(home)
+    config = project.read_label_config()
+    with Ledger.open(home.ledger) as ledger:
+        yield Context(
+            home=home,
+            project=project,
+            config=config,
+            ledger=ledger,
+            dataset=open_dataset(project.name, config, services.database_uri),
+            label_studio=LabelStudio(services.label_studio, token, project.label_studio_id),
+            backend=MLBackend(services.ml_backend),
+        )
+
+
+def _read_token(home: Home) -> str:
+    file = os.environ.get("LABEL_STUDIO_API_KEY_FILE")
+    path = Path(file) if file else home.secrets / "label_studio_token"
+    token = os.environ.get("LABEL_STUDIO_API_KEY") or (path.read_text(encoding="utf-8").strip() if path.exists() else "")
+    if not token:
+        raise ServiceError("no token of Label Studio; labelloop up makes one")
+    return token
+
+
+def open_dataset(name: str, config: LabelConfig, database_uri: str) -> Dataset:
+    """Return the project's dataset.
+
+    Raises:
+        ServiceError: MongoDB does not answer.
+    """
+    # FiftyOne reads its settings once, when it is first imported.
+    os.environ["FIFTYONE_DATABASE_URI"] = database_uri
+    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
+    try:
+        from sync.dataset import Dataset
+    except ConnectionError as error:
+        raise ServiceError(f"MongoDB: {error}") from error
+    return Dataset.open(name, config)

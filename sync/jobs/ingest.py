@@ -1,0 +1,93 @@
+"""Ingest: a folder of images into the catalogue. Images that are there stay as they are; none is copied or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from labels.errors import ItemError, LabelingError
+from more_itertools import chunked
+
+from sync.samples import NewImage
+from sync.images import ImageFacts, find_images, read_facts, write_copy
+from sync.media import link_folder, to_copy_path
+from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.settings import Home, Project
+
+if TYPE_CHECKING:
+    from sync.dataset import Dataset
+
+IMAGES_PER_WRITE: Final = 500
+# Decoding releases the interpreter's lock; more threads than this only hold more pictures in memory.
+DECODING_THREADS: Final = 4
+
+
+def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress = ignore_progress) -> Report:
+    """Add the images of a folder and its subfolders that the catalogue does not have.
+
+    A file that cannot be read is reported by name and the others go on. A file whose content changed since it was added is
+    reported and left as it is: its labels belong to the picture that was there.
+
+    Raises:
+        LabelingError: no such folder, or no image in it.
+    """
+    folder = folder.resolve()
+    paths = list(find_images(folder))
+    if not paths:
+        raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif)")
+    _remember_folder(home, folder, link_folder(home, folder))
+    known = dataset.known_files()
+    added, unchanged, failed = 0, 0, list[Failure]()
+    for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
+        on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
+        images = []
+        for path, outcome in zip(chunk, _read_all(chunk), strict=True):
+            found = _to_new_image(home, path, outcome, known)
+            if isinstance(found, ItemError):
+                failed.append(Failure(found.item, found.problem))
+            elif found is None:
+                unchanged += 1
+            else:
+                images.append(found)
+        dataset.write_images(images)
+        added += len(images)
+    return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed))
+
+
+def _read_all(paths: list[Path]) -> list[ImageFacts | ItemError]:
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        return list(pool.map(_read_one, paths))
+
+
+def _read_one(path: Path) -> ImageFacts | ItemError:
+    try:
+        return read_facts(path)
+    except ItemError as error:
+        return error
+
+
+def _to_new_image(
+    home: Home, path: Path, facts: ImageFacts | ItemError, known: Mapping[str, str]
+) -> NewImage | ItemError | None:
+    if isinstance(facts, ItemError):
+        return facts
+    if str(path) in known:
+        is_same = known[str(path)] == facts.sha256
+        return None if is_same else ItemError(str(path), "has changed since it was added; add it under a new name")
+    if not facts.needs_copy:
+        return NewImage(path, facts.size, facts.sha256, facts.byte_count, facts.mime_type)
+    copy = to_copy_path(home, facts.sha256)
+    try:
+        write_copy(path, copy)
+    except ItemError as error:
+        return error
+    return NewImage(copy, facts.size, facts.sha256, facts.byte_count, "image/png", source_path=path)
+
+
+def _remember_folder(home: Home, folder: Path, link_name: str) -> None:
+    project = Project.read(home)
+    if project is not None and (project.images or {}).get(link_name) != str(folder):
+        replace(project, images={**(project.images or {}), link_name: str(folder)}).write(home)

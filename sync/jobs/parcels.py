@@ -1,0 +1,126 @@
+"""What travels with one sample to Label Studio: its task, its prediction, the labels people made. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from label_studio_sdk.label_interface.interface import LabelInterface
+from labels.errors import ItemError, LabelConfigError
+from labels.results import Label, from_result, is_same, to_result
+
+from sync.samples import SampleImage, SampleLabels, SamplePrediction
+from sync.jobs.context import Context
+from sync.label_studio import Task
+from sync.ledger import Pushed
+from sync.media import to_url
+from sync.report import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One sample ready to be sent. ``labels`` None: nobody ever labelled it."""
+
+    image: SampleImage
+    prediction: SamplePrediction | None
+    labels: tuple[Label, ...] | None
+    data: Mapping[str, Any]
+
+    @property
+    def model_version(self) -> str | None:
+        """Version of the prediction that goes along, None when there is none."""
+        return None if self.prediction is None else self.prediction.model_version
+
+
+def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[list[Parcel], list[Failure]]:
+    """Return the parcels of these samples, or of all, and what cannot be sent."""
+    images = context.dataset.images(sample_ids)
+    predictions = context.dataset.predictions(sample_ids)
+    labels = context.dataset.labels(sample_ids)
+    missing = [sample_id for sample_id in sample_ids or () if sample_id not in images]
+    failed = [Failure(f"sample {sample_id}", "is not in the dataset") for sample_id in missing]
+    parcels = []
+    for sample_id, image in images.items():
+        try:
+            parcels.append(_make_parcel(context, image, predictions.get(sample_id), labels.get(sample_id)))
+        except ItemError as error:
+            failed.append(Failure(error.item, error.problem))
+        except LabelConfigError as error:
+            failed.append(Failure(image.path.name, str(error)))
+    return parcels, failed
+
+
+def _make_parcel(
+    context: Context,
+    image: SampleImage,
+    prediction: SamplePrediction | ItemError | None,
+    labels: SampleLabels | ItemError | None,
+) -> Parcel:
+    for found in (prediction, labels):
+        if isinstance(found, ItemError):
+            raise found
+    assert not isinstance(prediction, ItemError)
+    assert not isinstance(labels, ItemError)
+    url = to_url(context.home, image.path)
+    data = {context.config.image_key: url, "sample_id": image.sample_id, "image_sha256": image.sha256}
+    return Parcel(image, prediction, None if labels is None else labels.labels, data)
+
+
+def to_task(context: Context, parcel: Parcel, interface: LabelInterface) -> dict[str, Any]:
+    """Return the task as Label Studio imports it.
+
+    Raises:
+        ItemError: the prediction is not valid.
+        LabelConfigError: a class or control that the config does not have.
+    """
+    task: dict[str, Any] = {"data": dict(parcel.data)}
+    if parcel.prediction is not None:
+        task["predictions"] = [to_prediction(context, parcel, interface)]
+    if parcel.labels is not None:
+        result = to_result(parcel.labels, context.config, parcel.image.size)
+        # Label Studio takes an imported annotation for ground truth unless told otherwise.
+        task["annotations"] = [{"result": result, "ground_truth": False, "was_cancelled": False}]
+    return task
+
+
+def to_prediction(context: Context, parcel: Parcel, interface: LabelInterface) -> dict[str, Any]:
+    """Return the prediction as Label Studio imports it; raises as ``to_task`` does."""
+    assert parcel.prediction is not None
+    prediction = {
+        "model_version": parcel.prediction.model_version,
+        "score": 1 - parcel.prediction.uncertainty,
+        "result": to_result(parcel.prediction.labels, context.config, parcel.image.size),
+    }
+    # Label Studio drops what it does not like without a word, or refuses a whole chunk for one of them.
+    problems = interface.validate_prediction(prediction, return_errors=True)  # type: ignore[no-untyped-call]
+    if problems:
+        raise ItemError(parcel.image.path.name, f"the prediction is not valid ({'; '.join(map(str, problems))})")
+    return prediction
+
+
+def to_pushed(parcels: Iterable[Parcel]) -> list[Pushed]:
+    """Return what the ledger keeps of the predictions that travelled."""
+    return [
+        Pushed(
+            parcel.image.sample_id,
+            parcel.prediction.model_version,
+            1 - parcel.prediction.uncertainty,
+            parcel.prediction.labels,
+        )
+        for parcel in parcels
+        if parcel.prediction is not None
+    ]
+
+
+def carries(context: Context, task: Task, labels: tuple[Label, ...] | None) -> bool:
+    """Return whether the task's annotation says just what was sent with it, so that nobody has changed it since."""
+    if labels is None or task.review is None:
+        return False
+    try:
+        said = {label.id: label for label in from_result(task.review.result, context.config, item=f"task {task.task_id}")}
+    except ItemError:
+        return False
+    return len(said) == len(labels) and all(label.id in said and is_same(label, said[label.id]) for label in labels)
+
+

@@ -1,0 +1,199 @@
+"""Pull: what people submitted in Label Studio since the last time, merged into the catalogue.
+
+Order of writes: the catalogue, then the ledger, at last the cursor. Killed between any two, the next pull reads the same
+tasks again and comes to the same end. A task that is gone, skipped or cannot be read never takes a label away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from labels import fields
+from labels.errors import ItemError
+from more_itertools import chunked
+
+from sync.samples import Reviewer
+from sync.jobs.context import Context
+from sync.jobs.reviewing import Outcome, read_review
+from sync.jobs.states import mirror_states
+from sync.label_studio import Task, TaskRef
+from sync.ledger import Link
+from sync.report import Failure, OnProgress, Report, ignore_progress
+
+CURSOR: Final = "pull"
+# Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.
+OVERLAP: Final = timedelta(seconds=30)
+TASKS_PER_CHUNK: Final = 200
+
+Preference = Literal["reviewed", "curated"]
+
+
+@dataclass(slots=True)
+class _Tally:
+    moved: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    reopened: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def pull(
+    context: Context,
+    *,
+    prefer: Preference | None = None,
+    everything: bool = False,
+    tasks_per_chunk: int = TASKS_PER_CHUNK,
+    on_progress: OnProgress = ignore_progress,
+) -> Report:
+    """Merge changed reviews into the catalogue, by label id, against what both sides last agreed on.
+
+    A label changed on both sides is a conflict: both versions stay where they are, the sample is tagged and listed, unless
+    ``prefer`` decides it (``reviewed``: Label Studio's version, ``curated``: FiftyOne's). ``everything`` reads all tasks
+    again instead of those changed since the last pull. A task that cannot be read is reported and tried again next time.
+
+    Raises:
+        ServiceError: Label Studio or MongoDB did not answer; what was merged before stays.
+    """
+    on_progress(None, "asking Label Studio what changed")
+    tally = _Tally()
+    refs = list(context.label_studio.fetch_task_refs(changed_since=None if everything else _since(context)))
+    links = context.ledger.links_by_task()
+    waiting = _choose_tasks(refs, links, everything=everything)
+    for done, chunk in enumerate(chunked(waiting, tasks_per_chunk)):
+        on_progress(done * tasks_per_chunk / len(waiting), f"merging reviews, {done * tasks_per_chunk}/{len(waiting)}")
+        _pull_chunk(context, list(context.label_studio.fetch_tasks(chunk)), links, prefer, tally)
+    _note_deleted_tasks(context, refs, links, tally)
+    mirror_states(context)
+    if refs:
+        context.ledger.record_cursor(CURSOR, max(ref.updated_at for ref in refs))
+    return Report(
+        "pull",
+        moved=tally.moved,
+        unchanged=tally.unchanged,
+        failed=tuple(tally.failed),
+        conflicts=tuple(_describe_conflicts(context)),
+        notes=tuple(tally.notes),
+        details={
+            name: count for name, count in {"skipped": tally.skipped, "reopened": tally.reopened}.items() if count
+        },
+    )
+
+
+def _since(context: Context) -> str | None:
+    cursor = context.ledger.cursor(CURSOR)
+    return None if cursor is None else (datetime.fromisoformat(cursor) - OVERLAP).isoformat(timespec="microseconds")
+
+
+def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everything: bool) -> list[int]:
+    """Return the tasks to read whole: those with a word of people, and those an earlier pull could not finish."""
+    chosen = []
+    for ref in refs:
+        link = links.get(ref.task_id)
+        if link is not None and (everything or ref.annotations or ref.skips or link.annotation_id is not None):
+            chosen.append(ref.task_id)
+    unfinished = (
+        task_id
+        for task_id, link in links.items()
+        if link.problem is not None or link.state == fields.CONFLICT
+    )
+    return list(dict.fromkeys((*chosen, *unfinished)))
+
+
+def _pull_chunk(
+    context: Context, tasks: Sequence[Task], links: Mapping[int, Link], prefer: Preference | None, tally: _Tally
+) -> None:
+    """Merge one chunk: read all of it, write the catalogue, write the ledger."""
+    changed = [task for task in tasks if not _is_known(task, links[task.task_id])]
+    tally.unchanged += len(tasks) - len(changed)
+    sample_ids = [links[task.task_id].sample_id for task in changed]
+    ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
+    known_samples = context.dataset.images(sample_ids)
+    outcomes: list[Outcome] = []
+    reopened: list[Link] = []
+    problems: dict[str, str] = {}
+    for task in changed:
+        link = links[task.task_id]
+        if task.review is None:
+            reopened.append(link)
+            continue
+        try:
+            if link.sample_id not in known_samples:
+                raise ItemError(f"task {task.task_id}", f"its sample {link.sample_id} is not in the dataset")
+            side = ours.get(link.sample_id)
+            outcomes.append(read_review(context, task, link, side, bases.get(link.sample_id), prefer))
+        except ItemError as error:
+            tally.failed.append(Failure(error.item, error.problem))
+            problems[link.sample_id] = str(error)
+    _write(context, outcomes, reopened, problems, tally)
+
+
+def _is_known(task: Task, link: Link) -> bool:
+    review = task.review
+    if link.problem is not None or link.state == fields.CONFLICT:
+        return False
+    if review is None:
+        return link.annotation_id is None
+    return (link.annotation_id, link.annotation_updated_at) == (review.annotation_id, review.updated_at)
+
+
+def _write(
+    context: Context,
+    outcomes: Sequence[Outcome],
+    reopened: Sequence[Link],
+    problems: Mapping[str, str],
+    tally: _Tally,
+) -> None:
+    labels = {outcome.sample_id: outcome.labels for outcome in outcomes if outcome.labels is not None}
+    if labels:
+        context.dataset.write_labels(labels)
+    answered = [outcome for outcome in outcomes if outcome.review.state != fields.SKIPPED]
+    if answered:
+        context.dataset.write_reviewers(
+            {
+                outcome.sample_id: Reviewer(
+                    outcome.review.reviewer or "", datetime.fromisoformat(outcome.review.annotation_updated_at)
+                )
+                for outcome in answered
+            }
+        )
+    if outcomes:
+        context.ledger.record_reviews(outcome.review for outcome in outcomes)
+    if reopened:
+        # Somebody deleted the annotation: the sample waits again, and keeps the labels it has.
+        context.ledger.record_links(
+            replace(link, state=fields.QUEUED, annotation_id=None, annotation_updated_at=None, problem=None)
+            for link in reopened
+        )
+    for sample_id, problem in problems.items():
+        context.ledger.record_problem(sample_id, problem)
+    tally.moved += sum(outcome.is_news for outcome in answered)
+    tally.unchanged += sum(not outcome.is_news for outcome in answered)
+    tally.skipped += len(outcomes) - len(answered)
+    tally.reopened += len(reopened)
+
+
+def _note_deleted_tasks(
+    context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], tally: _Tally
+) -> None:
+    """Note tasks that are gone. No event and no time stamp tells of them, so the count is compared first: it is cheap."""
+    if context.label_studio.fetch_task_count() >= len(links):
+        return
+    present = {ref.task_id for ref in context.label_studio.fetch_task_refs()}
+    gone = [link for task_id, link in links.items() if task_id not in present]
+    if gone:
+        tally.notes.append(f"{len(gone)} tasks were deleted in Label Studio; their samples keep all labels")
+
+
+def _describe_conflicts(context: Context) -> list[str]:
+    conflicts = context.ledger.conflicts()
+    images = context.dataset.images(list(conflicts))
+    return [
+        f"{images[sample_id].path.name if sample_id in images else sample_id}: "
+        f"{len(found)} labels changed in FiftyOne and in Label Studio (sample {sample_id})"
+        for sample_id, found in sorted(conflicts.items())
+        if found
+    ]
