@@ -1,0 +1,300 @@
+"""The ``labelloop`` command: options in, one job or one step of the stack, its report out.
+
+The tools' own packages take seconds to import, so each command imports what it needs when it runs: help comes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+from labels.errors import LabelingError
+
+from sync.demo import write_demo_images
+from sync.services.programs import APP, CONSOLE, LABEL_STUDIO, ML_BACKEND, MONGOD, StackSettings
+from sync.services.stack import Stack
+from sync.services.stack_record import Addresses
+from sync.settings import Home, Project, read_secret
+from sync.terminal import show_addresses, show_event, show_report, watch_progress
+
+FindImages = Callable[[Addresses], Path | None]
+STATUS_TIMEOUT_S = 10
+
+
+class Commands(click.Group):
+    """Prints what a person can fix as one line, and leaves with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except LabelingError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--home",
+    envvar="LABELLOOP_HOME",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".labelloop"),
+    help="Folder that keeps all state; also LABELLOOP_HOME.",
+)
+@click.version_option(package_name="labelloop")
+@click.pass_context
+def main(ctx: click.Context, home: Path) -> None:
+    """Closes the loop between Label Studio, where annotators draw, and FiftyOne, where curators explore.
+
+    Example: labelloop up --images ~/photos
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    ctx.obj = Home(home.expanduser().absolute())
+
+
+def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the commands that start the stack."""
+    options = [
+        click.option("--detach", is_flag=True, help="Return when all is ready; stop with: labelloop down."),
+        click.option("--model", help="Weights: a path or a known name such as yolo11n. [default: the one in use]"),
+        click.option("--label-studio-port", type=int, default=8080, help="Preferred port; a free one when it is taken."),
+        click.option("--ml-backend-port", type=int, default=9090, help="As above, for the ML backend."),
+        click.option("--console-port", type=int, default=9091, help="As above, for the console."),
+        click.option("--app-port", type=int, default=5151, help="As above, for the FiftyOne App."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@starting_options
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of images to label, with its subfolders.",
+)
+@click.option(
+    "--label-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Label config of the project. [default: the one in use, at first the 80 COCO classes]",
+)
+@click.option("--project", help="Name of the project and dataset. [default: the one in use, at first labelloop]")
+@click.pass_obj
+def up(
+    home: Home,
+    /,
+    images: Path | None,
+    label_config: Path | None,
+    project: str | None,
+    detach: bool,
+    model: str | None,
+    **ports: int,
+) -> None:
+    """Start everything, and send a folder's images to Label Studio with boxes already drawn.
+
+    Runs until Ctrl-C, which stops all it started. A second time it finds everything as it is.
+
+    Example: labelloop up --images ~/photos --model yolo11n
+    """
+    from sync import startup
+
+    if images is not None and project is None and _holds_demo(home):
+        raise LabelingError(f"{home.path} holds the demo; use another folder (--home) or remove it: labelloop reset")
+    chosen = startup.choose_project(home, name=project, model=model, label_config=label_config)
+    _run_stack(home, chosen, ports, lambda _: images, detach=detach)
+
+
+@main.command()
+@starting_options
+@click.option("--zoo", help="Take the images of a FiftyOne zoo dataset, such as quickstart, instead (downloads it).")
+@click.pass_obj
+def demo(home: Home, /, zoo: str | None, detach: bool, model: str | None, **ports: int) -> None:
+    """Start everything with a small set of photos to try it on; needs no network.
+
+    Example: labelloop demo
+    """
+    from sync import startup
+
+    chosen = startup.choose_project(home, name="demo", model=model, label_config=None)
+    _run_stack(home, chosen, ports, lambda addresses: _find_demo_images(home, addresses, zoo), detach=detach)
+
+
+def _find_demo_images(home: Home, addresses: Addresses, zoo: str | None) -> Path:
+    if zoo is None:
+        folder = home.path / "demo_images"
+        write_demo_images(folder)
+        return folder
+    from sync.zoo import fetch_zoo_images
+
+    return fetch_zoo_images(zoo, addresses.database_uri)
+
+
+def _holds_demo(home: Home) -> bool:
+    present = Project.read(home)
+    return present is not None and present.name == "demo"
+
+
+def _run_stack(
+    home: Home, project: Project, ports: dict[str, int], find_images: FindImages, *, detach: bool
+) -> None:
+    from sync import startup
+
+    started = startup.start(home, project, _to_ports(ports), show_event)
+    try:
+        images = find_images(started.addresses)
+        if images is not None:
+            with watch_progress() as on_progress:
+                startup.fill(home, started.addresses, images, show_report, on_progress)
+        show_addresses(home, started)
+        if detach or not started.stack.started_here:
+            return
+        click.echo("Ctrl-C stops everything.", err=True)
+        started.stack.wait(show_event)
+    except BaseException:
+        if started.stack.started_here and not detach:
+            started.stack.stop(show_event)
+        raise
+    started.stack.stop(show_event)
+
+
+def _to_ports(ports: dict[str, int]) -> dict[str, int | None]:
+    return {
+        MONGOD: None,
+        LABEL_STUDIO: ports["label_studio_port"],
+        ML_BACKEND: ports["ml_backend_port"],
+        CONSOLE: ports["console_port"],
+        APP: ports["app_port"],
+    }
+
+
+@main.command()
+@click.pass_obj
+def down(home: Home) -> None:
+    """Stop everything this home started, in order; data stays.
+
+    Example: labelloop down
+    """
+    if not Stack(home, StackSettings()).stop(show_event):
+        click.echo("nothing runs")
+
+
+@main.command()
+@click.pass_obj
+def status(home: Home) -> None:
+    """Show what runs, where, and how many samples are in each state.
+
+    Example: labelloop status
+    """
+    stack = Stack(home, StackSettings())
+    processes = stack.status()
+    if not processes:
+        click.echo(f"{home.path}: nothing runs, start it with: labelloop up")
+        return
+    for process in processes:
+        click.echo(f"{process.name:14} {process.state:9} 127.0.0.1:{process.port}  log {process.log}")
+    addresses = stack.addresses()
+    if addresses is None:
+        raise LabelingError("the stack is not up yet; look again in a moment")
+    session = requests.Session()
+    session.trust_env = False
+    try:
+        header = {"Authorization": f"Bearer {read_secret(home, 'console_token')}"}
+        answer = session.get(f"{addresses.console}/api/status", headers=header, timeout=STATUS_TIMEOUT_S).json()
+    except (requests.RequestException, ValueError) as error:
+        raise LabelingError(f"the console does not answer ({error})") from error
+    if answer.get("error") or answer.get("problem"):
+        raise LabelingError(str(answer.get("error") or answer["problem"]))
+    counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer["counts"].items())
+    click.echo(f"samples        {counts}")
+    click.echo(f"model          {answer['model_version'] or 'no predictions sent yet'}")
+    for name, url in answer["links"].items():
+        click.echo(f"{name.replace('_', ' '):14} {url}")
+
+
+@main.command()
+@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample to send; may be given several times.")
+@click.pass_obj
+def push(home: Home, sample_ids: tuple[str, ...]) -> None:
+    """Send samples to Label Studio as tasks with their predictions; those that are there stay as they are.
+
+    Example: labelloop push
+    """
+    _run_job(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
+
+
+@main.command()
+@click.option(
+    "--prefer",
+    type=click.Choice(["reviewed", "curated"]),
+    help="Decide conflicts: Label Studio's side (reviewed) or FiftyOne's (curated). [default: keep both and list them]",
+)
+@click.option("--all", "everything", is_flag=True, help="Read every task again, not only what changed.")
+@click.pass_obj
+def pull(home: Home, prefer: str | None, everything: bool) -> None:
+    """Bring submitted labels back to FiftyOne; what was edited on both sides is listed, and nothing is overwritten.
+
+    Example: labelloop pull
+    """
+    params: dict[str, Any] = {"prefer": prefer} if prefer else {}
+    _run_job(home, "pull", params | ({"everything": True} if everything else {}))
+
+
+@main.command()
+@click.option("--format", "export_format", type=click.Choice(["coco", "yolo"]), default="coco", help="Training format.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]")
+@click.option("--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images.")
+@click.pass_obj
+def export(home: Home, export_format: str, out: Path | None, images: str) -> None:
+    """Write the reviewed images and labels as a training set; the same labels give the same bytes.
+
+    Example: labelloop export --format yolo --out ~/training
+    """
+    target = {"out": str(out.expanduser().absolute())} if out is not None else {}
+    _run_job(home, "export", {"format": export_format, "images": images, **target})
+
+
+def _run_job(home: Home, name: str, params: dict[str, Any]) -> None:
+    from sync import startup
+    from sync.jobs.registry import run_job
+
+    addresses = startup.find_running(home)
+    with watch_progress() as on_progress, startup.open_running(home, addresses, on_progress) as context:
+        report = run_job(context, name, params, on_progress)
+    show_report(report)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option("--curator", required=True, help="Whose App server; the same name gives the same address.")
+@click.pass_obj
+def app(home: Home, curator: str) -> None:
+    """Start one more FiftyOne App on the same data: one App server is one person's view.
+
+    Example: labelloop app --curator ana
+    """
+    click.echo(Stack(home, StackSettings()).start_app(curator, show_event))
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def reset(home: Home, yes: bool) -> None:
+    """Stop everything and delete the home: Label Studio's and FiftyOne's data, labels, models, exports.
+
+    The folders of images it was started with are not touched.
+
+    Example: labelloop reset --yes
+    """
+    if not home.project_file.exists() and not home.run.exists():
+        raise LabelingError(f"{home.path}: no home of labelloop")
+    if not yes:
+        click.confirm(f"Delete {home.path} with all labels in it?", abort=True)
+    Stack(home, StackSettings()).stop(show_event)
+    shutil.rmtree(home.path)
+    click.echo(f"deleted {home.path}")

@@ -1,0 +1,60 @@
+"""Where the project stands, from the ledger, the catalogue and the job runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from labels import fields
+
+from sync.console.status import Counts, Status, Tool
+from sync.jobs.context import Services, open_dataset
+from sync.ledger import Ledger
+from sync.settings import Home, Project
+
+RUNS_SHOWN = 10
+
+
+def read_status(home: Home, services: Services) -> Status:
+    """Return counts by state, the model whose labels annotators see, the last runs and where to click.
+
+    Raises:
+        LabelingError: the ledger or MongoDB cannot be read.
+    """
+    project = Project.read(home)
+    if project is None:
+        return Status(tools=_to_tools(services, None), problem="no project yet, start with: labelloop up --images DIR")
+    dataset = open_dataset(project.name, project.read_label_config(), services.database_uri)
+    with Ledger.open(home.ledger) as ledger:
+        counts, links = ledger.counts(), ledger.links()
+        runs = tuple(ledger.runs(limit=RUNS_SHOWN))
+    versions = Counter(link.model_version for link in links.values() if link.model_version is not None)
+    sample_ids = set(dataset.sample_ids())
+    return Status(
+        counts=Counts(
+            not_sent=len(sample_ids - links.keys()),
+            queued=counts[fields.QUEUED],
+            reviewed=counts[fields.REVIEWED],
+            skipped=counts[fields.SKIPPED],
+            conflicts=counts[fields.CONFLICT],
+            failed=counts["failed"],
+        ),
+        dataset=project.name,
+        model_version=versions.most_common(1)[0][0] if versions else None,
+        runs=runs,
+        tools=_to_tools(services, project),
+    )
+
+
+def _to_tools(services: Services, project: Project | None) -> tuple[Tool, ...]:
+    tasks = services.label_studio
+    if project is not None and project.label_studio_id is not None:
+        tasks += f"/projects/{project.label_studio_id}/data"
+        tasks += f"?tab={project.label_studio_view}" if project.label_studio_view is not None else ""
+    app = services.app
+    if app is not None and project is not None:
+        app += f"/datasets/{project.name}"
+    return (
+        Tool("label_studio", "Label Studio", tasks, "tasks, the most uncertain first", f"{services.label_studio}/health"),
+        Tool("app", "FiftyOne App", app, "the whole collection", services.app),
+        Tool("ml_backend", "ML backend", None, "draws the pre-labels", f"{services.ml_backend}/health"),
+    )

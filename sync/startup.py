@@ -1,0 +1,134 @@
+"""From nothing to a running, connected stack, and from there to images with pre-labels that wait for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labels.config import LabelConfig, default_label_config_path
+from labels.errors import LabelingError, ServiceError
+
+from sync.jobs.context import Context, Services, open_context
+from sync.jobs.lock import hold_project_lock
+from sync.jobs.registry import run_job
+from sync.report import OnProgress, Report
+from sync.services.bootstrap import bootstrap
+from sync.services.programs import StackSettings
+from sync.services.stack import Stack
+from sync.services.stack_record import Addresses
+from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project
+
+OnEvent = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stack that runs and is connected; ``tasks_url`` opens the tasks with the most uncertain first."""
+
+    stack: Stack
+    addresses: Addresses
+    project: Project
+    tasks_url: str
+    admin_email: str
+
+
+def choose_project(home: Home, *, name: str | None, model: str | None, label_config: Path | None) -> Project:
+    """Return the home's project with what was asked for, made where there is none yet.
+
+    Raises:
+        LabelingError: the home holds another project.
+        LabelConfigError: the label config cannot be used.
+    """
+    present = Project.read(home)
+    if present is not None and name is not None and name != present.name:
+        raise LabelingError(
+            f"{home.path} holds the project {present.name!r}; use another folder (--home) or start anew: labelloop reset"
+        )
+    if label_config is not None:
+        LabelConfig.read(label_config)
+    project = present or Project(name=name or "labelloop")
+    return replace(
+        project,
+        model=model or project.model,
+        label_config=str(label_config.resolve()) if label_config is not None else project.label_config,
+    )
+
+
+def make_stack(home: Home, project: Project, ports: Mapping[str, int | None]) -> Stack:
+    """Return the home's stack, not yet started."""
+    return Stack(home, _to_settings(project, ports))
+
+
+def start(home: Home, project: Project, ports: Mapping[str, int | None], on_event: OnEvent) -> Started:
+    """Start what does not run, connect the tools with one another, and remember the project.
+
+    A second time nothing changes. When the tools cannot be connected, what this call started is stopped again.
+
+    Raises:
+        ServiceError: a program did not come up, or refused.
+        LabelConfigError: the label config lacks a class that is in use.
+    """
+    home.make()
+    settings = _to_settings(project, ports)
+    stack = Stack(home, settings)
+    addresses = stack.start(on_event)
+    try:
+        workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
+    except BaseException:
+        if stack.started_here:
+            stack.stop(on_event)
+        raise
+    for change in workbench.changes:
+        on_event(f"Label Studio: {change} made")
+    project = replace(project, label_studio_id=workbench.project_id, label_studio_view=workbench.view_id)
+    if project != Project.read(home):
+        project.write(home)
+    return Started(stack, addresses, project, workbench.url, settings.admin_email)
+
+
+def _to_settings(project: Project, ports: Mapping[str, int | None]) -> StackSettings:
+    return StackSettings(
+        project_title=project.name,
+        admin_email=os.environ.get("LABELLOOP_ADMIN_EMAIL") or DEFAULT_ADMIN_EMAIL,
+        label_config=Path(project.label_config) if project.label_config else default_label_config_path(),
+        database_uri=os.environ.get("FIFTYONE_DATABASE_URI") or None,
+        model=project.model,
+        ports=ports,
+    )
+
+
+def fill(home: Home, addresses: Addresses, folder: Path, show: Callable[[Report], None], on_progress: OnProgress) -> None:
+    """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends."""
+    with open_running(home, addresses, on_progress) as context:
+        for name, params in (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {})):
+            show(run_job(context, name, params, on_progress))
+
+
+@contextmanager
+def open_running(home: Home, addresses: Addresses, on_progress: OnProgress) -> Iterator[Context]:
+    """Open the tools of a running stack, holding the project's lock: one writer at a time."""
+    with (
+        hold_project_lock(home, lambda line: on_progress(None, line)),
+        open_context(home, to_services(addresses)) as context,
+    ):
+        yield context
+
+
+def find_running(home: Home) -> Addresses:
+    """Return where the home's stack is.
+
+    Raises:
+        ServiceError: it does not run.
+    """
+    addresses = Stack(home, StackSettings()).addresses() if home.run.is_dir() else None
+    if addresses is None:
+        raise ServiceError(f"{home.path}: the stack does not run, start it with: labelloop up")
+    return addresses
+
+
+def to_services(addresses: Addresses) -> Services:
+    """Return the addresses a job needs."""
+    return Services(addresses.label_studio, addresses.ml_backend, addresses.database_uri, addresses.app)

@@ -1,0 +1,72 @@
+"""What the command line shows: progress, reports and addresses, for a person on a terminal or for a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sync.report import OnProgress, Report
+from sync.settings import Home
+
+if TYPE_CHECKING:
+    from sync.startup import Started
+
+
+@contextmanager
+def watch_progress() -> Iterator[OnProgress]:
+    """Give the block a listener: a live bar on a terminal, one plain line for each new message otherwise."""
+    if not sys.stderr.isatty():
+        yield _LineWriter()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("starting", total=1)
+
+        def on_progress(done: float | None, message: str) -> None:
+            if done is None:
+                bar.update(line, description=message)
+            else:
+                bar.update(line, description=message, completed=done)
+
+        yield on_progress
+
+
+class _LineWriter:
+    """Writes a line when the message changes."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, _done: float | None, message: str) -> None:
+        if message != self._last:
+            click.echo(message, err=True)
+            self._last = message
+
+
+def show_event(line: str) -> None:
+    """Show one step of a start or stop."""
+    click.echo(line, err=True)
+
+
+def show_report(report: Report) -> None:
+    """Show what a job did."""
+    for line in report.lines():
+        click.echo(line)
+
+
+def show_addresses(home: Home, started: Started) -> None:
+    """Show where to click, and the login. The password is shown to a person, never written to a log."""
+    password_file = home.secrets / "admin_password"
+    password = password_file.read_text(encoding="utf-8").strip() if sys.stdout.isatty() else f"in {password_file}"
+    click.echo("")
+    click.echo(f"  Label Studio   {started.tasks_url}")
+    click.echo(f"                 login {started.admin_email}, password {password}")
+    click.echo(f"  FiftyOne App   {started.addresses.app}/datasets/{started.project.name}")
+    click.echo(f"  Console        {started.addresses.console}")
+    click.echo("")
