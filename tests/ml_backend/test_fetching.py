@@ -1,0 +1,260 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from labels.errors import LabelingError
+from ml_backend.fetching import AccessToken, Fetcher, FetchError, read_api_key
+
+PAT = "header.payload.signature"
+LEGACY = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Site(ThreadingHTTPServer):
+    """Answers like Label Studio where it looks at tokens, and like any host elsewhere; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen: list[tuple[str, str | None]] = []
+        self.good_access = {"access-1", "access-2", "access-3"}
+        self.bought = 0
+        self.redirect_to = ""
+        self.size = 4
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body != {"refresh": PAT}:
+            self.answer(401, b"{}")
+            return
+        self.server.bought += 1
+        self.answer(200, json.dumps({"access": f"access-{self.server.bought}"}).encode())
+
+    def do_GET(self) -> None:
+        header = self.headers.get("Authorization")
+        self.server.seen.append((self.path, header))
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", self.server.redirect_to)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self.path.startswith("/data/") and not self.is_known(header):
+            self.answer(401, b"who are you?")
+        elif self.path.startswith("/absent"):
+            self.answer(404, b"no")
+        else:
+            self.answer(200, b"x" * self.server.size)
+
+    def is_known(self, header: str | None) -> bool:
+        return header in {f"Token {LEGACY}", *(f"Bearer {access}" for access in self.server.good_access)}
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "session=1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def start_site() -> Iterator[Callable[[], Site]]:
+    running: list[tuple[Site, threading.Thread]] = []
+
+    def start() -> Site:
+        site = Site()
+        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        running.append((site, thread))
+        return site
+
+    yield start
+    for site, thread in running:
+        site.shutdown()
+        thread.join()
+        site.server_close()
+
+
+@pytest.fixture
+def label_studio(start_site: Callable[[], Site]) -> Site:
+    return start_site()
+
+
+@pytest.fixture
+def other(start_site: Callable[[], Site]) -> Site:
+    return start_site()
+
+
+def make_fetcher(site: Site, *allowed: str, key: str | None = PAT) -> Fetcher:
+    return Fetcher(
+        label_studio_url=site.url,
+        token=AccessToken(site.url, lambda: key),
+        allowed_hosts=frozenset(allowed),
+        max_bytes=100,
+    )
+
+
+def host_of(site: Site) -> str:
+    return f"127.0.0.1:{site.server_port}"
+
+
+def test_label_studio_gets_an_access_token_bought_once(label_studio: Site) -> None:
+    fetcher = make_fetcher(label_studio)
+
+    assert fetcher.fetch("/data/upload/3/p.png") == b"xxxx"
+    assert fetcher.fetch(f"{label_studio.url}/data/upload/3/q.png") == b"xxxx"
+
+    assert label_studio.bought == 1
+    assert label_studio.seen == [
+        ("/data/upload/3/p.png", "Bearer access-1"),
+        ("/data/upload/3/q.png", "Bearer access-1"),
+    ]
+
+
+def test_an_access_token_that_ran_out_is_renewed_once(label_studio: Site) -> None:
+    fetcher = make_fetcher(label_studio)
+    fetcher.fetch("/data/upload/3/p.png")
+    label_studio.good_access = {"access-2"}
+
+    assert fetcher.fetch("/data/upload/3/p.png") == b"xxxx"
+
+    assert label_studio.bought == 2
+
+
+def test_a_token_that_stays_refused_is_an_error_that_says_what_to_check(label_studio: Site) -> None:
+    label_studio.good_access = set()
+
+    with pytest.raises(FetchError, match="answered 401, check LABEL_STUDIO_API_KEY"):
+        make_fetcher(label_studio).fetch("/data/upload/3/p.png")
+
+    assert label_studio.bought == 2
+
+
+def test_a_personal_access_token_that_is_refused_is_not_told(label_studio: Site) -> None:
+    with pytest.raises(FetchError, match="refuses our token") as caught:
+        make_fetcher(label_studio, key="a.wrong.one").fetch("/data/upload/3/p.png")
+
+    assert "a.wrong.one" not in str(caught.value)
+
+
+def test_a_legacy_token_is_sent_as_it_is(label_studio: Site) -> None:
+    assert make_fetcher(label_studio, key=LEGACY).fetch("/data/upload/3/p.png") == b"xxxx"
+
+    assert label_studio.seen == [("/data/upload/3/p.png", f"Token {LEGACY}")]
+
+
+def test_without_a_token_label_studio_is_asked_without_one(label_studio: Site) -> None:
+    with pytest.raises(FetchError, match="answered 401"):
+        make_fetcher(label_studio, key=None).fetch("/data/upload/3/p.png")
+
+    assert label_studio.seen == [("/data/upload/3/p.png", None)]
+
+
+def test_an_allowed_host_is_asked_without_the_token(label_studio: Site, other: Site) -> None:
+    assert make_fetcher(label_studio, host_of(other)).fetch(f"{other.url}/p.png") == b"xxxx"
+
+    assert other.seen == [("/p.png", None)]
+    assert label_studio.bought == 0
+
+
+@pytest.mark.parametrize("allowed", [(), ("127.0.0.1",), ("127.0.0.1:1",), ("localhost",)])
+def test_a_host_or_port_that_is_not_allowed_is_never_asked(
+    label_studio: Site, other: Site, allowed: tuple[str, ...]
+) -> None:
+    with pytest.raises(FetchError, match="is not allowed"):
+        make_fetcher(label_studio, *allowed).fetch(f"{other.url}/p.png")
+
+    assert other.seen == []
+
+
+def test_a_redirect_to_a_host_that_is_not_allowed_is_refused(label_studio: Site, other: Site) -> None:
+    label_studio.redirect_to = f"{other.url}/p.png"
+
+    with pytest.raises(FetchError, match="is not allowed"):
+        make_fetcher(label_studio).fetch("/redirect")
+
+    assert other.seen == []
+
+
+def test_a_redirect_to_an_allowed_host_goes_without_the_token(label_studio: Site, other: Site) -> None:
+    label_studio.redirect_to = f"{other.url}/p.png"
+
+    assert make_fetcher(label_studio, host_of(other)).fetch("/redirect") == b"xxxx"
+
+    assert other.seen == [("/p.png", None)]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/"])
+def test_a_redirect_to_another_scheme_is_refused(label_studio: Site, target: str) -> None:
+    label_studio.redirect_to = target
+
+    with pytest.raises(FetchError, match="not an http or https address"):
+        make_fetcher(label_studio).fetch("/redirect")
+
+
+def test_redirects_in_a_circle_end(label_studio: Site) -> None:
+    label_studio.redirect_to = "/redirect"
+
+    with pytest.raises(FetchError, match="redirects too often"):
+        make_fetcher(label_studio).fetch("/redirect")
+
+
+def test_an_address_without_a_scheme_does_not_leave_label_studio_with_the_token(
+    label_studio: Site, other: Site
+) -> None:
+    with pytest.raises(FetchError, match="is not allowed"):
+        make_fetcher(label_studio).fetch(f"//{host_of(other)}/p.png")
+
+
+def test_an_answer_above_the_limit_is_refused(label_studio: Site) -> None:
+    label_studio.size = 101
+
+    with pytest.raises(FetchError, match="larger than 100 bytes"):
+        make_fetcher(label_studio).fetch("/p.png")
+
+
+def test_another_answer_than_200_is_an_error(label_studio: Site) -> None:
+    with pytest.raises(FetchError, match="answered 404"):
+        make_fetcher(label_studio).fetch("/absent.png")
+
+
+def test_a_host_that_does_not_answer_is_an_error() -> None:
+    fetcher = Fetcher(label_studio_url="http://127.0.0.1:1", token=None, max_bytes=100)
+
+    with pytest.raises(FetchError, match="no answer"):
+        fetcher.fetch("/p.png")
+
+
+def test_cookies_are_not_kept(label_studio: Site) -> None:
+    fetcher = make_fetcher(label_studio)
+    fetcher.fetch("/p.png")
+
+    assert not fetcher._session.cookies
+
+
+def test_the_key_is_read_from_its_file_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    assert read_api_key(None, path) == "one"
+    path.write_text("two\n")
+    assert read_api_key(None, path) == "two"
+
+    assert read_api_key("value", path) == "value"
+    assert read_api_key(None, None) is None
+
+
+def test_a_key_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(LabelingError, match=r"LABEL_STUDIO_API_KEY_FILE=.*absent"):
+        read_api_key(None, tmp_path / "absent")
