@@ -298,3 +298,7 @@ def reset(home: Home, yes: bool) -> None:
     Stack(home, StackSettings()).stop(show_event)
     shutil.rmtree(home.path)
     click.echo(f"deleted {home.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,9 @@ SCALARS: Final = {
     fields.MODEL_VERSION: fo.StringField,
 }
 
+REVIEW_GROUP: Final = (fields.REVIEW_STATE, fields.UNCERTAINTY, fields.REVIEWER, fields.REVIEWED_AT, fields.TASK_ID)
+FILE_GROUP: Final = (fields.MODEL_VERSION, fields.IMAGE_SHA256, fields.SOURCE_PATH)
+
 
 class Dataset:
     """One FiftyOne dataset, laid out for one label config.
@@ -53,9 +56,12 @@ class Dataset:
         """Return the dataset of that name with every field declared; made, and kept for good, where there is none."""
         fo.config.show_progress_bars = False
         try:
-            dataset = fo.load_dataset(name) if fo.dataset_exists(name) else fo.Dataset(name, persistent=True)
+            is_new = not fo.dataset_exists(name)
+            dataset = fo.Dataset(name, persistent=True) if is_new else fo.load_dataset(name)
             opened = cls(dataset, config)
             opened._declare()
+            if is_new:
+                opened._group_sidebar()
         except PyMongoError as error:
             raise ServiceError(f"MongoDB: {error}") from error
         return opened
@@ -63,9 +69,21 @@ class Dataset:
     def _declare(self) -> None:
         for name, kind in SCALARS.items():
             self._dataset.add_sample_field(name, kind)
-        declare_fields(self._dataset, (*self.reviewed_fields, *self.predicted_fields))
+        # What a detector says of a whole image is declared when one says it: until then the fields would only be in the way.
+        declare_fields(self._dataset, (*self.reviewed_fields, *(one for one in self.predicted_fields if one.is_region)))
         if fields.UNCERTAINTY not in self._dataset.get_index_information():
             self._dataset.create_index(fields.UNCERTAINTY)
+
+    def _group_sidebar(self) -> None:
+        """Put what a curator reads first into a group of its own, and what only programs read into a closed one."""
+        groups = fo.DatasetAppConfig.default_sidebar_groups(self._dataset)
+        for group in groups:
+            group.paths = [path for path in group.paths if path not in (*REVIEW_GROUP, *FILE_GROUP)]
+        place = 1 + next((number for number, group in enumerate(groups) if group.name == "labels"), 0)
+        groups.insert(place, fo.SidebarGroupDocument(name="review", paths=list(REVIEW_GROUP), expanded=True))
+        groups.append(fo.SidebarGroupDocument(name="files", paths=list(FILE_GROUP), expanded=False))
+        self._dataset.app_config.sidebar_groups = groups
+        self._dataset.save()
 
     @property
     def name(self) -> str:
@@ -136,15 +154,16 @@ class Dataset:
     def predictions(self, sample_ids: Sequence[str] | None = None) -> dict[str, SamplePrediction | ItemError]:
         """Return what the detector drew on these samples, or on all; a sample it never saw is left out."""
         found: dict[str, SamplePrediction | ItemError] = {}
+        present = [field for field in self.predicted_fields if self._dataset.has_sample_field(field.name)]
         scores = dict(self._columns([fields.MODEL_VERSION, fields.UNCERTAINTY], sample_ids))
-        for sample_id, size, columns in self._label_columns(self.predicted_fields, sample_ids):
+        for sample_id, size, columns in self._label_columns(present, sample_ids):
             model_version, uncertainty = scores[sample_id]
             if model_version is None or uncertainty is None:
                 continue
             try:
                 parts = [
                     read_labels(field, part, size, item=f"sample {sample_id}")
-                    for field, part in _split(self.predicted_fields, columns)
+                    for field, part in _split(present, columns)
                 ]
             except ItemError as error:
                 found[sample_id] = error
@@ -162,6 +181,10 @@ class Dataset:
         """Replace what the detector drew on these samples; labels of people stay as they are."""
         sizes = {sample_id: image.size for sample_id, image in self.images(list(predictions)).items()}
         for field in self.predicted_fields:
+            if not field.is_region and any(_labels_of(field, one.labels) for one in predictions.values()):
+                declare_fields(self._dataset, [field])
+            if not self._dataset.has_sample_field(field.name):
+                continue
             documents = {
                 sample_id: to_document(
                     field,

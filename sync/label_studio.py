@@ -95,7 +95,7 @@ class LabelStudio:
         self._emails: dict[int, str] = {}
 
     def fetch_task_refs(self, *, changed_since: str | None = None) -> Iterator[TaskRef]:
-        """Yield all tasks in brief, or those whose ``updated_at`` is not before the given time (ISO 8601)."""
+        """Yield all tasks in brief, or those whose ``updated_at`` is not before the given ``to_timestamp``."""
         filters = [] if changed_since is None else [_filter("updated_at", "greater_or_equal", "Datetime", changed_since)]
         include = "id,data,updated_at,total_annotations,cancelled_annotations,total_predictions"
         for task in self._fetch_pages("task_only", include, filters, REFS_PER_PAGE):
@@ -251,10 +251,17 @@ def _to_prediction(raw: Any) -> Prediction:
     )
 
 
+def to_timestamp(moment: datetime) -> str:
+    """Return a time in the one form Label Studio's filters read, in UTC with microseconds: texts sort as the times do.
+
+    >>> to_timestamp(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    '2026-01-02T03:04:05.000000Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _to_text(when: Any) -> str:
-    """Return a time of Label Studio as ISO 8601 in UTC with microseconds, so that texts sort as the times do."""
-    moment = when if isinstance(when, datetime) else datetime.fromisoformat(str(when))
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return to_timestamp(when if isinstance(when, datetime) else datetime.fromisoformat(str(when)))
 
 
 def _detail(body: Any) -> str:

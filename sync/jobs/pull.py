@@ -19,7 +19,7 @@ from sync.samples import Reviewer
 from sync.jobs.context import Context
 from sync.jobs.reviewing import Outcome, read_review
 from sync.jobs.states import mirror_states
-from sync.label_studio import Task, TaskRef
+from sync.label_studio import Task, TaskRef, to_timestamp
 from sync.ledger import Link
 from sync.report import Failure, OnProgress, Report, ignore_progress
 
@@ -85,7 +85,7 @@ def pull(
 
 def _since(context: Context) -> str | None:
     cursor = context.ledger.cursor(CURSOR)
-    return None if cursor is None else (datetime.fromisoformat(cursor) - OVERLAP).isoformat(timespec="microseconds")
+    return None if cursor is None else to_timestamp(datetime.fromisoformat(cursor) - OVERLAP)
 
 
 def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everything: bool) -> list[int]:

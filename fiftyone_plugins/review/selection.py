@@ -1,0 +1,115 @@
+"""Which samples a person means, and what is to be said about them before they are sent. Knows no operator types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from labels.fields import CONFLICT, REVIEW_STATE
+
+MANY = 1000
+# Every id travels in one request and one query: more than this would not fit into either.
+MOST_IDS = 500_000
+
+Target = Literal["selected", "view", "dataset"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many samples would be sent, and in which state they are now."""
+
+    target: Target
+    count: int
+    already_sent: int
+    conflicts: int
+
+    @property
+    def to_send(self) -> int:
+        """Samples that become new tasks."""
+        return self.count - self.already_sent
+
+    @property
+    def summary(self) -> str:
+        """What would happen, in one or two sentences.
+
+        >>> Plan("view", 5, already_sent=2, conflicts=0).summary
+        '3 samples go to Label Studio as new tasks. 2 were already sent: they get newer pre-labels at most.'
+        """
+        told = f"{self.to_send:,} samples go to Label Studio as new tasks."
+        if self.to_send <= 1:
+            told = "1 sample goes to Label Studio as a new task." if self.to_send else "No new task."
+        if self.already_sent == 0:
+            return told
+        kept = "it gets newer pre-labels at most" if self.already_sent == 1 else "they get newer pre-labels at most"
+        return f"{told} {_number(self.already_sent, 'was', 'were')} already sent: {kept}."
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before sending, each in one sentence."""
+        warnings = []
+        if self.to_send > MANY:
+            warnings.append(f"{self.to_send:,} new tasks are many for annotators to work through.")
+        if self.conflicts:
+            told = _number(self.conflicts, "of them is in conflict", "of them are in conflict")
+            warnings.append(f"{told}: changed on both sides and waiting for a decision. Sending decides nothing.")
+        return warnings
+
+    @property
+    def problem(self) -> str | None:
+        """Why this cannot be sent, or None."""
+        if self.count == 0:
+            return "Every sample was already sent." if self.target == "dataset" else "There is no sample to send."
+        if self.target != "dataset" and self.count > MOST_IDS:
+            return f"{self.count:,} samples are too many for one go (at most {MOST_IDS:,}): send a smaller view."
+        return None
+
+
+def offer_targets(dataset: Any, view: Any, selected: Sequence[str]) -> dict[Target, str]:
+    """Return the choices that differ, with their labels, the narrowest first."""
+    targets: dict[Target, str] = {}
+    if selected:
+        targets["selected"] = f"Selected samples ({len(_collect(dataset, view, selected, 'selected')):,})"
+    if view is not None and view != dataset.view():
+        targets["view"] = f"Current view ({len(_collect(dataset, view, selected, 'view')):,})"
+    targets["dataset"] = f"Everything not sent yet ({count_target(dataset, view, selected, 'dataset').count:,})"
+    return targets
+
+
+def count_target(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> Plan:
+    """Return what sending a target would mean; asks the database for counts alone."""
+    collection = _collect(dataset, view, selected, target)
+    count, states = len(collection), _count_states(collection)
+    sent = sum(states.values())
+    if target == "dataset":
+        return Plan(target, count - sent, already_sent=0, conflicts=0)
+    return Plan(target, count, already_sent=sent, conflicts=states.get(CONFLICT, 0))
+
+
+def to_push_params(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> dict[str, Any]:
+    """Return the parameters of the push job: the sample ids, or none for everything not sent yet."""
+    if target == "dataset":
+        return {}
+    return {"sample_ids": [str(sample_id) for sample_id in _collect(dataset, view, selected, target).values("id")]}
+
+
+def _collect(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> Any:
+    """Return the samples that are meant; where the App shows patches, the samples they were cut from."""
+    if target == "dataset":
+        return dataset
+    if view is None or not view._is_generated:
+        # From the dataset, not the view: a selection outlives the filter it was made under.
+        return view if target == "view" else dataset.select(list(selected))
+    shown = view if target == "view" else view.select(list(selected))
+    return dataset.select(list(set(shown.values("sample_id"))))
+
+
+def _count_states(collection: Any) -> Mapping[str, int]:
+    """Return the number of samples by review state; those never sent are left out."""
+    if not collection.has_sample_field(REVIEW_STATE):
+        return {}
+    return {state: count for state, count in collection.count_values(REVIEW_STATE).items() if state is not None}
+
+
+def _number(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"

@@ -1,0 +1,41 @@
+"""``python -m sync.console``: the console of one home, with every job and what its page shows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from functools import partial
+
+from labels.errors import LabelingError
+from sync.console.server import serve
+from sync.console.settings import ConsoleSettings
+from sync.jobs.context import Services, open_context
+from sync.jobs.registry import JOBS, to_recorded
+from sync.jobs.runner import Runner
+from sync.project_status import read_status
+
+
+def main() -> int:
+    """Serve until told to end; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # One line a request says nothing that the jobs' reports do not.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = ConsoleSettings.from_environ(os.environ)
+        services = Services.from_environ(os.environ)
+        runner = Runner(
+            settings.home,
+            {name: to_recorded(name) for name in JOBS},
+            open_context=partial(open_context, settings.home, services),
+            redis_url=settings.redis_url,
+        )
+        serve(settings, runner, partial(read_status, settings.home, services))
+    except LabelingError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the console is told from outside, read once at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labels.errors import LabelingError
+from sync.settings import Home
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 9091
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """Where the console listens, for whom, and what it lets in.
+
+    hosts are the names it answers to besides the loopback ones; the secrets stay out of its repr.
+    """
+
+    home: Home
+    token: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    hosts: tuple[str, ...] = ()
+    redis_url: str | None = field(default=None, repr=False)
+
+    @property
+    def trusted_hosts(self) -> list[str]:
+        """Every name a request may call the console by."""
+        return [*LOOPBACK_NAMES, *self.hosts]
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ConsoleSettings:
+        """Return the settings of an environment.
+
+        LABELLOOP_HOME, LABELLOOP_HOST, LABELLOOP_PORT, LABELLOOP_REDIS_URL; LABELLOOP_CONSOLE_TOKEN_FILE and
+        LABELLOOP_WEBHOOK_SECRET_FILE (both in the home's secrets/ unless told otherwise); LABELLOOP_CONSOLE_HOSTS,
+        names separated by commas.
+
+        Raises:
+            LabelingError: a value is missing or cannot be used; the message names its variable.
+        """
+        home = Home.from_environment(environ)
+        hosts = environ.get("LABELLOOP_CONSOLE_HOSTS", "")
+        return cls(
+            home=home,
+            token=_read_secret(environ, "LABELLOOP_CONSOLE_TOKEN_FILE", home.secrets / "console_token"),
+            webhook_secret=_read_secret(environ, "LABELLOOP_WEBHOOK_SECRET_FILE", home.secrets / "webhook_secret"),
+            host=environ.get("LABELLOOP_HOST") or DEFAULT_HOST,
+            port=_read_port(environ),
+            hosts=tuple(name.strip() for name in hosts.split(",") if name.strip()),
+            redis_url=environ.get("LABELLOOP_REDIS_URL") or None,
+        )
+
+
+def _read_secret(environ: Mapping[str, str], key: str, default: Path) -> str:
+    path = Path(environ.get(key) or default)
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelingError(f"{key}: {path} cannot be read ({error}); 'labelloop up' writes it") from error
+    if not secret:
+        raise LabelingError(f"{key}: {path} is empty; an empty secret would let everybody in")
+    return secret
+
+
+def _read_port(environ: Mapping[str, str]) -> int:
+    text = environ.get("LABELLOOP_PORT") or str(DEFAULT_PORT)
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise LabelingError(f"LABELLOOP_PORT: '{text}' is no port (0 to 65535)")
+    return int(text)

@@ -1,0 +1,58 @@
+"""What the tests of several packages need: a MongoDB of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labels.errors import ServiceError
+from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
+from sync.services.ports import find_free_port, is_free
+
+START_TIMEOUT_S = 30.0
+
+
+MONGOD_PORT = find_free_port()
+
+
+def pytest_configure() -> None:
+    """Tell FiftyOne where its database will be: it reads that once, while it is imported, in whichever test does so first."""
+    os.environ["FIFTYONE_DATABASE_URI"] = to_database_uri(MONGOD_PORT)
+    os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"
+    os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+
+
+@pytest.fixture(scope="session")
+def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a MongoDB server with empty data for the whole session; its address is in FIFTYONE_DATABASE_URI too."""
+    try:
+        mongod = find_mongod()
+    except ServiceError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("mongodb")
+    with (folder / "mongod.log").open("wb") as log:
+        server = subprocess.Popen(to_mongod_argv(mongod, data=folder, port=MONGOD_PORT, cache_gb=0.25), stdout=log)
+    try:
+        wait_until_it_listens(server, MONGOD_PORT, folder)
+        yield to_database_uri(MONGOD_PORT)
+    finally:
+        # While the process ends, FiftyOne would look for seconds for a server that is gone.
+        if "fiftyone" in sys.modules:
+            sys.modules["fiftyone.core.odm.database"]._disconnect()
+        server.terminate()
+        server.wait(START_TIMEOUT_S)
+
+
+def wait_until_it_listens(server: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while is_free(port):
+        ended = server.poll() is not None
+        assert not ended, (folder / "mongod.log").read_text(encoding="utf-8")[-2000:]
+        assert time.monotonic() < deadline_s, "mongod did not listen in time"
+        time.sleep(0.05)

@@ -1,0 +1,146 @@
+"""The console as the one process it is: real HTTP, real jobs, ended by SIGTERM; and the health of real sockets."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from sync.console.health import Health, fetch_health
+from sync.console.status import Tool
+
+AUTH = {"Authorization": "Bearer the-token"}
+TIMEOUT_S = 20.0
+CONSOLE = """
+    import sys, time
+    from pathlib import Path
+    from sync.console.server import serve
+    from sync.console.settings import ConsoleSettings
+    from sync.console.status import Status
+    from sync.jobs.runner import Runner
+    from sync.report import Report
+    from sync.settings import Home
+
+    def pull(context, params, on_progress):
+        for step in range(params.get("steps", 0)):
+            on_progress(None, f"step {step}")
+            time.sleep(0.05)
+        return Report("pull", moved=1)
+
+    home = Home(Path(sys.argv[1]))
+    settings = ConsoleSettings(home, "the-token", "the-secret", port=int(sys.argv[2]))
+    serve(settings, Runner(home, {"pull": pull}, wake_delay_s=0.2), Status)
+"""
+
+
+def find_free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def port() -> int:
+    return find_free_port()
+
+
+@pytest.fixture
+def console(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CONSOLE), str(tmp_path), str(port)])
+    try:
+        wait_until_up(port)
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
+
+
+def wait_until_up(port: int) -> None:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while fetch_health([Tool("console", "console", health_url=f"tcp://127.0.0.1:{port}")])["console"].state != "up":
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def fetch_active(port: int) -> list[dict[str, Any]]:
+    active: list[dict[str, Any]] = requests.get(f"http://127.0.0.1:{port}/status.json", timeout=5).json()["active"]
+    return active
+
+
+def wait_for_job(port: int, job_id: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        url = f"http://127.0.0.1:{port}/api/jobs/{job_id}"
+        job: dict[str, Any] = requests.get(url, headers=AUTH, timeout=5).json()
+        if job["state"] in ("done", "failed"):
+            return job
+        time.sleep(0.05)
+    pytest.fail("the job did not end in time")
+
+
+@pytest.mark.usefixtures("console")
+def test_one_process_serves_and_runs(port: int) -> None:
+    started = requests.post(f"http://127.0.0.1:{port}/api/jobs", json={"job": "pull"}, headers=AUTH, timeout=5)
+    job = wait_for_job(port, started.json()["id"])
+
+    assert (job["state"], job["report"]["lines"]) == ("done", ["pull: 1 moved, 0 unchanged"])
+
+
+@pytest.mark.usefixtures("console")
+def test_webhooks_are_answered_within_100_ms_while_a_job_runs_and_make_one_pull(port: int) -> None:
+    body = {"job": "pull", "params": {"steps": 20}}
+    started = requests.post(f"http://127.0.0.1:{port}/api/jobs", json=body, headers=AUTH, timeout=5).json()["id"]
+    slowest_s = 0.0
+    for _ in range(20):
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/webhooks/label-studio",
+            json={"action": "ANNOTATION_UPDATED", "project": {"label_config": "<View/>" * 400}},
+            headers={"X-Labelloop-Secret": "the-secret"},
+            timeout=5,
+        )
+        assert answer.status_code == 204
+        slowest_s = max(slowest_s, answer.elapsed.total_seconds())
+    time.sleep(0.4)
+    woken = [job["id"] for job in fetch_active(port) if job["id"] != started]
+
+    assert slowest_s < 0.1
+    assert len(woken) == 1
+    assert wait_for_job(port, woken[0])["state"] == "done"
+
+
+def test_sigterm_ends_a_running_job_and_the_process_within_seconds(console: subprocess.Popen[bytes], port: int) -> None:
+    body = {"job": "pull", "params": {"steps": 100_000}}
+    requests.post(f"http://127.0.0.1:{port}/api/jobs", json=body, headers=AUTH, timeout=5)
+    while not any(job["state"] == "running" for job in fetch_active(port)):
+        time.sleep(0.05)
+    begin_s = time.monotonic()
+    console.send_signal(signal.SIGTERM)
+
+    assert console.wait(TIMEOUT_S) == 0
+    assert time.monotonic() - begin_s < 5
+
+
+@pytest.mark.usefixtures("console")
+def test_health_tells_what_answers_from_what_does_not(port: int) -> None:
+    tools = [
+        Tool("page", "page", health_url=f"http://127.0.0.1:{port}/status.json"),
+        Tool("socket", "socket", health_url=f"tcp://127.0.0.1:{port}"),
+        Tool("nobody", "nobody", health_url=f"http://127.0.0.1:{find_free_port()}/health"),
+        Tool("untold", "untold"),
+    ]
+
+    assert fetch_health(tools) == {
+        "page": Health("up"),
+        "socket": Health("up"),
+        "nobody": Health("down", "does not answer"),
+        "untold": Health("unknown"),
+    }
