@@ -1,0 +1,77 @@
+"""Whether a new label config still has every class that people used in Label Studio, which itself does not ask."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from labels.config import LabelConfig
+from labels.errors import LabelConfigError
+
+if TYPE_CHECKING:
+    from label_studio_sdk.client import LabelStudio
+
+# A region's control and class; the class is None for a control without classes, such as a rating.
+Use = tuple[str, str | None]
+
+
+def check_nothing_in_use_is_lost(
+    client: LabelStudio, project_id: int, config: LabelConfig, *, drafts: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Compare what the project's annotations and drafts use with a config that is to replace its own.
+
+    `drafts` is Label Studio's count of classes in drafts, by control: an export leaves out what was never submitted.
+
+    Raises:
+        LabelConfigError: a class or control in use is not in the config; it names all of them.
+    """
+    tasks = json.loads(b"".join(client.projects.exports.download_sync(id=project_id, export_type="JSON")))
+    uses = count_uses(tasks)
+    for control, classes in drafts.items():
+        uses.update({(control, name): count for name, count in classes.items()})
+    lost = find_lost(uses, config)
+    if lost:
+        text = ", ".join(f"{use} ({count} regions)" for use, count in lost.items())
+        raise LabelConfigError(
+            f"the label config lacks what is in use in Label Studio: {text}; put it back, or change the regions"
+        )
+
+
+def count_uses(tasks: Iterable[Mapping[str, Any]]) -> Counter[Use]:
+    """Return how many regions of the annotations of exported tasks use each class of each control."""
+    uses: Counter[Use] = Counter()
+    for task in tasks:
+        for annotation in task["annotations"]:
+            for region in annotation["result"]:
+                # A relation between two regions has no control.
+                if "from_name" not in region:
+                    continue
+                classes = region["value"].get(region["type"])
+                for name in classes if isinstance(classes, list) else [None]:
+                    uses[region["from_name"], name] += 1
+    return uses
+
+
+def find_lost(uses: Counter[Use], config: LabelConfig) -> dict[str, int]:
+    """Return what is used and not in the config, in words, with the number of regions.
+
+    >>> config = LabelConfig.from_xml(
+    ...     '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image"><Label value="car"/>'
+    ...     "</RectangleLabels></View>"
+    ... )
+    >>> find_lost(Counter({("box", "car"): 9, ("box", "dog"): 2, ("stars", None): 1}), config)
+    {"class 'dog' of control 'box'": 2, "control 'stars'": 1}
+    """
+    controls = {control.name: control for control in config.controls}
+    lost: dict[str, int] = {}
+    for (control, name), count in sorted(uses.items(), key=str):
+        if control not in controls:
+            words = f"control {control!r}"
+        elif name is not None and name not in controls[control].classes:
+            words = f"class {name!r} of control {control!r}"
+        else:
+            continue
+        lost[words] = lost.get(words, 0) + count
+    return lost

@@ -1,0 +1,195 @@
+"""Fresh projects on the running servers: a dataset, a Label Studio project and a ledger of their own, filled by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+from label_studio_sdk import LabelStudio as Sdk
+from PIL import Image
+
+from labels.config import LabelConfig
+from labels.geometry import Box, ImageSize
+from labels.results import Label
+from sync.dataset import Dataset
+from sync.jobs.context import Context
+from sync.label_studio import LabelStudio
+from sync.ledger import Ledger
+from sync.media import link_folder
+from sync.samples import NewImage, SamplePrediction
+from sync.settings import Project, read_secret
+from tests.e2e.conftest import RunningStack
+
+SIZE = ImageSize(120, 80)
+MODEL_VERSION = "hand-00000001"
+BOXES_PER_IMAGE = 3
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class FreshProject:
+    """A context of its own, and the SDK to do in Label Studio what an annotator does."""
+
+    context: Context
+    sdk: Sdk
+    fiftyone: Any
+
+    @property
+    def project_id(self) -> int:
+        """The project in Label Studio."""
+        return self.context.label_studio.project_id
+
+    def task_ids(self) -> dict[str, int]:
+        """Return the task of each sample."""
+        return {ref.sample_id: ref.task_id for ref in self.context.label_studio.fetch_task_refs() if ref.sample_id}
+
+    def submit(self, task_id: int, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> int:
+        """Submit a task's prediction after a change to its regions, and return the annotation's id."""
+        (task,) = self.context.label_studio.fetch_tasks([task_id])
+        shown = task.predictions[-1]
+        regions = change([dict(region) for region in json.loads(json.dumps(list(shown.result)))])
+        answer = self.sdk.annotations.create(
+            id=task_id, result=regions, parent_prediction=shown.prediction_id, was_cancelled=False, lead_time=4.0
+        )
+        return int(answer.id)
+
+    def skip(self, task_id: int) -> None:
+        """Pass a task on without an answer."""
+        self.sdk.annotations.create(id=task_id, result=[], was_cancelled=True)
+
+    def snapshot(self) -> dict[str, str]:
+        """Return all that the three databases hold of the project, each as one text."""
+        tasks = sorted(self.context.label_studio.fetch_tasks(list(self.task_ids().values())), key=lambda one: one.task_id)
+        documents = list(self.fiftyone._sample_collection.find().sort("_id"))
+        return {
+            "Label Studio": repr((tasks, self.context.label_studio.fetch_model_version())),
+            "ledger": json.dumps(self.context.ledger.snapshot(), sort_keys=True),
+            "FiftyOne": repr(documents),
+        }
+
+
+def write_images(folder: Path, number: int) -> list[Path]:
+    """Write small pictures that differ and are not square."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index in range(number):
+        path = folder / f"{index:04d}.png"
+        Image.new("RGB", (SIZE.width, SIZE.height), (index % 256, index // 256, 77)).save(path)
+        paths.append(path)
+    return paths
+
+
+@contextmanager
+def open_fresh_project(
+    stack: RunningStack, folder: Path, *, images: int, config: LabelConfig | None = None
+) -> Iterator[FreshProject]:
+    """Open a project with as many images, each with an uncertainty and three predicted boxes of its own."""
+    config = config or stack.project.read_label_config()
+    name = f"fresh-{next(_numbers)}"
+    paths = write_images(folder / "images", images)
+    link_folder(stack.home, (folder / "images").resolve())
+    sdk = Sdk(base_url=stack.addresses.label_studio, api_key=read_secret(stack.home, "label_studio_token") or "")
+    made = sdk.projects.create(title=name, label_config=config.xml)
+    dataset = Dataset.open(name, config)
+    sample_ids = dataset.write_images(
+        NewImage(path.resolve(), SIZE, f"{index:064x}", path.stat().st_size, "image/png")
+        for index, path in enumerate(paths)
+    )
+    dataset.write_predictions(make_predictions(sample_ids))
+    with Ledger.open(folder / f"{name}.db") as ledger:
+        context = Context(
+            home=stack.home,
+            project=Project(name=name, label_studio_id=made.id),
+            config=config,
+            ledger=ledger,
+            dataset=dataset,
+            label_studio=LabelStudio(
+                stack.addresses.label_studio, read_secret(stack.home, "label_studio_token") or "", made.id
+            ),
+            backend=None,  # type: ignore[arg-type]  # these projects are filled by hand
+        )
+        yield FreshProject(context, sdk, fo.load_dataset(name))
+
+
+def make_predictions(sample_ids: list[str]) -> dict[str, SamplePrediction]:
+    """Return predictions whose ids, places and uncertainties follow from the order of the samples."""
+    predictions = {}
+    for index, sample_id in enumerate(sample_ids):
+        boxes = tuple(
+            Label(
+                f"{index:012x}{number:012x}",
+                "label",
+                ("car",),
+                Box(5.0 + 30 * number + index / 7, 4.0 + index / 3, 20.0, 11.5),
+                confidence=0.5 + number / 10,
+            )
+            for number in range(BOXES_PER_IMAGE)
+        )
+        predictions[sample_id] = SamplePrediction(MODEL_VERSION, index / 100, boxes)
+    return predictions
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class KillSwitch:
+    """Counts every write of a job, and ends the job before or after the write of a given number."""
+
+    def __init__(self, at: int | None = None, *, before: bool = True) -> None:
+        self.writes = 0
+        self._at = at
+        self._before = before
+
+    def guard(self, context: Context) -> Context:
+        """Return the context with each of its tools behind this switch."""
+        tools: Mapping[str, Any] = {
+            name: _Guarded(getattr(context, name), self) for name in ("ledger", "dataset", "label_studio")
+        }
+        return replace(context, **tools)
+
+    def write(self, call: Callable[[], Any]) -> Any:
+        """Make one write, unless the end comes first."""
+        self.writes += 1
+        is_the_end = self.writes == self._at
+        if is_the_end and self._before:
+            raise KilledError
+        answer = call()
+        if is_the_end:
+            raise KilledError
+        return answer
+
+
+class _Guarded:
+    """Hands everything on; writes go through the switch."""
+
+    def __init__(self, target: Any, switch: KillSwitch) -> None:
+        self._target = target
+        self._switch = switch
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if name.partition("_")[0] in ("write", "record", "send"):
+            return lambda *args, **kwargs: self._switch.write(lambda: found(*args, **kwargs))
+        return found
+
+
+class CountedCollectionWrites:
+    """Makes each single field write of the catalogue a write boundary of its own."""
+
+    def __init__(self, dataset: Dataset, switch: KillSwitch) -> None:
+        self._dataset = dataset
+        self._switch = switch
+        self._set = dataset._set
+
+    def __enter__(self) -> None:
+        self._dataset._set = lambda *args: self._switch.write(lambda: self._set(*args))  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        self._dataset._set = self._set  # type: ignore[method-assign]

@@ -1,0 +1,43 @@
+"""Whether a new label config would lose classes that people used."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from labels.config import LabelConfig
+from sync.services.label_config_check import count_uses, find_lost
+
+CONFIG = LabelConfig.from_xml(
+    '<View><Image name="image" value="$image"/>'
+    '<RectangleLabels name="box" toName="image"><Label value="car"/><Label value="dog"/></RectangleLabels>'
+    '<Choices name="quality" toName="image"><Choice value="keep"/></Choices></View>'
+)
+
+
+def region(control: str, kind: str, value: object) -> dict[str, object]:
+    return {"from_name": control, "type": kind, "value": {kind: value}}
+
+
+def test_annotations_count_as_used_and_predictions_do_not() -> None:
+    tasks = [
+        {
+            "annotations": [
+                {"result": [region("box", "rectanglelabels", ["car"]), region("quality", "choices", ["keep"])]},
+                {"result": [region("box", "rectanglelabels", ["cat"])]},
+            ],
+            "drafts": [],
+            "predictions": [{"result": [region("box", "rectanglelabels", ["bus"])]}],
+        },
+        {
+            "annotations": [
+                {"result": [region("stars", "rating", 4), {"type": "relation", "from_id": "a", "to_id": "b"}]}
+            ]
+        },
+    ]
+    uses = count_uses(tasks)
+    assert uses == Counter({("box", "car"): 1, ("quality", "keep"): 1, ("box", "cat"): 1, ("stars", None): 1})
+    assert find_lost(uses, CONFIG) == {"class 'cat' of control 'box'": 1, "control 'stars'": 1}
+
+
+def test_a_config_that_only_grows_loses_nothing() -> None:
+    assert find_lost(Counter({("box", "car"): 3, ("quality", "keep"): 1}), CONFIG) == {}
