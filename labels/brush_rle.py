@@ -100,6 +100,8 @@ def _decode_values(stream: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         is_run = reader.read(1)
         length = reader.read(length_bits[reader.read(2)]) + 1
         end = filled + length
-        values[filled:end] = reader.read(value_bits) if is_run else reader.read_many(length, value_bits)[: count - filled]
+        values[filled:end] = (
+            reader.read(value_bits) if is_run else reader.read_many(length, value_bits)[: count - filled]
+        )
         filled = end
     return values

@@ -1,7 +1,7 @@
 """The label config: the one place where class names are written, read from Label Studio's XML.
 
-Holds which controls there are, their classes in order, which model classes stand for them, and thresholds. A config with
-a part that labelloop cannot carry is refused when it is read, so that nothing drawn with it is lost later.
+Holds which controls there are, their classes in order, which model classes stand for them, and thresholds. A config
+with a part that labelloop cannot carry is refused when it is read, so that nothing drawn with it is lost later.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ DEFAULT_MAX_RATING: Final = 5
 class Control:
     """One control of the label config, with its classes in the order of the file.
 
-    ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class; ``is_multiple`` tells
-    whether several choices may be ticked at once.
+    ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class; ``is_multiple``
+    tells whether several choices may be ticked at once.
     """
 
     name: str

@@ -51,8 +51,9 @@ def to_label_id(region_id: str) -> str:
 class Label:
     """One thing said about an image: a drawn shape with its class, choices, or a rating.
 
-    ``id`` is the FiftyOne label id and, through ``to_label_id``, the Label Studio region id; ``control`` names the control of the config.
-    ``geometry`` is None for what speaks of the whole image; ``confidence`` is None for what a person drew.
+    ``id`` is the FiftyOne label id and, through ``to_label_id``, the Label Studio region id; ``control`` names the
+    control of the config. ``geometry`` is None for what speaks of the whole image; ``confidence`` is None for what a
+    person drew.
     """
 
     id: str
@@ -129,7 +130,8 @@ def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, ite
     """Return the labels of Label Studio's regions, in their order.
 
     Raises:
-        ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing size or
+        ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing size
+        or
             values, two regions under one id); ``item`` and the region are named. Nothing is left out silently.
     """
     labels: list[Label] = []
@@ -186,7 +188,9 @@ def _polygon_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geomet
 
 
 def _keypoint_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
-    return Keypoint.from_percent(float(value["x"]), float(value["y"]), float(value.get("width") or 0.0), _size_of(region))
+    return Keypoint.from_percent(
+        float(value["x"]), float(value["y"]), float(value.get("width") or 0.0), _size_of(region)
+    )
 
 
 def _mask_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
@@ -263,8 +267,10 @@ def is_same(a: Label, b: Label, *, tolerance_px: float = 0.01) -> bool:
     if isinstance(a.geometry, Mask) or isinstance(b.geometry, Mask) or a.geometry is None or b.geometry is None:
         return a.geometry == b.geometry
     first, second = _numbers(a.geometry), _numbers(b.geometry)
-    return type(a.geometry) is type(b.geometry) and first.shape == second.shape and bool(
-        np.all(np.abs(first - second) <= tolerance_px)
+    return (
+        type(a.geometry) is type(b.geometry)
+        and first.shape == second.shape
+        and bool(np.all(np.abs(first - second) <= tolerance_px))
     )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import requests
-from labels.errors import ServiceError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from labels.errors import ServiceError
 
 PREDICT_TIMEOUT_S: Final = 300.0
 HEALTH_TIMEOUT_S: Final = 5.0
@@ -17,7 +18,7 @@ BUSY: Final = 503
 
 @dataclass(frozen=True, slots=True)
 class BackendPrediction:
-    """What the backend says of one task: regions and a score in 0..1, or the problem that kept it from saying anything."""
+    """What the backend says of one task: regions and a score in 0..1, or the problem that kept it from answering."""
 
     model_version: str
     score: float | None
@@ -41,6 +42,10 @@ class MLBackend:
         self._session = requests.Session()
         # A proxy of this shell must not be asked for a server of this machine.
         self._session.trust_env = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
 
     def fetch_model_version(self) -> str:
         """Return the version of the weights that are served."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 import requests
-from labels.errors import LabelingError
 
+from labels.errors import LabelingError
 from sync.demo import write_demo_images
 from sync.services.programs import APP, CONSOLE, LABEL_STUDIO, ML_BACKEND, MONGOD, StackSettings
 from sync.services.stack import Stack
@@ -61,7 +61,9 @@ def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--detach", is_flag=True, help="Return when all is ready; stop with: labelloop down."),
         click.option("--model", help="Weights: a path or a known name such as yolo11n. [default: the one in use]"),
-        click.option("--label-studio-port", type=int, default=8080, help="Preferred port; a free one when it is taken."),
+        click.option(
+            "--label-studio-port", type=int, default=8080, help="Preferred port; a free one when it is taken."
+        ),
         click.option("--ml-backend-port", type=int, default=9090, help="As above, for the ML backend."),
         click.option("--console-port", type=int, default=9091, help="As above, for the console."),
         click.option("--app-port", type=int, default=5151, help="As above, for the FiftyOne App."),
@@ -139,27 +141,21 @@ def _holds_demo(home: Home) -> bool:
     return present is not None and present.name == "demo"
 
 
-def _run_stack(
-    home: Home, project: Project, ports: dict[str, int], find_images: FindImages, *, detach: bool
-) -> None:
+def _run_stack(home: Home, project: Project, ports: dict[str, int], find_images: FindImages, *, detach: bool) -> None:
     from sync import startup
 
-    started = startup.start(home, project, _to_ports(ports), show_event)
-    try:
-        images = find_images(started.addresses)
+    stack = startup.make_stack(home, project, _to_ports(ports))
+    hold = stack.detached if detach else stack.running
+    with hold(show_event) as addresses:
+        started = startup.connect_tools(home, project, stack, addresses, show_event)
+        images = find_images(addresses)
         if images is not None:
             with watch_progress() as on_progress:
-                startup.fill(home, started.addresses, images, show_report, on_progress)
+                startup.fill(home, addresses, images, show_report, on_progress)
         show_addresses(home, started)
-        if detach or not started.stack.started_here:
-            return
-        click.echo("Ctrl-C stops everything.", err=True)
-        started.stack.wait(show_event)
-    except BaseException:
-        if started.stack.started_here and not detach:
-            started.stack.stop(show_event)
-        raise
-    started.stack.stop(show_event)
+        if stack.started_here and not detach:
+            click.echo("Ctrl-C stops everything.", err=True)
+            stack.wait(show_event)
 
 
 def _to_ports(ports: dict[str, int]) -> dict[str, int | None]:
@@ -246,8 +242,12 @@ def pull(home: Home, prefer: str | None, everything: bool) -> None:
 
 @main.command()
 @click.option("--format", "export_format", type=click.Choice(["coco", "yolo"]), default="coco", help="Training format.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]")
-@click.option("--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]"
+)
+@click.option(
+    "--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images."
+)
 @click.pass_obj
 def export(home: Home, export_format: str, out: Path | None, images: str) -> None:
     """Write the reviewed images and labels as a training set; the same labels give the same bytes.

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import fiftyone as fo
+from more_itertools import chunked
+from pymongo.errors import PyMongoError
+
 from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
 from labels.results import Label
-from more_itertools import chunked
-from pymongo.errors import PyMongoError
-
 from sync.fiftyone_labels import LabelField, declare_fields, read_labels, to_document, to_label_fields
 from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 
@@ -69,7 +69,8 @@ class Dataset:
     def _declare(self) -> None:
         for name, kind in SCALARS.items():
             self._dataset.add_sample_field(name, kind)
-        # What a detector says of a whole image is declared when one says it: until then the fields would only be in the way.
+        # What a detector says of a whole image is declared when one says it: until then the fields would only be in
+        # the way.
         declare_fields(self._dataset, (*self.reviewed_fields, *(one for one in self.predicted_fields if one.is_region)))
         if fields.UNCERTAINTY not in self._dataset.get_index_information():
             self._dataset.create_index(fields.UNCERTAINTY)
@@ -118,7 +119,7 @@ class Dataset:
         return [str(sample_id) for sample_id in self._dataset.values("id")]
 
     def images(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleImage]:
-        """Return the images of these samples, or of all; ids that are gone, and images of no known size, are left out."""
+        """Return the images of these samples, or of all; what is gone, or has no known size, is left out."""
         paths = ["filepath", "metadata.width", "metadata.height", fields.IMAGE_SHA256, fields.SOURCE_PATH]
         return {
             sample_id: SampleImage(
@@ -260,9 +261,7 @@ class Dataset:
                 yield sample_id, ImageSize(width, height), tuple(columns)
 
 
-def _split(
-    label_fields: Sequence[LabelField], columns: Sequence[Any]
-) -> Iterator[tuple[LabelField, Sequence[Any]]]:
+def _split(label_fields: Sequence[LabelField], columns: Sequence[Any]) -> Iterator[tuple[LabelField, Sequence[Any]]]:
     start = 0
     for field in label_fields:
         end = start + len(field.paths)

@@ -1,8 +1,8 @@
 """The demo's pictures: photos that come inside installed packages, and some made from them.
 
-Nothing is downloaded. The derived ones are there so that every part of labelloop has something to find: crops, a blurred
-one, a dark one, a resized one, a byte-identical one, one stored lying on its side, one in a format browsers do not show,
-and a broken file. The same packages give the same files.
+Nothing is downloaded. The derived ones are there so that every part of labelloop has something to find: crops, a
+blurred one, a dark one, a resized one, a byte-identical one, one stored lying on its side, one in a format browsers
+do not show, and a broken file. The same packages give the same files.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from labels.errors import LabelingError
 from PIL import Image, ImageEnhance, ImageFilter
+
+from labels.errors import LabelingError
 
 PHOTOS: Final[Mapping[str, tuple[str, ...]]] = {
     "ultralytics/assets": ("bus.jpg", "zidane.jpg"),

@@ -1,8 +1,8 @@
 """How labels lie in FiftyOne: which field holds which control, and both directions of every label type.
 
-Boxes and masks are detections, polygons are polylines, key points are keypoints, choices are classifications, ratings are
-regressions. Boxes that are turned keep their centre and carry ``rotation_deg``. Attributes that a curator added to a label
-stay on it when the label is changed.
+Boxes and masks are detections, polygons are polylines, key points are keypoints, choices are classifications, ratings
+are regressions. Boxes that are turned keep their centre and carry ``rotation_deg``. Attributes that a curator added
+to a label stay on it when the label is changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import fiftyone as fo
 import numpy as np
+
 from labels import fields
 from labels.config import Control, LabelConfig
 from labels.errors import ItemError
@@ -27,8 +28,8 @@ REGION_ATTRIBUTE: Final = "region_id"
 class LabelField:
     """One FiftyOne field and the controls whose labels it holds.
 
-    ``items`` is the list inside the field's document, empty for a field that holds one label; ``leaves`` are the attributes
-    that are read.
+    ``items`` is the list inside the field's document, empty for a field that holds one label; ``leaves`` are the
+    attributes that are read.
     """
 
     name: str
@@ -149,7 +150,9 @@ def _to_geometry(field: LabelField, values: Mapping[str, Any], size: ImageSize) 
         points = values["points"]
         if len(points) != 1:
             raise KeyError(f"label {values['id']} has {len(points)} points (expected one)")
-        return "KeyPointLabels", Keypoint(points[0][0] * size.width, points[0][1] * size.height, values["diameter"] or 0)
+        return "KeyPointLabels", Keypoint(
+            points[0][0] * size.width, points[0][1] * size.height, values["diameter"] or 0
+        )
     mask, has_brush = values["mask"], any(control.kind == "BrushLabels" for control in field.controls)
     if mask is not None and has_brush:
         return "BrushLabels", _to_full_mask(mask, values["bounding_box"], size)
@@ -175,8 +178,8 @@ def _joined_choices(labels: Sequence[Label], region_ids: Sequence[str | None]) -
 def to_document(field: LabelField, labels: Sequence[Label], existing: Any, size: ImageSize, **attributes: Any) -> Any:
     """Return the FiftyOne document that holds the labels; those that say the same as before are kept as they are.
 
-    ``existing`` is the sample's present document or None; ``attributes`` are set on every new label. A field of one label
-    becomes None when there is none.
+    ``existing`` is the sample's present document or None; ``attributes`` are set on every new label. A field of one
+    label becomes None when there is none.
     """
     before = {str(item.id): item for item in _items_of(field, existing)}
     if field.document is fo.Classifications:
@@ -200,9 +203,7 @@ def _items_of(field: LabelField, existing: Any) -> Iterable[Any]:
     return getattr(existing, field.items) if field.items else (existing,)
 
 
-def _split_choices(
-    labels: Sequence[Label], before: Mapping[str, Any]
-) -> tuple[list[Label], dict[str, dict[str, Any]]]:
+def _split_choices(labels: Sequence[Label], before: Mapping[str, Any]) -> tuple[list[Label], dict[str, dict[str, Any]]]:
     """Return one label for each ticked choice, and by label id the region it belongs to."""
     known = {item.label: label_id for label_id, item in before.items()}
     parts: list[Label] = []

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from PIL import Image, ImageOps, UnidentifiedImageError
+
 from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}

@@ -16,8 +16,9 @@ import httpx
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
-from labels.errors import ServiceError
 from more_itertools import chunked
+
+from labels.errors import ServiceError
 
 SEND_ONCE: Final = RequestOptions(max_retries=0, timeout_in_seconds=600)
 READ_TIMEOUT_S: Final = 120
@@ -90,13 +91,19 @@ class LabelStudio:
         self.url = url.rstrip("/")
         self.project_id = project_id
         # A proxy of this shell must not be asked for a server of this machine.
-        http = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, follow_redirects=True)
-        self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        self._http = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, follow_redirects=True)
+        self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=self._http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         self._emails: dict[int, str] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def fetch_task_refs(self, *, changed_since: str | None = None) -> Iterator[TaskRef]:
         """Yield all tasks in brief, or those whose ``updated_at`` is not before the given ``to_timestamp``."""
-        filters = [] if changed_since is None else [_filter("updated_at", "greater_or_equal", "Datetime", changed_since)]
+        filters = (
+            [] if changed_since is None else [_filter("updated_at", "greater_or_equal", "Datetime", changed_since)]
+        )
         include = "id,data,updated_at,total_annotations,cancelled_annotations,total_predictions"
         for task in self._fetch_pages("task_only", include, filters, REFS_PER_PAGE):
             yield TaskRef(
@@ -163,9 +170,7 @@ class LabelStudio:
 
     def send_model_version(self, model_version: str) -> None:
         """Show annotators the predictions of this version: without it, sampling and sorting by score are dead."""
-        self._ask(
-            "PATCH project", lambda: self._sdk.projects.update(self.project_id, model_version=model_version)
-        )
+        self._ask("PATCH project", lambda: self._sdk.projects.update(self.project_id, model_version=model_version))
 
     def _fetch_pages(
         self, fields: Literal["all", "task_only"], include: str | None, filters: list[dict[str, Any]], page_size: int
@@ -224,7 +229,9 @@ class LabelStudio:
             return call()
         except ApiError as error:
             hint = ", check the token of Label Studio" if error.status_code == 401 else ""
-            raise ServiceError(f"Label Studio, {what}: {error.status_code}{hint} {_detail(error.body)}".strip()) from error
+            raise ServiceError(
+                f"Label Studio, {what}: {error.status_code}{hint} {_detail(error.body)}".strip()
+            ) from error
         except httpx.HTTPError as error:
             raise ServiceError(f"Label Studio at {self.url}, {what}: no answer ({error})") from error
 

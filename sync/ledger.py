@@ -154,7 +154,8 @@ class Ledger(LedgerFile):
         """Return the verdicts of a sample, or of all, by annotation and in their order."""
         where, args = ("", ()) if sample_id is None else ("where sample_id = ?", (sample_id,))
         found = self._query(
-            f"select * from feedback join reviews using (annotation_id) {where} order by annotation_id, position",
+            f"select * from feedback join reviews using (annotation_id) {where} "  # noqa: S608  values are bound
+            "order by annotation_id, position",
             args,
         )
         return [rows.feedback_from_row(row) for row in found]
@@ -225,7 +226,7 @@ class Ledger(LedgerFile):
             return {
                 table: [
                     {name: value for name, value in row.items() if name != "recorded_at"}
-                    for row in self._query(f"select * from {table} order by {order}")
+                    for row in self._query(f"select * from {table} order by {order}")  # noqa: S608  names are ours
                 ]
                 for table, order in SNAPSHOT_ORDER.items()
             }

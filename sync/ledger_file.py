@@ -85,9 +85,9 @@ class LedgerFile:
         """Return the rows of these keys, or all, by key."""
         order = f"order by {order_by or key}"
         if keys is None:
-            return self._query(f"select * from {table} {order}")
+            return self._query(f"select * from {table} {order}")  # noqa: S608  names are ours
         # One JSON argument: SQLite limits how many single ones a statement may have.
-        chosen = f"select * from {table} where {key} in (select value from json_each(?)) {order}"
+        chosen = f"select * from {table} where {key} in (select value from json_each(?)) {order}"  # noqa: S608  as above
         return self._query(chosen, (json.dumps(list(keys)),))
 
 

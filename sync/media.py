@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import quote
 
 from labels.errors import ItemError, LabelingError
-
 from sync.settings import Home
 
 CONVERTED: Final = "_converted"

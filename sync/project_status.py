@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from labels import fields
-
 from sync.console.status import Counts, Status, Tool
 from sync.jobs.context import Services, open_dataset
 from sync.ledger import Ledger
@@ -54,7 +53,9 @@ def _to_tools(services: Services, project: Project | None) -> tuple[Tool, ...]:
     if app is not None and project is not None:
         app += f"/datasets/{project.name}"
     return (
-        Tool("label_studio", "Label Studio", tasks, "tasks, the most uncertain first", f"{services.label_studio}/health"),
+        Tool(
+            "label_studio", "Label Studio", tasks, "tasks, the most uncertain first", f"{services.label_studio}/health"
+        ),
         Tool("app", "FiftyOne App", app, "the whole collection", services.app),
         Tool("ml_backend", "ML backend", None, "draws the pre-labels", f"{services.ml_backend}/health"),
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError, ServiceError
-
 from sync.jobs.context import Context, Services, open_context
 from sync.jobs.lock import hold_project_lock
 from sync.jobs.registry import run_job
@@ -45,7 +44,7 @@ def choose_project(home: Home, *, name: str | None, model: str | None, label_con
     present = Project.read(home)
     if present is not None and name is not None and name != present.name:
         raise LabelingError(
-            f"{home.path} holds the project {present.name!r}; use another folder (--home) or start anew: labelloop reset"
+            f"{home.path} holds the project {present.name!r}; use another --home or start anew: labelloop reset"
         )
     if label_config is not None:
         LabelConfig.read(label_config)
@@ -62,25 +61,15 @@ def make_stack(home: Home, project: Project, ports: Mapping[str, int | None]) ->
     return Stack(home, _to_settings(project, ports))
 
 
-def start(home: Home, project: Project, ports: Mapping[str, int | None], on_event: OnEvent) -> Started:
-    """Start what does not run, connect the tools with one another, and remember the project.
-
-    A second time nothing changes. When the tools cannot be connected, what this call started is stopped again.
+def connect_tools(home: Home, project: Project, stack: Stack, addresses: Addresses, on_event: OnEvent) -> Started:
+    """Connect the running tools with one another, and remember the project; a second time nothing changes.
 
     Raises:
-        ServiceError: a program did not come up, or refused.
+        ServiceError: Label Studio refused.
         LabelConfigError: the label config lacks a class that is in use.
     """
-    home.make()
-    settings = _to_settings(project, ports)
-    stack = Stack(home, settings)
-    addresses = stack.start(on_event)
-    try:
-        workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
-    except BaseException:
-        if stack.started_here:
-            stack.stop(on_event)
-        raise
+    settings = _to_settings(project, {})
+    workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
     for change in workbench.changes:
         on_event(f"Label Studio: {change} made")
     project = replace(project, label_studio_id=workbench.project_id, label_studio_view=workbench.view_id)
@@ -100,7 +89,9 @@ def _to_settings(project: Project, ports: Mapping[str, int | None]) -> StackSett
     )
 
 
-def fill(home: Home, addresses: Addresses, folder: Path, show: Callable[[Report], None], on_progress: OnProgress) -> None:
+def fill(
+    home: Home, addresses: Addresses, folder: Path, show: Callable[[Report], None], on_progress: OnProgress
+) -> None:
     """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends."""
     with open_running(home, addresses, on_progress) as context:
         for name, params in (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {})):

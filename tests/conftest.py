@@ -22,7 +22,7 @@ MONGOD_PORT = find_free_port()
 
 
 def pytest_configure() -> None:
-    """Tell FiftyOne where its database will be: it reads that once, while it is imported, in whichever test does so first."""
+    """Tell FiftyOne where its database will be: it reads that once, when some test first imports it."""
     os.environ["FIFTYONE_DATABASE_URI"] = to_database_uri(MONGOD_PORT)
     os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"

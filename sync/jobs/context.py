@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
-
 from sync.backend import MLBackend
 from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
@@ -74,22 +73,28 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
         raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")
     token = _read_token(home)
     config = project.read_label_config()
-    with Ledger.open(home.ledger) as ledger:
+    with (
+        Ledger.open(home.ledger) as ledger,
+        closing(LabelStudio(services.label_studio, token, project.label_studio_id)) as label_studio,
+        closing(MLBackend(services.ml_backend)) as backend,
+    ):
         yield Context(
             home=home,
             project=project,
             config=config,
             ledger=ledger,
             dataset=open_dataset(project.name, config, services.database_uri),
-            label_studio=LabelStudio(services.label_studio, token, project.label_studio_id),
-            backend=MLBackend(services.ml_backend),
+            label_studio=label_studio,
+            backend=backend,
         )
 
 
 def _read_token(home: Home) -> str:
     file = os.environ.get("LABEL_STUDIO_API_KEY_FILE")
     path = Path(file) if file else home.secrets / "label_studio_token"
-    token = os.environ.get("LABEL_STUDIO_API_KEY") or (path.read_text(encoding="utf-8").strip() if path.exists() else "")
+    token = os.environ.get("LABEL_STUDIO_API_KEY") or (
+        path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    )
     if not token:
         raise ServiceError("no token of Label Studio; labelloop up makes one")
     return token

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from labels.errors import ItemError, LabelingError
-
-from sync.samples import SampleImage, SampleLabels
 from sync.exports.coco import write_coco
 from sync.exports.records import ExportImage, ExportResult, ImagesMode
 from sync.exports.yolo import write_yolo
 from sync.jobs.context import Context
 from sync.ledger import Export
 from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import SampleImage, SampleLabels
 
 QUALITY_CONTROL: Final = "quality"
 TRASH: Final = "trash"
@@ -33,8 +32,8 @@ def export(
 ) -> Report:
     """Write every reviewed image to a folder (``exports/FORMAT`` of the home unless told otherwise).
 
-    Images nobody reviewed, and those a person marked as trash, are left out and counted; samples in conflict go with FiftyOne's side and are named. The same
-    labels give the same bytes.
+    Images nobody reviewed, and those a person marked as trash, are left out and counted; samples in conflict go with
+    FiftyOne's side and are named. The same labels give the same bytes.
 
     Raises:
         LabelingError: an unknown format, nothing reviewed yet, or a folder that no export wrote.
@@ -48,7 +47,9 @@ def export(
     trashed = {sample_id for sample_id, said in labels.items() if _is_trash(said)}
     records = [_to_record(image, labels.get(image.sample_id)) for key, image in images.items() if key not in trashed]
     if all(record.labels is None for record in records):
-        raise LabelingError("no image is reviewed yet, there is nothing to export; submit some in Label Studio and pull")
+        raise LabelingError(
+            "no image is reviewed yet, there is nothing to export; submit some in Label Studio and pull"
+        )
     target = out_dir or context.home.exports / export_format
     on_progress(None, f"writing {target}")
     result = WRITERS[export_format](records, context.config, target, images_mode=images_mode)

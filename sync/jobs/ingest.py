@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from labels.errors import ItemError, LabelingError
 from more_itertools import chunked
 
-from sync.samples import NewImage
+from labels.errors import ItemError, LabelingError
 from sync.images import ImageFacts, find_images, read_facts, write_copy
 from sync.media import link_folder, to_copy_path
 from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import NewImage
 from sync.settings import Home, Project
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ DECODING_THREADS: Final = 4
 def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress = ignore_progress) -> Report:
     """Add the images of a folder and its subfolders that the catalogue does not have.
 
-    A file that cannot be read is reported by name and the others go on. A file whose content changed since it was added is
-    reported and left as it is: its labels belong to the picture that was there.
+    A file that cannot be read is reported by name and the others go on. A file whose content changed since it was
+    added is reported and left as it is: its labels belong to the picture that was there.
 
     Raises:
         LabelingError: no such folder, or no image in it.

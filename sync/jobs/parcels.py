@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
+
 from labels.errors import ItemError, LabelConfigError
 from labels.results import Label, from_result, is_same, to_result
-
-from sync.samples import SampleImage, SampleLabels, SamplePrediction
 from sync.jobs.context import Context
 from sync.label_studio import Task
 from sync.ledger import Pushed
 from sync.media import to_url
 from sync.report import Failure
+from sync.samples import SampleImage, SampleLabels, SamplePrediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def carries(context: Context, task: Task, labels: tuple[Label, ...] | None) -> b
     if labels is None or task.review is None:
         return False
     try:
-        said = {label.id: label for label in from_result(task.review.result, context.config, item=f"task {task.task_id}")}
+        said = {
+            label.id: label for label in from_result(task.review.result, context.config, item=f"task {task.task_id}")
+        }
     except ItemError:
         return False
     return len(said) == len(labels) and all(label.id in said and is_same(label, said[label.id]) for label in labels)
-
-

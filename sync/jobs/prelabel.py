@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from labels.errors import ItemError
-from labels.results import from_result
 from more_itertools import chunked
 
+from labels.errors import ItemError
+from labels.results import from_result
 from sync.backend import BackendPrediction
-from sync.samples import SampleImage, SamplePrediction
 from sync.jobs.context import Context
 from sync.media import to_url
 from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import SampleImage, SamplePrediction
 
 TASKS_PER_REQUEST: Final = 16
 # One request is decoded and converted while the model works on the other.
@@ -43,7 +43,9 @@ def prelabel(
             on_progress(moved / len(tasks), f"pre-labelling with {version}, {moved}/{len(tasks)}")
             requests = list(chunked(chunk, TASKS_PER_REQUEST))
             answers = pool.map(lambda part: context.backend.fetch_predictions(part, context.config.xml), requests)
-            pairs = [pair for part, answer in zip(requests, answers, strict=True) for pair in zip(part, answer, strict=True)]
+            pairs = [
+                pair for part, answer in zip(requests, answers, strict=True) for pair in zip(part, answer, strict=True)
+            ]
             predictions, problems = _to_predictions(context, pairs)
             context.dataset.write_predictions(predictions)
             failed += problems

@@ -1,7 +1,7 @@
 """Pull: what people submitted in Label Studio since the last time, merged into the catalogue.
 
-Order of writes: the catalogue, then the ledger, at last the cursor. Killed between any two, the next pull reads the same
-tasks again and comes to the same end. A task that is gone, skipped or cannot be read never takes a label away.
+Order of writes: the catalogue, then the ledger, at last the cursor. Killed between any two, the next pull reads the
+same tasks again and comes to the same end. A task that is gone, skipped or cannot be read never takes a label away.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from labels import fields
-from labels.errors import ItemError
 from more_itertools import chunked
 
-from sync.samples import Reviewer
+from labels import fields
+from labels.errors import ItemError
 from sync.jobs.context import Context
 from sync.jobs.reviewing import Outcome, read_review
 from sync.jobs.states import mirror_states
 from sync.label_studio import Task, TaskRef, to_timestamp
 from sync.ledger import Link
 from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import Reviewer
 
 CURSOR: Final = "pull"
 # Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.
@@ -51,9 +51,10 @@ def pull(
 ) -> Report:
     """Merge changed reviews into the catalogue, by label id, against what both sides last agreed on.
 
-    A label changed on both sides is a conflict: both versions stay where they are, the sample is tagged and listed, unless
-    ``prefer`` decides it (``reviewed``: Label Studio's version, ``curated``: FiftyOne's). ``everything`` reads all tasks
-    again instead of those changed since the last pull. A task that cannot be read is reported and tried again next time.
+    A label changed on both sides is a conflict: both versions stay where they are, the sample is tagged and listed,
+    unless ``prefer`` decides it (``reviewed``: Label Studio's version, ``curated``: FiftyOne's). ``everything`` reads
+    all tasks again instead of those changed since the last pull. A task that cannot be read is reported and tried again
+    next time.
 
     Raises:
         ServiceError: Label Studio or MongoDB did not answer; what was merged before stays.
@@ -96,9 +97,7 @@ def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everyth
         if link is not None and (everything or ref.annotations or ref.skips or link.annotation_id is not None):
             chosen.append(ref.task_id)
     unfinished = (
-        task_id
-        for task_id, link in links.items()
-        if link.problem is not None or link.state == fields.CONFLICT
+        task_id for task_id, link in links.items() if link.problem is not None or link.state == fields.CONFLICT
     )
     return list(dict.fromkeys((*chosen, *unfinished)))
 
@@ -176,10 +175,8 @@ def _write(
     tally.reopened += len(reopened)
 
 
-def _note_deleted_tasks(
-    context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], tally: _Tally
-) -> None:
-    """Note tasks that are gone. No event and no time stamp tells of them, so the count is compared first: it is cheap."""
+def _note_deleted_tasks(context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], tally: _Tally) -> None:
+    """Note tasks that are gone. No time stamp tells of them, so the count is compared first: it is cheap."""
     if context.label_studio.fetch_task_count() >= len(links):
         return
     present = {ref.task_id for ref in context.label_studio.fetch_task_refs()}

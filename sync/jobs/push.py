@@ -1,7 +1,7 @@
 """Push: samples of the catalogue become tasks of Label Studio, with what the detector drew and how sure it was.
 
-Order of writes: Label Studio, then the ledger, then the catalogue. Killed between any two, the next push finds the tasks
-by the sample id they carry and goes on from there; nothing is made twice.
+Order of writes: Label Studio, then the ledger, then the catalogue. Killed between any two, the next push finds the
+tasks by the sample id they carry and goes on from there; nothing is made twice.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from label_studio_sdk.label_interface.interface import LabelInterface
+from more_itertools import chunked
+
 from labels import fields
 from labels.errors import ItemError, LabelConfigError
 from labels.results import Label
-from more_itertools import chunked
-
 from sync.jobs.context import Context
 from sync.jobs.parcels import Parcel, carries, make_parcels, to_prediction, to_pushed, to_task
 from sync.jobs.states import mirror_states
@@ -48,8 +48,8 @@ def push(
 ) -> Report:
     """Make a task for each of the samples, or for all, that has none, and show the annotators its prediction.
 
-    Samples whose newest prediction Label Studio does not have get it; labels people made travel as an annotation. A task
-    somebody deleted in Label Studio is made again only when its sample is named. The second push changes nothing.
+    Samples whose newest prediction Label Studio does not have get it; labels people made travel as an annotation. A
+    task somebody deleted in Label Studio is made again only when its sample is named. The second push changes nothing.
 
     Raises:
         ServiceError: Label Studio, MongoDB did not answer or refused; what was sent before stays.
@@ -116,7 +116,9 @@ def _sort_out(
         else:
             new.append(parcel)
     if gone:
-        outcome.notes.append(f"{gone} tasks were deleted in Label Studio; to make them again, select and send their samples")
+        outcome.notes.append(
+            f"{gone} tasks were deleted in Label Studio; to make them again, select and send their samples"
+        )
     outcome.unchanged = len(present) + gone
     # The most uncertain first: their tasks get the lowest numbers, which is the order of an unsorted list.
     new.sort(key=lambda parcel: (-_uncertainty_of(parcel), parcel.image.sample_id))
@@ -146,7 +148,7 @@ def _send_new(context: Context, parcels: Sequence[Parcel], outcome: _Outcome) ->
 
 
 def _record(context: Context, parcels: Mapping[int, Parcel]) -> None:
-    """Record tasks that were just made. Those that carry people's labels are read once to know that annotation again."""
+    """Record tasks that were just made. Those with people's labels are read once to know that annotation again."""
     labelled = [task_id for task_id, parcel in parcels.items() if parcel.labels is not None]
     reviews = {task.task_id: task.review for task in context.label_studio.fetch_tasks(labelled)} if labelled else {}
     links = []

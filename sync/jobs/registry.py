@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from labels.errors import LabelingError
-
 from sync.jobs.context import Context
 from sync.jobs.export import IMAGES_MODES, export
 from sync.jobs.ingest import ingest

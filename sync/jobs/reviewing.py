@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result
-
-from sync.samples import SampleLabels
 from sync.feedback import Verdict, compare_review
 from sync.jobs.context import Context
 from sync.label_studio import Annotation, Task
 from sync.ledger import Link, Review
 from sync.merge import merge, resolve
+from sync.samples import SampleLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _skip(task: Task, link: Link, annotation: Annotation) -> Outcome:
 def _judge_prediction(
     context: Context, task: Task, link: Link, annotation: Annotation, reviewed: Sequence[Label]
 ) -> tuple[str | None, tuple[Verdict, ...]]:
-    """Return the version of the prediction the person saw, and what became of each of its labels; nothing where none."""
+    """Return the version of the prediction the person saw, and what became of each of its labels; or nothing."""
     if annotation.prediction_id is None:
         return None, ()
     shown = next((one for one in task.predictions if one.prediction_id == annotation.prediction_id), None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sync.samples import SampleState
 from sync.jobs.context import Context
+from sync.samples import SampleState
 
 
 def mirror_states(context: Context) -> None:

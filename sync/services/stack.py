@@ -110,6 +110,17 @@ class Stack:
                 if self._started_here:
                     self.stop(on_event)
 
+    @contextlib.contextmanager
+    def detached(self, on_event: Event = _ignore) -> Iterator[Addresses]:
+        """Leave the stack up after the block; where the block fails, stop it, if it was started here."""
+        with ending_signals():
+            try:
+                yield self.start(on_event)
+            except BaseException:
+                if self._started_here:
+                    self.stop(on_event)
+                raise
+
     def stop(self, on_event: Event = _ignore) -> bool:
         """Stop everything, mongod last; return whether anything ran. The second time nothing happens."""
         if not self._home.run.is_dir():

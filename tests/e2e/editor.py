@@ -1,4 +1,4 @@
-"""Label Studio's labelling editor, driven as a person drives it: regions are picked, dragged, renamed, deleted, drawn."""
+"""Label Studio's labelling editor, driven as a person drives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ READY = """() => {
 REGIONS = """() => Htx.annotationStore.selected.regions.map(region => ({
   id: region.cleanId, x: region.x, y: region.y, width: region.width, height: region.height, label: region.labels[0],
 }))"""
-STAGE = "() => { const image = Htx.annotationStore.selected.regions[0].object; return [image.stageWidth, image.stageHeight]; }"
+STAGE = """() => {
+  const image = Htx.annotationStore.selected.regions[0].object;
+  return [image.stageWidth, image.stageHeight];
+}"""
 
 
 class Editor:

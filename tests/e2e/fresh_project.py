@@ -1,16 +1,18 @@
-"""Fresh projects on the running servers: a dataset, a Label Studio project and a ledger of their own, filled by hand."""
+"""Fresh projects on the running servers: dataset, Label Studio project and ledger of their own, filled by hand."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import httpx
 from label_studio_sdk import LabelStudio as Sdk
 from PIL import Image
 
@@ -65,7 +67,9 @@ class FreshProject:
 
     def snapshot(self) -> dict[str, str]:
         """Return all that the three databases hold of the project, each as one text."""
-        tasks = sorted(self.context.label_studio.fetch_tasks(list(self.task_ids().values())), key=lambda one: one.task_id)
+        tasks = sorted(
+            self.context.label_studio.fetch_tasks(list(self.task_ids().values())), key=lambda one: one.task_id
+        )
         documents = list(self.fiftyone._sample_collection.find().sort("_id"))
         return {
             "Label Studio": repr((tasks, self.context.label_studio.fetch_model_version())),
@@ -94,24 +98,28 @@ def open_fresh_project(
     name = f"fresh-{next(_numbers)}"
     paths = write_images(folder / "images", images)
     link_folder(stack.home, (folder / "images").resolve())
-    sdk = Sdk(base_url=stack.addresses.label_studio, api_key=read_secret(stack.home, "label_studio_token") or "")
+    token = read_secret(stack.home, "label_studio_token") or ""
+    http = httpx.Client(timeout=60, trust_env=False, follow_redirects=True)
+    sdk = Sdk(base_url=stack.addresses.label_studio, api_key=token, httpx_client=http)
     made = sdk.projects.create(title=name, label_config=config.xml)
     dataset = Dataset.open(name, config)
     sample_ids = dataset.write_images(
-        NewImage(path.resolve(), SIZE, f"{index:064x}", path.stat().st_size, "image/png")
-        for index, path in enumerate(paths)
+        NewImage(path.resolve(), SIZE, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, "image/png")
+        for path in paths
     )
     dataset.write_predictions(make_predictions(sample_ids))
-    with Ledger.open(folder / f"{name}.db") as ledger:
+    with (
+        closing(http),
+        Ledger.open(folder / f"{name}.db") as ledger,
+        closing(LabelStudio(stack.addresses.label_studio, token, made.id)) as label_studio,
+    ):
         context = Context(
             home=stack.home,
             project=Project(name=name, label_studio_id=made.id),
             config=config,
             ledger=ledger,
             dataset=dataset,
-            label_studio=LabelStudio(
-                stack.addresses.label_studio, read_secret(stack.home, "label_studio_token") or "", made.id
-            ),
+            label_studio=label_studio,
             backend=None,  # type: ignore[arg-type]  # these projects are filled by hand
         )
         yield FreshProject(context, sdk, fo.load_dataset(name))
@@ -178,18 +186,3 @@ class _Guarded:
         if name.partition("_")[0] in ("write", "record", "send"):
             return lambda *args, **kwargs: self._switch.write(lambda: found(*args, **kwargs))
         return found
-
-
-class CountedCollectionWrites:
-    """Makes each single field write of the catalogue a write boundary of its own."""
-
-    def __init__(self, dataset: Dataset, switch: KillSwitch) -> None:
-        self._dataset = dataset
-        self._switch = switch
-        self._set = dataset._set
-
-    def __enter__(self) -> None:
-        self._dataset._set = lambda *args: self._switch.write(lambda: self._set(*args))  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        self._dataset._set = self._set  # type: ignore[method-assign]

@@ -115,9 +115,7 @@ def test_the_ledger_tells_what_became_of_each_predicted_box(reviewed: dict[str, 
     assert all((row.lead_time_s or 0) > 0 for row in rows)
 
 
-def test_a_coco_export_holds_the_boxes_at_their_pixels(
-    reviewed: dict[str, Any], stack: RunningStack, tmp_path: Path
-):
+def test_a_coco_export_holds_the_boxes_at_their_pixels(reviewed: dict[str, Any], stack: RunningStack, tmp_path: Path):
     exported = stack.run("export", "--format", "coco", "--out", str(tmp_path / "coco"))
     assert exported.returncode == 0, exported.stderr
     coco = COCO(str(tmp_path / "coco" / "labels.json"))
@@ -151,7 +149,9 @@ def test_two_exports_are_the_same_bytes(reviewed: dict[str, Any], stack: Running
     for name in ("first", "second"):
         assert stack.run("export", "--format", "yolo", "--out", str(tmp_path / name)).returncode == 0
         folder = tmp_path / name
-        contents.append({str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+        contents.append(
+            {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        )
     assert contents[0] == contents[1]
     assert any(name.endswith(".txt") for name in contents[0])
 

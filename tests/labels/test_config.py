@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelConfigError
 
@@ -96,7 +97,7 @@ def test_text_that_is_not_xml_and_entity_bombs_are_refused(tmp_path: Path):
     for text in ("<View>", bomb):
         path = tmp_path / "label_config.xml"
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(LabelConfigError, match="label_config.xml: the label config is not valid XML"):
+        with pytest.raises(LabelConfigError, match=r"label_config\.xml: the label config is not valid XML"):
             LabelConfig.read(path)
 
 

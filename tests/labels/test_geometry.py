@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon, compute_iou
 from labels.polygons import compute_area, compute_intersection_area, rasterize
 

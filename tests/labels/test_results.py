@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.converter.brush import decode_rle, encode_rle
 from label_studio_sdk.label_interface import LabelInterface
+
 from labels.brush_rle import decode_mask, encode_mask
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelConfigError
