@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
 
+COPIES_FOLDER: Final = "_converted"
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
 ORIENTATION_TAG: Final = 0x0112
@@ -39,7 +40,9 @@ class ImageFacts:
 
 
 def find_images(folder: Path) -> Iterator[Path]:
-    """Yield the image files of a folder and its subfolders, sorted; hidden files and folders are left out.
+    """Yield the image files of a folder and its subfolders, sorted.
+
+    Hidden files and folders are left out, and so are our own copies for the browser.
 
     Raises:
         LabelingError: the folder is not there.
@@ -47,7 +50,7 @@ def find_images(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise LabelingError(f"{folder}: no such folder")
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != COPIES_FOLDER)
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(here, name)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from labels.errors import ItemError, LabelingError
+from sync.images import COPIES_FOLDER
 from sync.settings import Home
-
-CONVERTED: Final = "_converted"
 
 
 def to_link_name(folder: Path) -> str:
@@ -31,9 +29,13 @@ def to_link_name(folder: Path) -> str:
 def link_folder(home: Home, folder: Path) -> str:
     """Link a folder under the document root and return the link's name; a second time changes nothing.
 
+    A folder that lies there already needs no link: then its place below the document root is returned.
+
     Raises:
         LabelingError: the name is taken by something else.
     """
+    if folder.is_relative_to(home.images.resolve()):
+        return str(folder.relative_to(home.images.resolve()))
     home.images.mkdir(parents=True, exist_ok=True)
     name = to_link_name(folder)
     link = home.images / name
@@ -48,7 +50,7 @@ def link_folder(home: Home, folder: Path) -> str:
 
 def to_copy_path(home: Home, sha256: str) -> Path:
     """Return where the browser's copy of an image lies."""
-    return home.images / CONVERTED / f"{sha256}.png"
+    return home.images / COPIES_FOLDER / f"{sha256}.png"
 
 
 def to_url(home: Home, path: Path) -> str:
@@ -57,9 +59,14 @@ def to_url(home: Home, path: Path) -> str:
     Raises:
         ItemError: the image is in no linked folder.
     """
-    for link in sorted(home.images.iterdir()) if home.images.is_dir() else ():
-        root = link.readlink() if link.is_symlink() else link
+    roots = {home.images: Path(), home.images.resolve(): Path()}
+    roots |= {link.readlink(): Path(link.name) for link in _links(home)}
+    for root, place in roots.items():
         if path.is_relative_to(root):
-            relative = Path(home.images.name, link.name, path.relative_to(root)).as_posix()
+            relative = Path(home.images.name, place, path.relative_to(root)).as_posix()
             return f"/data/local-files/?d={quote(relative)}"
     raise ItemError(str(path), "is in no folder that Label Studio may serve; run labelloop up --images on its folder")
+
+
+def _links(home: Home) -> list[Path]:
+    return sorted(path for path in home.images.iterdir() if path.is_symlink()) if home.images.is_dir() else []

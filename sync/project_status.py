@@ -45,7 +45,7 @@ def read_status(home: Home, services: Services) -> Status:
 
 
 def _to_tools(services: Services, project: Project | None) -> tuple[Tool, ...]:
-    tasks = services.label_studio
+    tasks = services.label_studio_link or services.label_studio
     if project is not None and project.label_studio_id is not None:
         tasks += f"/projects/{project.label_studio_id}/data"
         tasks += f"?tab={project.label_studio_view}" if project.label_studio_view is not None else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError, ServiceError
-from sync.jobs.context import Context, Services, open_context
+from sync.jobs.context import SERVICE_VARIABLES, Context, Services, open_context
 from sync.jobs.lock import hold_project_lock
 from sync.jobs.registry import run_job
 from sync.report import OnProgress, Report
@@ -93,31 +93,33 @@ def fill(
     home: Home, addresses: Addresses, folder: Path, show: Callable[[Report], None], on_progress: OnProgress
 ) -> None:
     """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends."""
-    with open_running(home, addresses, on_progress) as context:
+    with open_running(home, to_services(addresses), on_progress) as context:
         for name, params in (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {})):
             show(run_job(context, name, params, on_progress))
 
 
 @contextmanager
-def open_running(home: Home, addresses: Addresses, on_progress: OnProgress) -> Iterator[Context]:
-    """Open the tools of a running stack, holding the project's lock: one writer at a time."""
+def open_running(home: Home, services: Services, on_progress: OnProgress) -> Iterator[Context]:
+    """Open the tools, holding the project's lock: one writer at a time."""
     with (
         hold_project_lock(home, lambda line: on_progress(None, line)),
-        open_context(home, to_services(addresses)) as context,
+        open_context(home, services) as context,
     ):
         yield context
 
 
-def find_running(home: Home) -> Addresses:
-    """Return where the home's stack is.
+def find_services(home: Home) -> Services:
+    """Return where the tools are: those of the environment, as in a container, else those of the home's stack.
 
     Raises:
-        ServiceError: it does not run.
+        ServiceError: neither.
     """
+    if all(os.environ.get(key) for key in SERVICE_VARIABLES):
+        return Services.from_environ(os.environ)
     addresses = Stack(home, StackSettings()).addresses() if home.run.is_dir() else None
     if addresses is None:
         raise ServiceError(f"{home.path}: the stack does not run, start it with: labelloop up")
-    return addresses
+    return to_services(addresses)
 
 
 def to_services(addresses: Addresses) -> Services:

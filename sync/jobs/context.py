@@ -43,12 +43,14 @@ class Services:
     ml_backend: str
     database_uri: str
     app: str | None = None
+    label_studio_link: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Services:
         """Return the addresses an environment names.
 
-        LABEL_STUDIO_URL, LABELLOOP_ML_BACKEND_URL, FIFTYONE_DATABASE_URI; LABELLOOP_APP_URL is optional.
+        LABEL_STUDIO_URL, LABELLOOP_ML_BACKEND_URL, FIFTYONE_DATABASE_URI. Optional: LABELLOOP_APP_URL, and
+        LABEL_STUDIO_HOST, where a browser reaches Label Studio under another address than we do.
 
         Raises:
             LabelingError: one is missing.
@@ -57,7 +59,9 @@ class Services:
         if missing:
             raise LabelingError(f"{missing[0]} is not set; 'labelloop up' starts the console with all it needs")
         label_studio, ml_backend, database_uri = (environ[key] for key in SERVICE_VARIABLES)
-        return cls(label_studio, ml_backend, database_uri, environ.get("LABELLOOP_APP_URL"))
+        return cls(
+            label_studio, ml_backend, database_uri, environ.get("LABELLOOP_APP_URL"), environ.get("LABEL_STUDIO_HOST")
+        )
 
 
 @contextmanager

@@ -167,6 +167,7 @@ def _plan_console(home: Home, settings: StackSettings, ports: Mapping[str, int])
             **to_fiftyone_environment(get_database_uri(settings, ports)),
             "LABELLOOP_CONSOLE_TOKEN_FILE": str(home.secrets / "console_token"),
             "LABELLOOP_WEBHOOK_SECRET_FILE": str(home.secrets / "webhook_secret"),
+            "LABEL_STUDIO_HOST": f"http://{LOOPBACK}:{ports[LABEL_STUDIO]}",
             "LABELLOOP_ML_BACKEND_URL": f"http://{LOOPBACK}:{ports[ML_BACKEND]}",
             "LABELLOOP_APP_URL": f"http://{LOOPBACK}:{ports[APP]}",
         },

@@ -98,28 +98,20 @@ class Stack:
                 raise
 
     @contextlib.contextmanager
-    def running(self, on_event: Event = _ignore) -> Iterator[Addresses]:
+    def running(self, on_event: Event = _ignore, *, stays_up: bool = False) -> Iterator[Addresses]:
         """Hold the stack up for as long as the block lasts, and stop it then, if it was started here.
 
-        It is stopped however the block ends, with Ctrl-C and SIGTERM too, which arrive in it as KeyboardInterrupt.
+        ``stays_up``: leave it up after a block that ends well. A block that fails stops it always; Ctrl-C and SIGTERM
+        arrive in the block as KeyboardInterrupt.
         """
+        is_done = False
         with ending_signals():
             try:
                 yield self.start(on_event)
+                is_done = True
             finally:
-                if self._started_here:
+                if self._started_here and not (stays_up and is_done):
                     self.stop(on_event)
-
-    @contextlib.contextmanager
-    def detached(self, on_event: Event = _ignore) -> Iterator[Addresses]:
-        """Leave the stack up after the block; where the block fails, stop it, if it was started here."""
-        with ending_signals():
-            try:
-                yield self.start(on_event)
-            except BaseException:
-                if self._started_here:
-                    self.stop(on_event)
-                raise
 
     def stop(self, on_event: Event = _ignore) -> bool:
         """Stop everything, mongod last; return whether anything ran. The second time nothing happens."""

@@ -1,11 +1,7 @@
-"""The ``labelloop`` command: options in, one job or one step of the stack, its report out.
-
-The tools' own packages take seconds to import, so each command imports what it needs when it runs: help comes at once.
-"""
+"""The commands that start, stop and look at the local stack."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,36 +22,6 @@ FindImages = Callable[[Addresses], Path | None]
 STATUS_TIMEOUT_S = 10
 
 
-class Commands(click.Group):
-    """Prints what a person can fix as one line, and leaves with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except LabelingError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option(
-    "--home",
-    envvar="LABELLOOP_HOME",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".labelloop"),
-    help="Folder that keeps all state; also LABELLOOP_HOME.",
-)
-@click.version_option(package_name="labelloop")
-@click.pass_context
-def main(ctx: click.Context, home: Path) -> None:
-    """Closes the loop between Label Studio, where annotators draw, and FiftyOne, where curators explore.
-
-    Example: labelloop up --images ~/photos
-    """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    ctx.obj = Home(home.expanduser().absolute())
-
-
 def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the commands that start the stack."""
     options = [
@@ -73,7 +39,7 @@ def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@main.command()
+@click.command()
 @starting_options
 @click.option(
     "--images",
@@ -111,7 +77,7 @@ def up(
     _run_stack(home, chosen, ports, lambda _: images, detach=detach)
 
 
-@main.command()
+@click.command()
 @starting_options
 @click.option("--zoo", help="Take the images of a FiftyOne zoo dataset, such as quickstart, instead (downloads it).")
 @click.pass_obj
@@ -145,8 +111,7 @@ def _run_stack(home: Home, project: Project, ports: dict[str, int], find_images:
     from sync import startup
 
     stack = startup.make_stack(home, project, _to_ports(ports))
-    hold = stack.detached if detach else stack.running
-    with hold(show_event) as addresses:
+    with stack.running(show_event, stays_up=detach) as addresses:
         started = startup.connect_tools(home, project, stack, addresses, show_event)
         images = find_images(addresses)
         if images is not None:
@@ -168,7 +133,7 @@ def _to_ports(ports: dict[str, int]) -> dict[str, int | None]:
     }
 
 
-@main.command()
+@click.command()
 @click.pass_obj
 def down(home: Home) -> None:
     """Stop everything this home started, in order; data stays.
@@ -179,7 +144,7 @@ def down(home: Home) -> None:
         click.echo("nothing runs")
 
 
-@main.command()
+@click.command()
 @click.pass_obj
 def status(home: Home) -> None:
     """Show what runs, where, and how many samples are in each state.
@@ -212,65 +177,7 @@ def status(home: Home) -> None:
         click.echo(f"{name.replace('_', ' '):14} {url}")
 
 
-@main.command()
-@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample to send; may be given several times.")
-@click.pass_obj
-def push(home: Home, sample_ids: tuple[str, ...]) -> None:
-    """Send samples to Label Studio as tasks with their predictions; those that are there stay as they are.
-
-    Example: labelloop push
-    """
-    _run_job(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
-
-
-@main.command()
-@click.option(
-    "--prefer",
-    type=click.Choice(["reviewed", "curated"]),
-    help="Decide conflicts: Label Studio's side (reviewed) or FiftyOne's (curated). [default: keep both and list them]",
-)
-@click.option("--all", "everything", is_flag=True, help="Read every task again, not only what changed.")
-@click.pass_obj
-def pull(home: Home, prefer: str | None, everything: bool) -> None:
-    """Bring submitted labels back to FiftyOne; what was edited on both sides is listed, and nothing is overwritten.
-
-    Example: labelloop pull
-    """
-    params: dict[str, Any] = {"prefer": prefer} if prefer else {}
-    _run_job(home, "pull", params | ({"everything": True} if everything else {}))
-
-
-@main.command()
-@click.option("--format", "export_format", type=click.Choice(["coco", "yolo"]), default="coco", help="Training format.")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]"
-)
-@click.option(
-    "--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images."
-)
-@click.pass_obj
-def export(home: Home, export_format: str, out: Path | None, images: str) -> None:
-    """Write the reviewed images and labels as a training set; the same labels give the same bytes.
-
-    Example: labelloop export --format yolo --out ~/training
-    """
-    target = {"out": str(out.expanduser().absolute())} if out is not None else {}
-    _run_job(home, "export", {"format": export_format, "images": images, **target})
-
-
-def _run_job(home: Home, name: str, params: dict[str, Any]) -> None:
-    from sync import startup
-    from sync.jobs.registry import run_job
-
-    addresses = startup.find_running(home)
-    with watch_progress() as on_progress, startup.open_running(home, addresses, on_progress) as context:
-        report = run_job(context, name, params, on_progress)
-    show_report(report)
-    if report.failed:
-        raise click.exceptions.Exit(1)
-
-
-@main.command()
+@click.command()
 @click.option("--curator", required=True, help="Whose App server; the same name gives the same address.")
 @click.pass_obj
 def app(home: Home, curator: str) -> None:
@@ -281,7 +188,7 @@ def app(home: Home, curator: str) -> None:
     click.echo(Stack(home, StackSettings()).start_app(curator, show_event))
 
 
-@main.command()
+@click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def reset(home: Home, yes: bool) -> None:
@@ -298,7 +205,3 @@ def reset(home: Home, yes: bool) -> None:
     Stack(home, StackSettings()).stop(show_event)
     shutil.rmtree(home.path)
     click.echo(f"deleted {home.path}")
-
-
-if __name__ == "__main__":
-    main()

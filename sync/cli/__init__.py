@@ -1,0 +1,62 @@
+"""The ``labelloop`` command: options in, one job or one step of the stack, its report out.
+
+The tools' own packages take seconds to import, so each command imports what it needs when it runs: help comes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labels.errors import LabelingError
+from sync.cli import job_commands, stack_commands
+from sync.settings import Home
+
+
+class Commands(click.Group):
+    """Prints what a person can fix as one line, and leaves with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except LabelingError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--home",
+    envvar="LABELLOOP_HOME",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".labelloop"),
+    help="Folder that keeps all state; also LABELLOOP_HOME.",
+)
+@click.version_option(package_name="labelloop")
+@click.pass_context
+def main(ctx: click.Context, home: Path) -> None:
+    """Closes the loop between Label Studio, where annotators draw, and FiftyOne, where curators explore.
+
+    Example: labelloop up --images ~/photos
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    ctx.obj = Home(home.expanduser().absolute())
+
+
+for command in (
+    stack_commands.up,
+    stack_commands.demo,
+    stack_commands.down,
+    stack_commands.status,
+    stack_commands.app,
+    stack_commands.reset,
+    job_commands.ingest,
+    job_commands.prelabel,
+    job_commands.push,
+    job_commands.pull,
+    job_commands.export,
+):
+    main.add_command(command)

@@ -1,0 +1,90 @@
+"""The commands that run one job on the running tools and show its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sync.settings import Home
+from sync.terminal import show_report, watch_progress
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_obj
+def ingest(home: Home, folder: Path) -> None:
+    """Add a folder's images, with its subfolders, to the running project; nothing is sent yet.
+
+    Example: labelloop ingest ~/more-photos
+    """
+    _run_job(home, "ingest", {"folder": str(folder.expanduser().absolute())})
+
+
+@click.command()
+@click.pass_obj
+def prelabel(home: Home) -> None:
+    """Let the detector draw on every image that the served weights have not seen yet.
+
+    Example: labelloop prelabel
+    """
+    _run_job(home, "prelabel", {})
+
+
+@click.command()
+@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample to send; may be given several times.")
+@click.pass_obj
+def push(home: Home, sample_ids: tuple[str, ...]) -> None:
+    """Send samples to Label Studio as tasks with their predictions; those that are there stay as they are.
+
+    Example: labelloop push
+    """
+    _run_job(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
+
+
+@click.command()
+@click.option(
+    "--prefer",
+    type=click.Choice(["reviewed", "curated"]),
+    help="Decide conflicts: Label Studio's side (reviewed) or FiftyOne's (curated). [default: keep both and list them]",
+)
+@click.option("--all", "everything", is_flag=True, help="Read every task again, not only what changed.")
+@click.pass_obj
+def pull(home: Home, prefer: str | None, everything: bool) -> None:
+    """Bring submitted labels back to FiftyOne; what was edited on both sides is listed, and nothing is overwritten.
+
+    Example: labelloop pull
+    """
+    params: dict[str, Any] = {"prefer": prefer} if prefer else {}
+    _run_job(home, "pull", params | ({"everything": True} if everything else {}))
+
+
+@click.command()
+@click.option("--format", "export_format", type=click.Choice(["coco", "yolo"]), default="coco", help="Training format.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]"
+)
+@click.option(
+    "--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images."
+)
+@click.pass_obj
+def export(home: Home, export_format: str, out: Path | None, images: str) -> None:
+    """Write the reviewed images and labels as a training set; the same labels give the same bytes.
+
+    Example: labelloop export --format yolo --out ~/training
+    """
+    target = {"out": str(out.expanduser().absolute())} if out is not None else {}
+    _run_job(home, "export", {"format": export_format, "images": images, **target})
+
+
+def _run_job(home: Home, name: str, params: dict[str, Any]) -> None:
+    from sync import startup
+    from sync.jobs.registry import run_job
+
+    services = startup.find_services(home)
+    with watch_progress() as on_progress, startup.open_running(home, services, on_progress) as context:
+        report = run_job(context, name, params, on_progress)
+    show_report(report)
+    if report.failed:
+        raise click.exceptions.Exit(1)
