@@ -19,6 +19,7 @@ from PIL import Image
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label
+from sync.backend import MLBackend
 from sync.dataset import Dataset
 from sync.jobs.context import Context
 from sync.label_studio import LabelStudio
@@ -91,7 +92,12 @@ def write_images(folder: Path, number: int) -> list[Path]:
 
 @contextmanager
 def open_fresh_project(
-    stack: RunningStack, folder: Path, *, images: int, config: LabelConfig | None = None
+    stack: RunningStack,
+    folder: Path,
+    *,
+    images: int,
+    config: LabelConfig | None = None,
+    backend: MLBackend | None = None,
 ) -> Iterator[FreshProject]:
     """Open a project with as many images, each with an uncertainty and three predicted boxes of its own."""
     config = config or stack.project.read_label_config()
@@ -120,7 +126,8 @@ def open_fresh_project(
             ledger=ledger,
             dataset=dataset,
             label_studio=label_studio,
-            backend=None,  # type: ignore[arg-type]  # these projects are filled by hand
+            # Most of these projects are filled by hand and ask no detector.
+            backend=backend,  # type: ignore[arg-type]
         )
         yield FreshProject(context, sdk, fo.load_dataset(name))
 

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sync.cli import main
+from sync.settings import Home, Project
+
+COMMANDS = ("up", "demo", "down", "status", "app", "reset", "ingest", "prelabel", "push", "pull", "export")
+
+
+def run(home: Path, *arguments: str, **environment: str) -> "click.testing.Result":
+    variables = {"LABEL_STUDIO_URL": None, "LABELLOOP_ML_BACKEND_URL": None, **environment}
+    return CliRunner(env=variables).invoke(main, ["--home", str(home), *arguments])
+
+
+def test_there_are_these_commands():
+    assert set(main.commands) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, tmp_path: Path):
+    shown = run(tmp_path, name, "-h")
+    assert shown.exit_code == 0
+    assert f"Example: labelloop {name}" in shown.output
+
+
+@pytest.mark.parametrize("name", ["push", "pull", "export", "prelabel", "status", "down"])
+def test_nothing_runs_is_said_in_one_line(name: str, tmp_path: Path):
+    shown = run(tmp_path / "home", name)
+    assert len(shown.output.strip().splitlines()) == 1
+    if name in ("status", "down"):
+        assert shown.exit_code == 0
+    else:
+        assert shown.exit_code == 1
+        assert "the stack does not run, start it with: labelloop up" in shown.output
+
+
+def test_a_demo_and_a_persons_own_images_do_not_mix(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    home.make()
+    Project(name="demo").write(home)
+    (tmp_path / "photos").mkdir()
+    shown = run(home.path, "up", "--images", str(tmp_path / "photos"))
+    assert shown.exit_code == 1
+    assert "holds the demo; use another folder (--home) or remove it: labelloop reset" in shown.output
+
+
+def test_a_label_config_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path):
+    config = tmp_path / "label_config.xml"
+    config.write_text("<View/>", encoding="utf-8")
+    shown = run(tmp_path / "home", "up", "--label-config", str(config))
+    assert shown.exit_code == 1
+    assert "has 0 <Image> tags" in shown.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_reset_asks_first_and_deletes_only_a_home_of_labelloop(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    home.make()
+    Project(name="photos").write(home)
+    assert run(home.path, "reset").exit_code == 1
+    assert home.path.exists()
+    assert run(home.path, "reset", "--yes").exit_code == 0
+    assert not home.path.exists()
+    other = tmp_path / "documents"
+    other.mkdir()
+    shown = run(other, "reset", "--yes")
+    assert "no home of labelloop" in shown.output
+    assert other.exists()
+
+
+def test_a_damaged_project_file_is_named(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    home.make()
+    home.project_file.write_text('{"colour": "red"}', encoding="utf-8")
+    shown = run(home.path, "up")
+    assert shown.exit_code == 1
+    assert "project.json: unknown content" in shown.output

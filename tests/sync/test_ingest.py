@@ -1,0 +1,84 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from labels.config import LabelConfig, default_label_config_path
+from labels.errors import LabelingError
+from sync.jobs.ingest import ingest
+from sync.report import Failure
+from sync.settings import Home, Project
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.make()
+    Project(name="photos").write(home)
+    return home
+
+
+@pytest.fixture
+def dataset(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    from sync.dataset import Dataset
+
+    dataset = Dataset.open(request.node.name, LabelConfig.read(default_label_config_path()))
+    yield dataset
+    dataset._dataset.delete()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "below/b.png", "below/c.tif")):
+        Image.new("RGB", (50 + number, 30), (number, 0, 0)).save(folder / name)
+    (folder / "d.jpg").write_bytes(b"no image")
+    return folder
+
+
+def test_a_bad_file_is_reported_by_name_and_the_others_go_on(home: Home, dataset: Any, folder: Path):
+    report = ingest(home, dataset, folder)
+    assert (report.moved, report.unchanged) == (3, 0)
+    assert report.failed == (Failure(str(folder / "d.jpg"), "cannot be read as an image (no known image format)"),)
+    assert {image.size.width for image in dataset.images().values()} == {50, 51, 52}
+
+
+def test_a_second_time_nothing_is_added(home: Home, dataset: Any, folder: Path):
+    ingest(home, dataset, folder)
+    before = dataset.images()
+    report = ingest(home, dataset, folder)
+    assert (report.moved, report.unchanged) == (0, 3)
+    assert dataset.images() == before
+
+
+def test_the_app_shows_a_copy_of_what_browsers_cannot_and_knows_the_source(home: Home, dataset: Any, folder: Path):
+    ingest(home, dataset, folder)
+    (converted,) = [image for image in dataset.images().values() if image.source_path is not None]
+    assert converted.source_path == folder / "below" / "c.tif"
+    assert converted.path.suffix == ".png"
+    assert converted.path.is_file()
+
+
+def test_a_file_that_changed_is_reported_and_its_sample_stays(home: Home, dataset: Any, folder: Path):
+    ingest(home, dataset, folder)
+    before = dataset.images()
+    Image.new("RGB", (99, 30), (9, 9, 9)).save(folder / "a.jpg")
+    report = ingest(home, dataset, folder)
+    assert Failure(str(folder / "a.jpg"), "has changed since it was added; add it under a new name") in report.failed
+    assert dataset.images() == before
+
+
+def test_the_folder_is_remembered_in_the_project(home: Home, dataset: Any, folder: Path):
+    ingest(home, dataset, folder)
+    project = Project.read(home)
+    assert project is not None
+    assert list((project.images or {}).values()) == [str(folder)]
+
+
+def test_a_folder_without_images_is_an_error(home: Home, dataset: Any, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabelingError, match=r"empty: no images \(expected jpg"):
+        ingest(home, dataset, tmp_path / "empty")
