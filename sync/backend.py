@@ -39,18 +39,12 @@ class MLBackend:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._session = requests.Session()
-        # A proxy of this shell must not be asked for a server of this machine.
-        self._session.trust_env = False
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
 
     def fetch_model_version(self) -> str:
         """Return the version of the weights that are served."""
         try:
-            answer = self._session.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S)
+            with _open_session() as session:
+                answer = session.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S)
             answer.raise_for_status()
             return str(answer.json()["model_version"])
         except (requests.RequestException, ValueError, KeyError) as error:
@@ -84,8 +78,16 @@ class MLBackend:
         reraise=True,
     )
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
-        answer = self._session.post(f"{self.url}/predict", json=body, timeout=PREDICT_TIMEOUT_S)
+        with _open_session() as session:
+            answer = session.post(f"{self.url}/predict", json=body, timeout=PREDICT_TIMEOUT_S)
         if answer.status_code == BUSY:
             raise _BusyError("its queue is full")
         answer.raise_for_status()
         return answer
+
+
+def _open_session() -> requests.Session:
+    session = requests.Session()
+    # A proxy of this shell must not be asked for a server of this machine.
+    session.trust_env = False
+    return session

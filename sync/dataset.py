@@ -118,6 +118,25 @@ class Dataset:
         """Return the ids of all samples in their order."""
         return [str(sample_id) for sample_id in self._dataset.values("id")]
 
+    def incomplete_images(self, sample_ids: Sequence[str] | None = None) -> dict[str, Path]:
+        """Return the files of those samples, of these or of all, whose size or content sum is not known."""
+        paths = ["filepath", "metadata.width", "metadata.height", fields.IMAGE_SHA256]
+        return {
+            sample_id: Path(path)
+            for sample_id, (path, width, height, sha256) in self._columns(paths, sample_ids)
+            if not (width and height and sha256)
+        }
+
+    def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str]]) -> None:
+        """Write the size of upright images and the SHA-256 of their files."""
+        present = dict(self._columns(["metadata"], list(sizes)))
+        for sample_id, (size, _) in sizes.items():
+            metadata = present[sample_id][0] or fo.ImageMetadata()
+            metadata.width, metadata.height = size.width, size.height
+            present[sample_id] = (metadata,)
+        self._set("metadata", {sample_id: metadata for sample_id, (metadata,) in present.items()})
+        self._set(fields.IMAGE_SHA256, {sample_id: sha256 for sample_id, (_, sha256) in sizes.items()})
+
     def images(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleImage]:
         """Return the images of these samples, or of all; what is gone, or has no known size, is left out."""
         paths = ["filepath", "metadata.width", "metadata.height", fields.IMAGE_SHA256, fields.SOURCE_PATH]

@@ -80,7 +80,6 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
     with (
         Ledger.open(home.ledger) as ledger,
         closing(LabelStudio(services.label_studio, token, project.label_studio_id)) as label_studio,
-        closing(MLBackend(services.ml_backend)) as backend,
     ):
         yield Context(
             home=home,
@@ -89,7 +88,7 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
             ledger=ledger,
             dataset=open_dataset(project.name, config, services.database_uri),
             label_studio=label_studio,
-            backend=backend,
+            backend=MLBackend(services.ml_backend),
         )
 
 

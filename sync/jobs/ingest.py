@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,25 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         dataset.write_images(images)
         added += len(images)
     return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed))
+
+
+def complete_images(dataset: Dataset, sample_ids: Sequence[str] | None = None) -> list[Failure]:
+    """Write size and content sum of samples that lack them, of these or of all, and return what is unreadable.
+
+    Samples that came into the catalogue by another way than ``ingest`` lack them; without, they can neither be shown to
+    the detector nor sent.
+    """
+    incomplete = dataset.incomplete_images(sample_ids)
+    failed = list[Failure]()
+    for chunk in chunked(incomplete.items(), IMAGES_PER_WRITE):
+        facts: dict[str, ImageFacts] = {}
+        for (sample_id, _), outcome in zip(chunk, _read_all([path for _, path in chunk]), strict=True):
+            if isinstance(outcome, ItemError):
+                failed.append(Failure(f"sample {sample_id}", str(outcome)))
+            else:
+                facts[sample_id] = outcome
+        dataset.write_sizes({key: (one.size, one.sha256) for key, one in facts.items()})
+    return failed
 
 
 def _read_all(paths: list[Path]) -> list[ImageFacts | ItemError]:

@@ -12,6 +12,7 @@ from labels.errors import ItemError
 from labels.results import from_result
 from sync.backend import BackendPrediction
 from sync.jobs.context import Context
+from sync.jobs.ingest import complete_images
 from sync.media import to_url
 from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.samples import SampleImage, SamplePrediction
@@ -33,10 +34,12 @@ def prelabel(
         ServiceError: the backend does not answer.
     """
     version = context.backend.fetch_model_version()
+    unreadable = complete_images(context.dataset, sample_ids)
     seen = context.dataset.predictions(sample_ids)
     images = context.dataset.images(sample_ids)
     waiting = [image for image in images.values() if _version_of(seen.get(image.sample_id)) != version]
     tasks, failed = _to_tasks(context, waiting)
+    failed += unreadable
     moved = 0
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         for chunk in chunked(tasks, TASKS_PER_REQUEST * REQUESTS_AT_ONCE * 4):
@@ -87,6 +90,10 @@ def _to_predictions(
         if answer.problem is not None or answer.score is None:
             failed.append(Failure(task["path"], answer.problem or "the ML backend gave no score"))
             continue
-        labels = from_result(answer.result, context.config, item=task["path"])
+        try:
+            labels = from_result(answer.result, context.config, item=task["path"])
+        except ItemError as error:
+            failed.append(Failure(error.item, error.problem))
+            continue
         predictions[task["id"]] = SamplePrediction(answer.model_version, 1 - answer.score, tuple(labels))
     return predictions, failed

@@ -18,6 +18,7 @@ from labels import fields
 from labels.errors import ItemError, LabelConfigError
 from labels.results import Label
 from sync.jobs.context import Context
+from sync.jobs.ingest import complete_images
 from sync.jobs.parcels import Parcel, carries, make_parcels, to_prediction, to_pushed, to_task
 from sync.jobs.states import mirror_states
 from sync.label_studio import TaskRef
@@ -56,8 +57,10 @@ def push(
     """
     on_progress(None, "comparing with Label Studio")
     outcome = _Outcome()
+    unreadable = complete_images(context.dataset, sample_ids)
     refs = _refs_by_sample(context.label_studio.fetch_task_refs(), outcome)
-    parcels, outcome.failed = make_parcels(context, sample_ids)
+    parcels, unsendable = make_parcels(context, sample_ids)
+    outcome.failed += (*unreadable, *unsendable)
     _adopt_unrecorded(context, refs, parcels)
     links = context.ledger.links()
     new, present = _sort_out(parcels, refs, links, sample_ids, outcome)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,8 @@ SCORE_FLOOR = 0.2
 )
 def test_pre_labels_pushed_and_pulled_back_unchanged_score_like_the_detector(stack: RunningStack, tmp_path: Path):
     truth = COCO(str(COCO128 / "instances.json"))
-    with (
-        closing(MLBackend(stack.addresses.ml_backend)) as backend,
-        open_fresh_project(stack, tmp_path, images=0, backend=backend) as project,
-    ):
+    backend = MLBackend(stack.addresses.ml_backend)
+    with open_fresh_project(stack, tmp_path, images=0, backend=backend) as project:
         context = project.context
         assert ingest(stack.home, context.dataset, COCO128 / "images").moved == 128
         assert prelabel(context).failed == ()

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from PIL import Image
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
-from sync.jobs.ingest import ingest
+from labels.geometry import ImageSize
+from sync.jobs.ingest import complete_images, ingest
 from sync.report import Failure
 from sync.settings import Home, Project
 
@@ -76,6 +78,20 @@ def test_the_folder_is_remembered_in_the_project(home: Home, dataset: Any, folde
     project = Project.read(home)
     assert project is not None
     assert list((project.images or {}).values()) == [str(folder)]
+
+
+def test_samples_that_came_by_another_way_get_what_they_lack(dataset: Any, folder: Path):
+    import fiftyone as fo
+
+    dataset._dataset.add_samples([fo.Sample(str(folder / "a.jpg")), fo.Sample(str(folder / "d.jpg"))], progress=False)
+    failed = complete_images(dataset)
+    assert [failure.problem.rpartition(": ")[2] for failure in failed] == [
+        "cannot be read as an image (no known image format)"
+    ]
+    (image,) = dataset.images().values()
+    assert image.size == ImageSize(50, 30)
+    assert image.sha256 == hashlib.sha256((folder / "a.jpg").read_bytes()).hexdigest()
+    assert list(dataset.incomplete_images().values()) == [folder / "d.jpg"]
 
 
 def test_a_folder_without_images_is_an_error(home: Home, dataset: Any, tmp_path: Path):
