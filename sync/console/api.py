@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -12,9 +12,7 @@ from werkzeug.exceptions import BadRequest, NotFound, Unauthorized
 
 from labels.errors import LabelingError
 from sync.console.status import CachedStatus
-
-if TYPE_CHECKING:
-    from sync.console.app import JobRunner
+from sync.jobs.runner import JobRunner
 
 WEBHOOK_HEADER = "X-Labelloop-Secret"
 

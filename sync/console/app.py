@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
 
 from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
@@ -16,7 +15,7 @@ from sync.console.health import Health, fetch_health
 from sync.console.pages import make_pages
 from sync.console.settings import ConsoleSettings
 from sync.console.status import CachedStatus, ReadStatus, Tool
-from sync.jobs.state import JobState
+from sync.jobs.runner import JobRunner
 
 logger = logging.getLogger(__name__)
 
@@ -30,22 +29,6 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-class JobRunner(Protocol):
-    """The part of the job runner that the console uses."""
-
-    def submit(self, job: str, params: Mapping[str, Any] | None = None) -> JobState:
-        """Queue a job."""
-
-    def wake(self) -> None:
-        """Ask for a pull soon; return at once."""
-
-    def read_job(self, job_id: str) -> JobState | None:
-        """Return a job's state."""
-
-    def read_jobs(self) -> list[JobState]:
-        """Return the newest jobs, oldest first."""
 
 
 def create_app(

@@ -6,17 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from flask import Blueprint, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from sync.console.health import Health
 from sync.console.status import CachedStatus, Counts, Status, Tool
+from sync.jobs.runner import JobRunner
 from sync.jobs.state import JobState
-
-if TYPE_CHECKING:
-    from sync.console.app import JobRunner
 
 
 class Tile(NamedTuple):

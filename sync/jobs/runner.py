@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -42,6 +42,22 @@ class JobStoppedError(Exception):
 
     No LabelingError, so that a job which reports bad items and goes on does not go on from this.
     """
+
+
+class JobRunner(Protocol):
+    """What the console needs of a runner."""
+
+    def submit(self, job: str, params: Mapping[str, Any] | None = None) -> JobState:
+        """Queue a job."""
+
+    def wake(self) -> None:
+        """Ask for a pull soon; return at once."""
+
+    def read_job(self, job_id: str) -> JobState | None:
+        """Return a job's state."""
+
+    def read_jobs(self) -> list[JobState]:
+        """Return the newest jobs, oldest first."""
 
 
 class Runner:
