@@ -26,6 +26,14 @@ class BackendPrediction:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServedWeights:
+    """Weights by their content-given name, and the place they were found in: a path, a folder, a package, a hub."""
+
+    model_version: str
+    source: str
+
+
 class _BusyError(Exception):
     """The backend's queue is full; asking again later helps."""
 
@@ -42,11 +50,16 @@ class MLBackend:
 
     def fetch_model_version(self) -> str:
         """Return the version of the weights that are served."""
+        return self.fetch_weights().model_version
+
+    def fetch_weights(self) -> ServedWeights:
+        """Return which weights are served and where they came from."""
         try:
             with _open_session() as session:
                 answer = session.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S)
             answer.raise_for_status()
-            return str(answer.json()["model_version"])
+            body = answer.json()
+            return ServedWeights(str(body["model_version"]), str(body.get("weights_source", "unknown")))
         except (requests.RequestException, ValueError, KeyError) as error:
             raise ServiceError(f"ML backend at {self.url}: no answer ({error})") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fiftyone as fo
+from bson import ObjectId
 from more_itertools import chunked
 from pymongo.errors import PyMongoError
 
@@ -20,6 +21,7 @@ from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
 from labels.results import Label
 from sync.fiftyone_labels import LabelField, declare_fields, read_labels, to_document, to_label_fields
+from sync.fiftyone_sidebar import group_sidebar
 from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 
 # A query that names more ids than this is refused by MongoDB for its size.
@@ -34,9 +36,6 @@ SCALARS: Final = {
     fields.SOURCE_PATH: fo.StringField,
     fields.MODEL_VERSION: fo.StringField,
 }
-
-REVIEW_GROUP: Final = (fields.REVIEW_STATE, fields.UNCERTAINTY, fields.REVIEWER, fields.REVIEWED_AT, fields.TASK_ID)
-FILE_GROUP: Final = (fields.MODEL_VERSION, fields.IMAGE_SHA256, fields.SOURCE_PATH)
 
 
 class Dataset:
@@ -61,7 +60,7 @@ class Dataset:
             opened = cls(dataset, config)
             opened._declare()
             if is_new:
-                opened._group_sidebar()
+                group_sidebar(dataset)
         except PyMongoError as error:
             raise ServiceError(f"MongoDB: {error}") from error
         return opened
@@ -72,19 +71,8 @@ class Dataset:
         # What a detector says of a whole image is declared when one says it: until then the fields would only be in
         # the way.
         declare_fields(self._dataset, (*self.reviewed_fields, *(one for one in self.predicted_fields if one.is_region)))
-        if fields.UNCERTAINTY not in self._dataset.get_index_information():
-            self._dataset.create_index(fields.UNCERTAINTY)
-
-    def _group_sidebar(self) -> None:
-        """Put what a curator reads first into a group of its own, and what only programs read into a closed one."""
-        groups = fo.DatasetAppConfig.default_sidebar_groups(self._dataset)
-        for group in groups:
-            group.paths = [path for path in group.paths if path not in (*REVIEW_GROUP, *FILE_GROUP)]
-        place = 1 + next((number for number, group in enumerate(groups) if group.name == "labels"), 0)
-        groups.insert(place, fo.SidebarGroupDocument(name="review", paths=list(REVIEW_GROUP), expanded=True))
-        groups.append(fo.SidebarGroupDocument(name="files", paths=list(FILE_GROUP), expanded=False))
-        self._dataset.app_config.sidebar_groups = groups
-        self._dataset.save()
+        for name in {fields.UNCERTAINTY, fields.REVIEW_STATE} - self._dataset.get_index_information().keys():
+            self._dataset.create_index(name)
 
     @property
     def name(self) -> str:
@@ -252,12 +240,14 @@ class Dataset:
         if not values:
             return
         try:
-            self._dataset.set_values(name, dict(values), key_field="id", dynamic=True)
+            # Every field is declared: to look for new ones in each value takes FiftyOne longer than to write them.
+            self._dataset.set_values(name, dict(values), key_field="id", expand_schema=False)
         except PyMongoError as error:
             raise ServiceError(f"MongoDB: {error}") from error
 
     def _views(self, sample_ids: Sequence[str]) -> Iterator[Any]:
-        for chunk in chunked(sample_ids, IDS_PER_QUERY):
+        # What is no id of FiftyOne's can be nobody's.
+        for chunk in chunked(filter(ObjectId.is_valid, sample_ids), IDS_PER_QUERY):
             yield self._dataset.select(chunk)
 
     def _columns(self, paths: Sequence[str], sample_ids: Sequence[str] | None) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -22,6 +22,9 @@ SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", "
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
 ORIENTATION_TAG: Final = 0x0112
 UPRIGHT: Final = 1
+# ImportError: where Ultralytics is loaded, it puts an open in place of Pillow's that looks for further packages.
+NO_KNOWN_FORMAT: Final = (UnidentifiedImageError, ImportError)
+UNREADABLE: Final = (*NO_KNOWN_FORMAT, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 SIXTEEN_BIT_MODES: Final = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -67,7 +70,7 @@ def read_facts(path: Path) -> ImageFacts:
         with Image.open(path) as image:
             image.load()
             kind, orientation, (width, height) = image.format, _orientation_of(image), image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ItemError(str(path), f"cannot be read as an image ({_in_words(error, path)})") from error
     if orientation >= 5:
         width, height = height, width
@@ -90,13 +93,13 @@ def write_copy(path: Path, target: Path) -> None:
     """
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             _to_eight_bits(upright).save(part, "PNG")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ItemError(str(path), f"cannot be converted ({_in_words(error, path)})") from error
     part.replace(target)
 
@@ -117,6 +120,6 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _in_words(error: Exception, path: Path) -> str:
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, NO_KNOWN_FORMAT):
         return "no known image format"
     return str(error).replace(str(path), path.name) or type(error).__name__

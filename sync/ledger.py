@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -121,10 +121,14 @@ class Ledger(LedgerFile):
         Raises:
             LabelingError: a sample has no link; nothing was stored then.
         """
-        reviews = list(reviews)
         with self._write() as db:
-            for review in reviews:
-                _record_review(db, review)
+            _record_reviews(db, list(reviews))
+
+    def record_task_times(self, times: Mapping[str, str]) -> None:
+        """Store as of when the tasks of samples were read; a sample without a link is left out."""
+        with self._write() as db:
+            sql = "update links set task_updated_at = ? where sample_id = ?"
+            db.conn.executemany(sql, [(time, sample_id) for sample_id, time in times.items()])
 
     def record_bases(self, bases: Mapping[str, Iterable[Label]]) -> None:
         """Store label sets both sides agree on by sample id, in place of older ones: those a task was sent with."""
@@ -232,23 +236,32 @@ class Ledger(LedgerFile):
             }
 
 
-def _record_review(db: Database, review: Review) -> None:
-    changes = {
-        "state": review.state,
-        "annotation_id": review.annotation_id,
-        "annotation_updated_at": review.annotation_updated_at,
-        "problem": None,
-    }
-    _update_link(db, review.sample_id, changes)
-    if review.base is not None:
-        base = {"sample_id": review.sample_id, "labels": rows.labels_to_json(review.base)}
-        db.table("bases").upsert(base, pk="sample_id")
-    if review.conflicts is not None:
-        db.table("conflicts").delete_where("sample_id = ?", [review.sample_id])
-        db.table("conflicts").insert_all(rows.conflicts_to_rows(review.sample_id, review.conflicts))
-    db.table("reviews").upsert(rows.review_to_row(review), pk="annotation_id")
-    db.table("feedback").delete_where("annotation_id = ?", [review.annotation_id])
-    db.table("feedback").insert_all(rows.verdicts_to_rows(review))
+def _record_reviews(db: Database, reviews: Sequence[Review]) -> None:
+    for review in reviews:
+        changes = {
+            "state": review.state,
+            "annotation_id": review.annotation_id,
+            "annotation_updated_at": review.annotation_updated_at,
+            "task_updated_at": review.task_updated_at,
+            "problem": None,
+        }
+        _update_link(db, review.sample_id, changes)
+    bases = [
+        {"sample_id": review.sample_id, "labels": rows.labels_to_json(review.base)}
+        for review in reviews
+        if review.base is not None
+    ]
+    db.table("bases").upsert_all(bases, pk="sample_id")
+    # Of several reviews of one sample, or readings of one annotation, the last one counts.
+    compared = {review.sample_id: review for review in reviews if review.conflicts is not None}.values()
+    last = {review.annotation_id: review for review in reviews}.values()
+    db.conn.executemany("delete from conflicts where sample_id = ?", [(review.sample_id,) for review in compared])
+    db.table("conflicts").insert_all(
+        row for review in compared for row in rows.conflicts_to_rows(review.sample_id, review.conflicts or ())
+    )
+    db.table("reviews").upsert_all(map(rows.review_to_row, last), pk="annotation_id")
+    db.conn.executemany("delete from feedback where annotation_id = ?", [(one.annotation_id,) for one in last])
+    db.table("feedback").insert_all(row for review in last for row in rows.verdicts_to_rows(review))
 
 
 def _update_link(db: Database, sample_id: str, changes: Mapping[str, Any]) -> None:

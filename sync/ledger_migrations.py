@@ -130,7 +130,13 @@ def m002_runs_models_exports(db: Database) -> None:
     )
 
 
-MIGRATION_NAMES: Final = (m001_reviews.__name__, m002_runs_models_exports.__name__)
+@migrations()
+def m003_task_times(db: Database) -> None:
+    """When each task last changed as far as it was read: an unchanged one need not be read again."""
+    db.table("links").add_column("task_updated_at", str)
+
+
+MIGRATION_NAMES: Final = (m001_reviews.__name__, m002_runs_models_exports.__name__, m003_task_times.__name__)
 
 
 def apply_migrations(db: Database, *, stop_before: str | None = None) -> None:

@@ -17,7 +17,8 @@ class Link:
     """Which task stands for a sample, and how far its review is.
 
     ``state`` is a review state of ``labels.fields``. ``problem`` says why the task could not be pulled; None: it could.
-    ``annotation_id`` and ``annotation_updated_at`` name the annotation last read; None: none was read yet.
+    ``annotation_id`` and ``annotation_updated_at`` name the annotation last read, ``task_updated_at`` the state of the
+    task it was read in; None: none was read yet.
     """
 
     sample_id: str
@@ -28,6 +29,7 @@ class Link:
     problem: str | None = None
     annotation_id: int | None = None
     annotation_updated_at: str | None = None
+    task_updated_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Review:
     conflicts: tuple[Conflict, ...] | None
     verdicts: tuple[Verdict, ...] = ()
     model_version: str | None = None
+    task_updated_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,20 +55,27 @@ def to_copy_path(home: Home, sha256: str) -> Path:
     return home.images / COPIES_FOLDER / f"{sha256}.png"
 
 
-def to_url(home: Home, path: Path) -> str:
-    """Return the address under which Label Studio and the ML backend find an image, relative to Label Studio.
+@dataclass(frozen=True, slots=True)
+class MediaRoots:
+    """The folders images lie in, and where each is found below Label Studio's document root."""
 
-    Raises:
-        ItemError: the image is in no linked folder.
-    """
-    roots = {home.images: Path(), home.images.resolve(): Path()}
-    roots |= {link.readlink(): Path(link.name) for link in _links(home)}
-    for root, place in roots.items():
-        if path.is_relative_to(root):
-            relative = Path(home.images.name, place, path.relative_to(root)).as_posix()
-            return f"/data/local-files/?d={quote(relative)}"
-    raise ItemError(str(path), "is in no folder that Label Studio may serve; run labelloop up --images on its folder")
+    places: Mapping[Path, Path]
 
+    @classmethod
+    def read(cls, home: Home) -> MediaRoots:
+        """Return the roots of a home, as they are now."""
+        own = Path(home.images.name)
+        links = sorted(path for path in home.images.iterdir() if path.is_symlink()) if home.images.is_dir() else []
+        places = {home.images: own, home.images.resolve(): own}
+        return cls(places | {link.readlink(): own / link.name for link in links})
 
-def _links(home: Home) -> list[Path]:
-    return sorted(path for path in home.images.iterdir() if path.is_symlink()) if home.images.is_dir() else []
+    def to_url(self, path: Path) -> str:
+        """Return the address under which Label Studio and the ML backend find an image, relative to Label Studio.
+
+        Raises:
+            ItemError: the image is in no linked folder.
+        """
+        for root, place in self.places.items():
+            if path.is_relative_to(root):
+                return f"/data/local-files/?d={quote((place / path.relative_to(root)).as_posix())}"
+        raise ItemError(str(path), "is in no folder that Label Studio may serve; run labelloop ingest on its folder")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+MOVED_IN_WORDS: Final = {
+    "ingest": "added",
+    "prelabel": "pre-labelled",
+    "push": "sent",
+    "pull": "merged",
+    "export": "exported",
+}
 
 OnProgress = Callable[[float | None, str], None]
 """Called with the part that is done (0..1, None when not known) and what is being done."""
@@ -77,16 +85,16 @@ class Report:
         """Yield the report as lines for people, the summary first.
 
         >>> list(Report("push", moved=2, unchanged=1).lines())
-        ['push: 2 moved, 1 unchanged']
+        ['push: 2 sent, 1 unchanged']
         """
-        summary = f"{self.job}: {self.moved} moved, {self.unchanged} unchanged"
+        summary = f"{self.job}: {self.moved} {MOVED_IN_WORDS.get(self.job, 'moved')}, {self.unchanged} unchanged"
         if self.failed:
             summary += f", {len(self.failed)} failed"
         if self.conflicts:
             summary += f", {len(self.conflicts)} in conflict"
         yield summary
         if self.details:
-            yield "  " + ", ".join(f"{name} {count}" for name, count in self.details.items())
+            yield "  " + ", ".join(f"{name} {count}" for name, count in sorted(self.details.items()))
         for note in self.notes:
             yield f"  note: {note}"
         for failure in self.failed:

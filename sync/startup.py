@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError, ServiceError
+from sync.backend import MLBackend, ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, open_context
 from sync.jobs.lock import hold_project_lock
 from sync.jobs.registry import run_job
@@ -32,6 +33,7 @@ class Started:
     project: Project
     tasks_url: str
     admin_email: str
+    weights: ServedWeights
 
 
 def choose_project(home: Home, *, name: str | None, model: str | None, label_config: Path | None) -> Project:
@@ -42,6 +44,7 @@ def choose_project(home: Home, *, name: str | None, model: str | None, label_con
         LabelConfigError: the label config cannot be used.
     """
     present = Project.read(home)
+    model = None if model is None else _to_known_model(model)
     if present is not None and name is not None and name != present.name:
         raise LabelingError(
             f"{home.path} holds the project {present.name!r}; use another --home or start anew: labelloop reset"
@@ -54,6 +57,16 @@ def choose_project(home: Home, *, name: str | None, model: str | None, label_con
         model=model or project.model,
         label_config=str(label_config.resolve()) if label_config is not None else project.label_config,
     )
+
+
+def _to_known_model(model: str) -> str:
+    """Return a path as the ML backend finds it from its own folder, and a name as it is."""
+    path = Path(model).expanduser()
+    if path.is_file():
+        return str(path.resolve())
+    if len(path.parts) > 1:
+        raise LabelingError(f"--model {model}: no such file")
+    return model
 
 
 def make_stack(home: Home, project: Project, ports: Mapping[str, int | None]) -> Stack:
@@ -70,12 +83,13 @@ def connect_tools(home: Home, project: Project, stack: Stack, addresses: Address
     """
     settings = _to_settings(project, {})
     workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
-    for change in workbench.changes:
-        on_event(f"Label Studio: {change} made")
+    if workbench.changes:
+        on_event(f"Label Studio is set up: {', '.join(workbench.changes)}")
     project = replace(project, label_studio_id=workbench.project_id, label_studio_view=workbench.view_id)
     if project != Project.read(home):
         project.write(home)
-    return Started(stack, addresses, project, workbench.url, settings.admin_email)
+    weights = MLBackend(addresses.ml_backend).fetch_weights()
+    return Started(stack, addresses, project, workbench.url, settings.admin_email, weights)
 
 
 def _to_settings(project: Project, ports: Mapping[str, int | None]) -> StackSettings:

@@ -69,4 +69,5 @@ def show_addresses(home: Home, started: Started) -> None:
     click.echo(f"                 login {started.admin_email}, password {password}")
     click.echo(f"  FiftyOne App   {started.addresses.app}/datasets/{started.project.name}")
     click.echo(f"  Console        {started.addresses.console}")
+    click.echo(f"  Model          {started.weights.model_version}, from: {started.weights.source}")
     click.echo("")

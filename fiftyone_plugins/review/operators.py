@@ -52,7 +52,7 @@ class SendToLabelStudio(foo.Operator):  # type: ignore[misc]  # FiftyOne has no 
             for name, label in targets.items():
                 choices.add_choice(name, label=label)
             default = next(iter(targets))
-            inputs.enum(TARGET, choices.values(), default=default, required=True, label="What to send", view=choices)
+            inputs.enum(TARGET, choices.values(), default=default, label="What to send", view=choices)
             plan = count_target(ctx.dataset, ctx.view, ctx.selected, _read_target(ctx, targets))
             problem = plan.problem
             if problem is None:

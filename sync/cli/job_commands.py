@@ -23,13 +23,14 @@ def ingest(home: Home, folder: Path) -> None:
 
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Draw anew on all images, as after a change of the classes.")
 @click.pass_obj
-def prelabel(home: Home) -> None:
+def prelabel(home: Home, everything: bool) -> None:
     """Let the detector draw on every image that the served weights have not seen yet.
 
     Example: labelloop prelabel
     """
-    _run_job(home, "prelabel", {})
+    _run_job(home, "prelabel", {"everything": True} if everything else {})
 
 
 @click.command()

@@ -111,6 +111,8 @@ def _run_stack(home: Home, project: Project, ports: dict[str, int], find_images:
     from sync import startup
 
     stack = startup.make_stack(home, project, _to_ports(ports))
+    if Project.read(home) is None:
+        show_event("first start: Label Studio makes its database, which takes about a minute")
     with stack.running(show_event, stays_up=detach) as addresses:
         started = startup.connect_tools(home, project, stack, addresses, show_event)
         images = find_images(addresses)
@@ -169,12 +171,13 @@ def status(home: Home) -> None:
     except (requests.RequestException, ValueError) as error:
         raise LabelingError(f"the console does not answer ({error})") from error
     if answer.get("error") or answer.get("problem"):
-        raise LabelingError(str(answer.get("error") or answer["problem"]))
+        raise LabelingError(f"{answer.get('error') or answer['problem']} ({home.logs / 'console.log'})")
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer["counts"].items())
     click.echo(f"samples        {counts}")
     click.echo(f"model          {answer['model_version'] or 'no predictions sent yet'}")
     for name, url in answer["links"].items():
         click.echo(f"{name.replace('_', ' '):14} {url}")
+    click.echo(f"console        {addresses.console}")
 
 
 @click.command()
@@ -185,7 +188,9 @@ def app(home: Home, curator: str) -> None:
 
     Example: labelloop app --curator ana
     """
-    click.echo(Stack(home, StackSettings()).start_app(curator, show_event))
+    url = Stack(home, StackSettings()).start_app(curator, show_event)
+    project = Project.read(home)
+    click.echo(url if project is None else f"{url}/datasets/{project.name}")
 
 
 @click.command()

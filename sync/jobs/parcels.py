@@ -13,7 +13,7 @@ from labels.results import Label, from_result, is_same, to_result
 from sync.jobs.context import Context
 from sync.label_studio import Task
 from sync.ledger import Pushed
-from sync.media import to_url
+from sync.media import MediaRoots
 from sync.report import Failure
 from sync.samples import SampleImage, SampleLabels, SamplePrediction
 
@@ -41,9 +41,10 @@ def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[li
     missing = [sample_id for sample_id in sample_ids or () if sample_id not in images]
     failed = [Failure(f"sample {sample_id}", "is not in the dataset") for sample_id in missing]
     parcels = []
+    roots = MediaRoots.read(context.home)
     for sample_id, image in images.items():
         try:
-            parcels.append(_make_parcel(context, image, predictions.get(sample_id), labels.get(sample_id)))
+            parcels.append(_make_parcel(context, roots, image, predictions.get(sample_id), labels.get(sample_id)))
         except ItemError as error:
             failed.append(Failure(error.item, error.problem))
         except LabelConfigError as error:
@@ -53,6 +54,7 @@ def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[li
 
 def _make_parcel(
     context: Context,
+    roots: MediaRoots,
     image: SampleImage,
     prediction: SamplePrediction | ItemError | None,
     labels: SampleLabels | ItemError | None,
@@ -62,7 +64,7 @@ def _make_parcel(
             raise found
     assert not isinstance(prediction, ItemError)
     assert not isinstance(labels, ItemError)
-    url = to_url(context.home, image.path)
+    url = roots.to_url(image.path)
     data = {context.config.image_key: url, "sample_id": image.sample_id, "image_sha256": image.sha256}
     return Parcel(image, prediction, None if labels is None else labels.labels, data)
 

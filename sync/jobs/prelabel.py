@@ -13,7 +13,7 @@ from labels.results import from_result
 from sync.backend import BackendPrediction
 from sync.jobs.context import Context
 from sync.jobs.ingest import complete_images
-from sync.media import to_url
+from sync.media import MediaRoots
 from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.samples import SampleImage, SamplePrediction
 
@@ -23,9 +23,15 @@ REQUESTS_AT_ONCE: Final = 2
 
 
 def prelabel(
-    context: Context, *, sample_ids: Sequence[str] | None = None, on_progress: OnProgress = ignore_progress
+    context: Context,
+    *,
+    sample_ids: Sequence[str] | None = None,
+    everything: bool = False,
+    on_progress: OnProgress = ignore_progress,
 ) -> Report:
     """Write the detector's labels and uncertainty on the samples, or on all, that this model version has not seen.
+
+    ``everything`` draws on those it has seen too, as is needed after the label config got other classes.
 
     An image the backend cannot use is reported by name and the others go on. What was written stays when the job is
     stopped; the next run goes on from there.
@@ -37,7 +43,7 @@ def prelabel(
     unreadable = complete_images(context.dataset, sample_ids)
     seen = context.dataset.predictions(sample_ids)
     images = context.dataset.images(sample_ids)
-    waiting = [image for image in images.values() if _version_of(seen.get(image.sample_id)) != version]
+    waiting = [image for image in images.values() if everything or _version_of(seen.get(image.sample_id)) != version]
     tasks, failed = _to_tasks(context, waiting)
     failed += unreadable
     moved = 0
@@ -69,9 +75,10 @@ def _version_of(prediction: SamplePrediction | ItemError | None) -> str | None:
 def _to_tasks(context: Context, images: Iterable[SampleImage]) -> tuple[list[dict[str, Any]], list[Failure]]:
     tasks: list[dict[str, Any]] = []
     failed: list[Failure] = []
+    roots = MediaRoots.read(context.home)
     for image in images:
         try:
-            url = to_url(context.home, image.path)
+            url = roots.to_url(image.path)
         except ItemError as error:
             failed.append(Failure(error.item, error.problem))
             continue

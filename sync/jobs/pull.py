@@ -6,7 +6,7 @@ same tasks again and comes to the same end. A task that is gone, skipped or cann
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -25,7 +25,7 @@ from sync.samples import Reviewer
 
 CURSOR: Final = "pull"
 # Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.
-OVERLAP: Final = timedelta(seconds=30)
+OVERLAP: Final = timedelta(seconds=10)
 TASKS_PER_CHUNK: Final = 200
 
 Preference = Literal["reviewed", "curated"]
@@ -61,7 +61,7 @@ def pull(
     """
     on_progress(None, "asking Label Studio what changed")
     tally = _Tally()
-    refs = list(context.label_studio.fetch_task_refs(changed_since=None if everything else _since(context)))
+    refs = list(_fetch_changed_refs(context, everything=everything))
     links = context.ledger.links_by_task()
     waiting = _choose_tasks(refs, links, everything=everything)
     for done, chunk in enumerate(chunked(waiting, tasks_per_chunk)):
@@ -84,9 +84,15 @@ def pull(
     )
 
 
-def _since(context: Context) -> str | None:
+def _fetch_changed_refs(context: Context, *, everything: bool) -> Iterator[TaskRef]:
+    """Yield the tasks that may say something new; the first time, those that say anything."""
     cursor = context.ledger.cursor(CURSOR)
-    return None if cursor is None else to_timestamp(datetime.fromisoformat(cursor) - OVERLAP)
+    if everything:
+        return context.label_studio.fetch_task_refs()
+    if cursor is None:
+        return context.label_studio.fetch_answered_refs()
+    since = datetime.fromisoformat(cursor) - OVERLAP
+    return context.label_studio.fetch_task_refs(changed_since=to_timestamp(since))
 
 
 def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everything: bool) -> list[int]:
@@ -94,7 +100,9 @@ def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everyth
     chosen = []
     for ref in refs:
         link = links.get(ref.task_id)
-        if link is not None and (everything or ref.annotations or ref.skips or link.annotation_id is not None):
+        if link is None or (link.task_updated_at == ref.updated_at and not everything):
+            continue
+        if everything or ref.annotations or ref.skips or link.annotation_id is not None:
             chosen.append(ref.task_id)
     unfinished = (
         task_id for task_id, link in links.items() if link.problem is not None or link.state == fields.CONFLICT
@@ -106,8 +114,10 @@ def _pull_chunk(
     context: Context, tasks: Sequence[Task], links: Mapping[int, Link], prefer: Preference | None, tally: _Tally
 ) -> None:
     """Merge one chunk: read all of it, write the catalogue, write the ledger."""
-    changed = [task for task in tasks if not _is_known(task, links[task.task_id])]
-    tally.unchanged += len(tasks) - len(changed)
+    known = [task for task in tasks if _is_known(task, links[task.task_id])]
+    context.ledger.record_task_times({links[task.task_id].sample_id: task.updated_at for task in known})
+    changed = [task for task in tasks if task not in known]
+    tally.unchanged += len(known)
     sample_ids = [links[task.task_id].sample_id for task in changed]
     ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
     known_samples = context.dataset.images(sample_ids)
@@ -117,7 +127,7 @@ def _pull_chunk(
     for task in changed:
         link = links[task.task_id]
         if task.review is None:
-            reopened.append(link)
+            reopened.append(replace(link, task_updated_at=task.updated_at))
             continue
         try:
             if link.sample_id not in known_samples:
@@ -182,7 +192,7 @@ def _note_deleted_tasks(context: Context, refs: Sequence[TaskRef], links: Mappin
     present = {ref.task_id for ref in context.label_studio.fetch_task_refs()}
     gone = [link for task_id, link in links.items() if task_id not in present]
     if gone:
-        tally.notes.append(f"{len(gone)} tasks were deleted in Label Studio; their samples keep all labels")
+        tally.notes.append(f"tasks deleted in Label Studio: {len(gone)}; their samples keep all labels")
 
 
 def _describe_conflicts(context: Context) -> list[str]:
@@ -190,7 +200,7 @@ def _describe_conflicts(context: Context) -> list[str]:
     images = context.dataset.images(list(conflicts))
     return [
         f"{images[sample_id].path.name if sample_id in images else sample_id}: "
-        f"{len(found)} labels changed in FiftyOne and in Label Studio (sample {sample_id})"
+        f"changed in FiftyOne and in Label Studio, labels: {len(found)} (sample {sample_id})"
         for sample_id, found in sorted(conflicts.items())
         if found
     ]

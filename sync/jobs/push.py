@@ -95,7 +95,7 @@ def _refs_by_sample(refs: Iterable[TaskRef], outcome: _Outcome) -> dict[str, Tas
         doubled += ref.sample_id in found
         found[ref.sample_id] = kept
     if doubled:
-        outcome.notes.append(f"{doubled} tasks stand for a sample that another task stands for already")
+        outcome.notes.append(f"tasks for a sample that has another task already: {doubled}")
     return found
 
 
@@ -120,7 +120,7 @@ def _sort_out(
             new.append(parcel)
     if gone:
         outcome.notes.append(
-            f"{gone} tasks were deleted in Label Studio; to make them again, select and send their samples"
+            f"tasks deleted in Label Studio: {gone}; to make them again, select and send their samples"
         )
     outcome.unchanged = len(present) + gone
     # The most uncertain first: their tasks get the lowest numbers, which is the order of an unsorted list.

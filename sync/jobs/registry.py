@@ -49,8 +49,9 @@ def _ingest(context: Context, params: Params, on_progress: OnProgress) -> Report
 
 
 def _prelabel(context: Context, params: Params, on_progress: OnProgress) -> Report:
-    _check(params, "sample_ids")
-    return prelabel(context, sample_ids=_read_ids(params), on_progress=on_progress)
+    _check(params, "sample_ids", "everything")
+    everything = params.get("everything") is True
+    return prelabel(context, sample_ids=_read_ids(params), everything=everything, on_progress=on_progress)
 
 
 def _push(context: Context, params: Params, on_progress: OnProgress) -> Report:

@@ -75,6 +75,7 @@ def read_review(
         conflicts=merged.conflicts,
         verdicts=verdicts,
         model_version=model_version,
+        task_updated_at=task.updated_at,
     )
     is_known = (link.annotation_id, link.annotation_updated_at) == (annotation.annotation_id, annotation.updated_at)
     return Outcome(
@@ -96,6 +97,7 @@ def _skip(task: Task, link: Link, annotation: Annotation) -> Outcome:
         state=fields.SKIPPED,
         base=None,
         conflicts=None,
+        task_updated_at=task.updated_at,
     )
     return Outcome(link.sample_id, None, review, is_news=link.state != fields.SKIPPED)
 

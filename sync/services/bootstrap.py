@@ -40,7 +40,7 @@ PROJECT_SETTINGS: Mapping[str, Any] = {"sampling": "Uncertainty sampling", "show
 HIDDEN_COLUMNS = [
     *("inner_id", "cancelled_annotations", "annotations_results", "annotations_ids", "predictions_model_versions"),
     *("predictions_results", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by"),
-    *("avg_lead_time", "draft_exists"),
+    *("avg_lead_time", "draft_exists", "data.sample_id", "data.image_sha256"),
 ]
 TIMEOUT_S = 60.0
 

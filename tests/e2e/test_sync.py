@@ -190,7 +190,7 @@ def test_a_deleted_task_and_a_deleted_annotation_take_no_label_away(project: Fre
     project.sdk.tasks.delete(id=str(first))
     project.sdk.annotations.delete(id=annotation_id)
     report = pull(project.context)
-    assert report.notes == ("1 tasks were deleted in Label Studio; their samples keep all labels",)
+    assert report.notes == ("tasks deleted in Label Studio: 1; their samples keep all labels",)
     assert report.details == {"reopened": 1}
     for sample_id, labels in before.items():
         assert project.context.dataset.labels([sample_id])[sample_id] == labels

@@ -17,7 +17,7 @@ def test_a_job_is_followed_to_its_end(console: FakeConsole) -> None:
     steps = list(Console(console.url, TOKEN).run("push", {"sample_ids": ["a"]}, poll_interval_s=0))
 
     assert [(step.state, step.progress) for step in steps] == [("running", 0.5), ("done", 1.0)]
-    assert steps[-1].lines == ["push: 2 moved, 0 unchanged, 1 failed", "  failed: b_1.jpg: is empty"]
+    assert steps[-1].lines == ["push: 2 sent, 0 unchanged, 1 failed", "  failed: b_1.jpg: is empty"]
     assert not steps[-1].is_clean
 
 
@@ -55,9 +55,9 @@ def test_the_token_does_not_show(tmp_path: Path) -> None:
 
 
 def test_keys_of_a_newer_console_do_not_matter() -> None:
-    record = {"id": "j1", "job": "pull", "state": "done", "report": {"lines": ["pull: 1 moved"]}, "colour": "blue"}
+    record = {"id": "j1", "job": "pull", "state": "done", "report": {"lines": ["pull: 1 merged"]}, "colour": "blue"}
 
-    assert Job.from_dict(record) == Job("j1", "pull", "done", report={"lines": ["pull: 1 moved"]})
+    assert Job.from_dict(record) == Job("j1", "pull", "done", report={"lines": ["pull: 1 merged"]})
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,9 @@ def test_sending_selected_samples_shows_progress_then_the_report_then_the_new_st
     assert console.submitted == [{"job": "push", "params": {"sample_ids": selected}}]
     assert [operator for operator, _ in told] == ["set_progress", "show_output", "notify", "reload_dataset"]
     assert told[0][1] == {"label": "sent 1 of 2", "progress": 0.5}
-    assert told[2][1] == {"message": "push: 2 moved, 0 unchanged, 1 failed", "variant": "warning"}
+    assert told[2][1] == {"message": "push: 2 sent, 0 unchanged, 1 failed", "variant": "warning"}
     shown = told[1][1]["outputs"]["type"]["properties"]
-    assert shown["summary"]["view"]["label"] == "push: 2 moved, 0 unchanged, 1 failed"
+    assert shown["summary"]["view"]["label"] == "push: 2 sent, 0 unchanged, 1 failed"
     assert shown["details"]["default"] == r"- failed: b\_1\.jpg: is empty"
 
 
@@ -239,7 +239,7 @@ def test_the_status_is_shown_with_its_numbers_and_links(fiftyone: Any, dataset: 
 def test_python_sends_a_view_and_gets_the_report(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
     send = fiftyone.operators.get_operator(SEND)
 
-    assert send(dataset.limit(2))["lines"][0] == "push: 2 moved, 0 unchanged, 1 failed"
+    assert send(dataset.limit(2))["lines"][0] == "push: 2 sent, 0 unchanged, 1 failed"
     assert send(dataset)["moved"] == 2
     assert [one["params"] for one in console.submitted] == [{"sample_ids": dataset.limit(2).values("id")}, {}]
 

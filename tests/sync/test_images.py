@@ -7,7 +7,7 @@ from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
 from sync.demo import write_demo_images
 from sync.images import find_images, read_facts, write_copy
-from sync.media import link_folder, to_copy_path, to_url
+from sync.media import MediaRoots, link_folder, to_copy_path
 from sync.settings import Home
 
 LYING = 6
@@ -93,7 +93,7 @@ def test_two_folders_of_one_name_have_addresses_of_their_own(tmp_path: Path):
     for place in ("one", "two"):
         path = save(tmp_path / place / "My photos" / "über & co.jpg")
         link_folder(home, path.parent)
-        url = to_url(home, path)
+        url = MediaRoots.read(home).to_url(path)
         assert url.startswith("/data/local-files/?d=images/My_photos-")
         assert url.endswith("/%C3%BCber%20%26%20co.jpg")
         urls.add(url)
@@ -112,13 +112,13 @@ def test_images_that_lie_under_the_document_root_need_no_link(tmp_path: Path):
     path = save(home.images / "mounted" / "a.jpg")
     link_folder(home, home.images / "mounted")
     assert [one for one in home.images.iterdir() if one.is_symlink()] == []
-    assert to_url(home, path) == "/data/local-files/?d=images/mounted/a.jpg"
-    assert to_url(home, to_copy_path(home, "ab")) == "/data/local-files/?d=images/_converted/ab.png"
+    assert MediaRoots.read(home).to_url(path) == "/data/local-files/?d=images/mounted/a.jpg"
+    assert MediaRoots.read(home).to_url(to_copy_path(home, "ab")) == "/data/local-files/?d=images/_converted/ab.png"
 
 
 def test_an_image_of_no_linked_folder_has_no_address(tmp_path: Path):
     with pytest.raises(ItemError, match="in no folder that Label Studio may serve"):
-        to_url(Home(tmp_path / "home"), tmp_path / "a.jpg")
+        MediaRoots.read(Home(tmp_path / "home")).to_url(tmp_path / "a.jpg")
 
 
 def test_the_demo_has_something_for_every_part_to_find(tmp_path: Path):

@@ -280,7 +280,7 @@ def test_a_webhook_without_the_secret_wakes_nobody(
 def test_the_page_shows_counts_model_runs_and_links(client: FlaskClient) -> None:
     page = client.get("/").text
 
-    for shown in ("<b>1,204</b>", "<b>96</b>", "<b>32</b>", "yolo11n-c130b90b", "push: 2 moved", "pull: interrupted"):
+    for shown in ("<b>1,204</b>", "<b>96</b>", "<b>32</b>", "yolo11n-c130b90b", "push: 2 sent", "pull: interrupted"):
         assert shown in page
     assert 'href="http://127.0.0.1:8080/projects/1/data"' in page
     assert "does not answer" in page

@@ -92,7 +92,7 @@ def test_one_process_serves_and_runs(port: int) -> None:
     started = requests.post(f"http://127.0.0.1:{port}/api/jobs", json={"job": "pull"}, headers=AUTH, timeout=5)
     job = wait_for_job(port, started.json()["id"])
 
-    assert (job["state"], job["report"]["lines"]) == ("done", ["pull: 1 moved, 0 unchanged"])
+    assert (job["state"], job["report"]["lines"]) == ("done", ["pull: 1 merged, 0 unchanged"])
 
 
 @pytest.mark.usefixtures("console")
