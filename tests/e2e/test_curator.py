@@ -180,7 +180,7 @@ def test_the_tasks_carry_the_pre_labels_of_the_samples(sent: Sent, stack: Runnin
 
 
 def test_the_app_shows_the_report_of_the_job(sent: Sent, stack: RunningStack):
-    assert sent.result == ["push: 2 sent, 0 unchanged", "tasks created 2, predictions added 0"]
+    assert sent.result == ["push: 2 sent, 0 unchanged", "predictions added 0, tasks created 2"]
     with stack.open() as context:
         reports = [read_report(run) for run in context.ledger.runs() if run.job == "push"]
     assert sent.result in reports
@@ -257,7 +257,8 @@ def test_the_status_says_in_the_app_what_it_says_on_the_command_line(app: App, s
 def test_a_second_curator_has_a_view_of_their_own(app: App, browser: Browser, stack: RunningStack):
     started = stack.run("app", "--curator", "ana")
     assert started.returncode == 0, started.stderr
-    address = started.stdout.strip()
+    address, _, dataset = started.stdout.strip().partition("/datasets/")
+    assert dataset == stack.project.name
     assert address != stack.addresses.app
     assert stack.run("app", "--curator", "ana").stdout == started.stdout
     listed = re.compile(rf"^app-ana +(starting|running) +{re.escape(address.removeprefix('http://'))} ", re.MULTILINE)
