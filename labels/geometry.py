@@ -1,10 +1,12 @@
 """Shapes in pixels of the upright image, and their conversions to the units of other tools.
 
-Holds no ids, classes or files. Every shape has ``from_``/``to_`` pairs which are inverse up to floating point.
+Holds no ids, classes or files. Every shape has ``from_``/``to_`` pairs which are inverse up to floating point. A
+coordinate that is not a finite number is a ValueError, whichever way it comes in.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +50,9 @@ class Box:
     width: float
     height: float
     rotation_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite("box", self.x, self.y, self.width, self.height, self.rotation_deg)
 
     @classmethod
     def from_percent(
@@ -138,6 +143,9 @@ class Polygon:
 
     points: tuple[Point, ...]
 
+    def __post_init__(self) -> None:
+        _check_finite("polygon", *itertools.chain.from_iterable(self.points))
+
     @classmethod
     def from_percent(cls, points: Sequence[Sequence[float]], size: ImageSize) -> Polygon:
         """Return the polygon whose points Label Studio gives in percent of the image."""
@@ -173,6 +181,9 @@ class Keypoint:
     x: float
     y: float
     diameter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite("keypoint", self.x, self.y, self.diameter)
 
     @classmethod
     def from_percent(cls, x: float, y: float, diameter: float, size: ImageSize) -> Keypoint:
@@ -283,6 +294,12 @@ def _outline(shape: Geometry) -> Sequence[Point]:
     if isinstance(shape, Box):
         return shape.corners()
     return ()
+
+
+def _check_finite(shape: str, *numbers: float) -> None:
+    """Refuse what no image has: such a number would spoil every sum and every file it gets into."""
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a {shape} has a coordinate that is not a number or not finite")
 
 
 def _hull(points: Sequence[Point]) -> XYXY:

@@ -142,7 +142,7 @@ def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, ite
             label = _from_region(region, config)
         except LabelConfigError as error:
             raise ItemError(name, str(error)) from error
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ItemError(name, f"cannot be read ({type(error).__name__}: {error})") from error
         if label.id in seen:
             raise ItemError(name, "there are two regions of this id")
@@ -165,9 +165,11 @@ def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
     confidence = None if score is None else float(score)
     label_id = to_label_id(str(region["id"]))
     if control.kind == "Rating":
+        if value["rating"] != int(value["rating"]):
+            raise LabelConfigError(f"the rating is {value['rating']!r} (expected a whole number)")
         return Label(label_id, control.name, rating=int(value["rating"]), confidence=confidence)
     classes = tuple(str(name) for name in value.get(key) or ())
-    if control.is_region and len(classes) != 1:
+    if not classes or (len(classes) > 1 and not control.is_multiple):
         raise LabelConfigError(f"the region has {len(classes)} classes (expected one)")
     _check_classes(classes, control)
     geometry = _from_value[control.kind](region, value) if control.is_region else None

@@ -116,22 +116,26 @@ def read_labels(field: LabelField, columns: Sequence[Any], size: ImageSize, *, i
     ``columns`` holds one value for each of ``field.paths``: lists for a field of several labels.
 
     Raises:
-        ItemError: a label of a kind the config has no control for.
+        ItemError: a label of a kind the config has no control for, without a class, or without a place.
     """
     if columns[0] is None:
         return None
     rows = list(zip(*columns, strict=True)) if field.items else [tuple(columns)]
     try:
         labels = [_to_label(field, dict(zip(("id", *field.leaves), row, strict=True)), size) for row in rows]
-    except KeyError as error:
-        raise ItemError(item, f"field {field.name}: {error.args[0]}") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ItemError(item, f"field {field.name}: {error.args[0] if error.args else type(error).__name__}") from error
     return list(_joined_choices(labels, [row[-1] for row in rows])) if field.document is fo.Classifications else labels
 
 
 def _to_label(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> Label:
     label_id, confidence = str(values["id"]), values.get("confidence")
     if field.document is fo.Regression:
+        if values["value"] is None or values["value"] != round(values["value"]):
+            raise KeyError(f"label {label_id} is {values['value']} (expected a whole number)")
         return Label(label_id, field.controls[0].name, rating=round(values["value"]), confidence=confidence)
+    if not values["label"]:
+        raise KeyError(f"label {label_id} has no class")
     classes = (values["label"],)
     if field.document in (fo.Classification, fo.Classifications):
         return Label(label_id, field.controls[0].name, classes, confidence=confidence)

@@ -13,7 +13,10 @@ from sync.jobs.ingest import ingest
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
 from sync.jobs.push import push
+from sync.jobs.runner import JobStoppedError
 from sync.report import OnProgress, Report, ignore_progress
+
+IDS_RECORDED: Final = 20
 
 Params = Mapping[str, Any]
 Job = Callable[[Context, Params, OnProgress], Report]
@@ -27,15 +30,28 @@ def run_job(context: Context, name: str, params: Params, on_progress: OnProgress
     """
     if name not in JOBS:
         raise LabelingError(f"job {name!r} is not known (known: {', '.join(JOBS)})")
-    run_id = context.ledger.record_run_start(name, params)
+    run_id = context.ledger.record_run_start(name, {key: _in_brief(value) for key, value in params.items()})
     try:
         report = JOBS[name](context, params, on_progress)
     except BaseException as error:
-        problem = str(error) if isinstance(error, LabelingError) else type(error).__name__
+        problem = _in_words(error)
         context.ledger.record_run_end(run_id, "failed", {"error": problem})
         raise
     context.ledger.record_run_end(run_id, "done", report.to_dict())
     return report
+
+
+def _in_brief(value: Any) -> Any:
+    """Return a parameter as the ledger keeps it: of a long list of ids only their number."""
+    return f"{len(value)} ids" if isinstance(value, list) and len(value) > IDS_RECORDED else value
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, LabelingError):
+        return str(error)
+    if isinstance(error, JobStoppedError | KeyboardInterrupt | SystemExit):
+        return "stopped; start it again, it goes on from there"
+    return f"internal error ({type(error).__name__})"
 
 
 def to_recorded(name: str) -> Job:

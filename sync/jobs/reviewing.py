@@ -63,19 +63,12 @@ def read_review(
     is_first_look = ours is None or not ours.has_regions
     state = fields.CONFLICT if merged.conflicts else fields.REVIEWED
     model_version, verdicts = _judge_prediction(context, task, link, annotation, theirs)
-    review = Review(
-        sample_id=link.sample_id,
-        task_id=task.task_id,
-        annotation_id=annotation.annotation_id,
-        annotation_updated_at=annotation.updated_at,
-        reviewer=annotation.reviewer,
-        lead_time_s=annotation.lead_time_s,
-        state=state,
+    review = replace(
+        _to_review(task, link, annotation, state),
         base=merged.new_base,
         conflicts=merged.conflicts,
         verdicts=verdicts,
         model_version=model_version,
-        task_updated_at=task.updated_at,
     )
     is_known = (link.annotation_id, link.annotation_updated_at) == (annotation.annotation_id, annotation.updated_at)
     return Outcome(
@@ -87,19 +80,24 @@ def read_review(
 
 
 def _skip(task: Task, link: Link, annotation: Annotation) -> Outcome:
-    review = Review(
+    review = _to_review(task, link, annotation, fields.SKIPPED)
+    return Outcome(link.sample_id, None, review, is_news=link.state != fields.SKIPPED)
+
+
+def _to_review(task: Task, link: Link, annotation: Annotation, state: str) -> Review:
+    """Return who said something, when, and on what; it leaves base and conflicts as they are."""
+    return Review(
         sample_id=link.sample_id,
         task_id=task.task_id,
         annotation_id=annotation.annotation_id,
         annotation_updated_at=annotation.updated_at,
         reviewer=annotation.reviewer,
         lead_time_s=annotation.lead_time_s,
-        state=fields.SKIPPED,
+        state=state,
         base=None,
         conflicts=None,
         task_updated_at=task.updated_at,
     )
-    return Outcome(link.sample_id, None, review, is_news=link.state != fields.SKIPPED)
 
 
 def _judge_prediction(

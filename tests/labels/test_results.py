@@ -44,7 +44,7 @@ def images_with_labels(draw: st.DrawFn) -> tuple[ImageSize, list[Label]]:
         if control == "stars":
             labels.append(Label(label_id, control, rating=draw(st.integers(1, 7)), confidence=confidence))
         elif control == "scene":
-            chosen = draw(st.lists(st.sampled_from(["day", "rain"]), unique=True).map(tuple))
+            chosen = draw(st.lists(st.sampled_from(["day", "rain"]), min_size=1, unique=True).map(tuple))
             labels.append(Label(label_id, control, chosen, confidence=confidence))
         else:
             classes = (draw(st.sampled_from(CONFIG.control(control).classes)),)
@@ -119,6 +119,9 @@ def test_masks_are_read_and_written_as_label_studios_converter_does(seed: int, s
     assert np.array_equal(decode_mask(theirs, height=size.height, width=size.width), pixels)
 
 
+BOX_VALUE = {"x": 1, "y": 1, "width": 1, "height": 1, "rectanglelabels": ["car"]}
+
+
 def region(**changes: Any) -> dict[str, Any]:
     good = to_result([Label("r1", "box", ("car",), Box(1, 2, 3, 4))], CONFIG, ImageSize(40, 20))[0]
     return good | changes
@@ -135,6 +138,18 @@ def region(**changes: Any) -> dict[str, Any]:
         ({"value": {"rectanglelabels": ["Forklift"]}}, "label 'Forklift' is not in label_config.xml"),
         ({"image_rotation": 90}, "turned in the editor"),
         ({"type": "relation", "from_name": None}, "is not in label_config.xml"),
+        ({"value": {**BOX_VALUE, "x": float("nan")}}, "not a number or not finite"),
+        ({"value": {**BOX_VALUE, "width": 1e308, "height": 10**400}}, "OverflowError"),
+        ({"value": {**BOX_VALUE, "rectanglelabels": ["car", "dog"]}}, "2 classes (expected one)"),
+        ({"value": ["x"]}, "AttributeError"),
+        ({"score": "sure"}, "ValueError"),
+        ({"from_name": "stars", "type": "rating", "value": {"rating": 2.5}}, "expected a whole number"),
+        ({"from_name": "stars", "type": "rating", "value": {"rating": None}}, "TypeError"),
+        ({"from_name": "scene", "type": "choices", "value": {"choices": []}}, "0 classes"),
+        (
+            {"from_name": "brush", "type": "brushlabels", "value": {"brushlabels": ["road"], "rle": [1, 999]}},
+            "Overflow",
+        ),
     ],
 )
 def test_a_region_that_cannot_be_carried_is_named_and_never_left_out(changes: dict[str, Any], problem: str):

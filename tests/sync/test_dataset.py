@@ -152,6 +152,26 @@ def test_a_label_that_cannot_be_carried_is_named_and_the_others_are_read(dataset
     assert len(found[samples[1]].labels) == len(EVERYTHING)
 
 
+@pytest.mark.parametrize(
+    ("label", "box", "problem"),
+    [
+        (None, [0.1, 0.1, 0.1, 0.1], "has no class"),
+        ("car", [0.1, float("nan"), 0.1, 0.1], "not a number or not finite"),
+        ("car", None, "not enough values"),
+        ("car", [0.1, 0.1], "not enough values"),
+    ],
+)
+def test_a_box_that_makes_no_sense_is_named_and_stays(
+    label: Any, box: Any, problem: str, dataset: Any, samples: list[str]
+):
+    import fiftyone as fo
+
+    drawn = fo.Detections(detections=[fo.Detection(label=label, bounding_box=box)])
+    dataset._dataset.set_values(fields.GROUND_TRUTH, {samples[0]: drawn}, key_field="id", validate=False)
+    assert problem in str(dataset.labels()[samples[0]])
+    assert len(dataset._dataset[samples[0]][fields.GROUND_TRUTH].detections) == 1
+
+
 def test_a_prediction_of_nothing_is_a_prediction(dataset: Any, samples: list[str]):
     dataset.write_predictions({samples[0]: SamplePrediction("m-1", 0.0, ())})
     assert dataset.predictions() == {samples[0]: SamplePrediction("m-1", 0.0, ())}
