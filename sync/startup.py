@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError, ServiceError
@@ -22,6 +23,8 @@ from sync.services.stack_record import Addresses
 from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project
 
 OnEvent = Callable[[str], None]
+Watch = Callable[[], AbstractContextManager[OnProgress]]
+"""Opens something that shows the progress of one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,13 @@ def _to_settings(project: Project, ports: Mapping[str, int | None]) -> StackSett
     )
 
 
-def fill(
-    home: Home, addresses: Addresses, folder: Path, show: Callable[[Report], None], on_progress: OnProgress
-) -> None:
+def fill(home: Home, addresses: Addresses, folder: Path, watch: Watch, show: Callable[[Report], None]) -> None:
     """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends."""
-    with open_running(home, to_services(addresses), on_progress) as context:
-        for name, params in (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {})):
-            show(run_job(context, name, params, on_progress))
+    jobs: tuple[tuple[str, dict[str, Any]], ...] = (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {}))
+    for name, params in jobs:
+        with watch() as on_progress, open_running(home, to_services(addresses), on_progress) as context:
+            report = run_job(context, name, params, on_progress)
+        show(report)
 
 
 @contextmanager

@@ -117,8 +117,7 @@ def _run_stack(home: Home, project: Project, ports: dict[str, int], find_images:
         started = startup.connect_tools(home, project, stack, addresses, show_event)
         images = find_images(addresses)
         if images is not None:
-            with watch_progress() as on_progress:
-                startup.fill(home, addresses, images, show_report, on_progress)
+            startup.fill(home, addresses, images, watch_progress, show_report)
         show_addresses(home, started)
         if stack.started_here and not detach:
             click.echo("Ctrl-C stops everything.", err=True)
