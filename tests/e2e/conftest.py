@@ -92,9 +92,9 @@ def keep_logs(home: Home) -> None:
         shutil.copytree(home.logs, target, dirs_exist_ok=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium of the system."""
+    """A headless Chromium of the system; closed with the module, since other tests cannot run an event loop beside it."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
