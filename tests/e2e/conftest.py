@@ -94,7 +94,7 @@ def keep_logs(home: Home) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium of the system; closed with the module, since other tests cannot run an event loop beside it."""
+    """A headless Chromium of the system; closed with the module: it keeps an event loop."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
