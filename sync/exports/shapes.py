@@ -5,7 +5,6 @@ A shape cut at the edge keeps its true outline: what is cut is the outline, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -50,8 +49,6 @@ def to_shape(geometry: Geometry, size: ImageSize) -> Shape:
     (0.0, 5.0, 20.0, 15.0)
     """
     whole = geometry.to_xyxy() if not _is_pointless(geometry) else (0.0, 0.0, 0.0, 0.0)
-    if not all(math.isfinite(value) for value in whole):
-        raise ShapeError("has a coordinate that is not a number")
     if isinstance(geometry, Keypoint):
         return _from_keypoint(geometry, size)
     _check_sides(whole, "has no area")

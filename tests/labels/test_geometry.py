@@ -90,6 +90,13 @@ def test_an_empty_mask_has_an_empty_box():
     assert Mask(np.zeros((3, 7), dtype=np.bool_)).to_xyxy() == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_coordinate_that_is_no_finite_number_is_refused(number: float):
+    for make in (lambda: Box(1, number, 2, 2), lambda: Polygon(((0, 0), (1, number))), lambda: Keypoint(number, 1)):
+        with pytest.raises(ValueError, match="not a number or not finite"):
+            make()
+
+
 @pytest.mark.parametrize("size", [(0, 5), (5, -1)])
 def test_a_size_without_extent_is_refused(size: tuple[int, int]):
     with pytest.raises(ValueError, match="must be positive"):

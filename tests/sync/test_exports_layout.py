@@ -88,8 +88,6 @@ def test_what_is_cut_lies_inside_the_image(points: list[tuple[float, float]]) ->
         (Box(5, 5, 0, 10), "has no area"),
         (Box(5, 5, 10, 0.001), "has no area"),
         (Box(50, 5, 10, 10), "lies outside the image"),
-        (Box(math.nan, 5, 10, 10), "has a coordinate that is not a number"),
-        (Box(5, math.inf, 10, 10), "has a coordinate that is not a number"),
         (Polygon(()), "has no area"),
         (Polygon(((1, 1), (5, 5), (9, 9))), "has no area"),
         (Polygon(((50, 1), (60, 1), (60, 9))), "lies outside the image"),
