@@ -20,9 +20,18 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.fiftyone_labels import LabelField, declare_fields, read_labels, to_document, to_label_fields
+from sync.fiftyone_labels import (
+    LabelField,
+    declare_fields,
+    read_labels,
+    read_sample,
+    split_columns,
+    to_document,
+    to_label_fields,
+)
 from sync.fiftyone_sidebar import group_sidebar
 from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
+from sync.stored_labels import StoredLabels
 
 # A query that names more ids than this is refused by MongoDB for its size.
 IDS_PER_QUERY: Final = 20_000
@@ -49,6 +58,7 @@ class Dataset:
         self._dataset = dataset
         self.reviewed_fields = to_label_fields(config, fields.GROUND_TRUTH)
         self.predicted_fields = to_label_fields(config, fields.PREDICTIONS)
+        self._stored = StoredLabels(dataset, self.reviewed_fields)
 
     @classmethod
     def open(cls, name: str, config: LabelConfig) -> Dataset:
@@ -143,20 +153,13 @@ class Dataset:
         """
         found: dict[str, SampleLabels | ItemError] = {}
         for sample_id, size, columns in self._label_columns(self.reviewed_fields, sample_ids):
-            item = f"sample {sample_id}"
             try:
-                read = [
-                    (field, read_labels(field, part, size, item=item))
-                    for field, part in _split(self.reviewed_fields, columns)
-                ]
+                said = read_sample(self.reviewed_fields, columns, size, item=f"sample {sample_id}")
             except ItemError as error:
                 found[sample_id] = error
                 continue
-            if any(labels is not None for _, labels in read):
-                # What a person vouches for has no confidence: that is the model's word.
-                labels = tuple(_without_confidence(label) for _, part in read for label in part or ())
-                has_regions = any(part is not None for field, part in read if field.is_region)
-                found[sample_id] = SampleLabels(labels, has_regions)
+            if said is not None:
+                found[sample_id] = said
         return found
 
     def predictions(self, sample_ids: Sequence[str] | None = None) -> dict[str, SamplePrediction | ItemError]:
@@ -171,7 +174,7 @@ class Dataset:
             try:
                 parts = [
                     read_labels(field, part, size, item=f"sample {sample_id}")
-                    for field, part in _split(present, columns)
+                    for field, part in split_columns(present, columns)
                 ]
             except ItemError as error:
                 found[sample_id] = error
@@ -208,17 +211,29 @@ class Dataset:
         self._set(fields.UNCERTAINTY, {key: value.uncertainty for key, value in predictions.items()})
         self._set(fields.MODEL_VERSION, {key: value.model_version for key, value in predictions.items()})
 
-    def write_labels(self, labels: Mapping[str, Sequence[Label]]) -> None:
-        """Make these the labels of the samples. Labels that say the same keep all a curator added to them."""
-        sizes = {sample_id: image.size for sample_id, image in self.images(list(labels)).items()}
-        for field in self.reviewed_fields:
-            present = dict(self._columns([field.name], list(labels)))
-            documents = {
-                sample_id: to_document(field, _labels_of(field, said), present[sample_id][0], sizes[sample_id])
-                for sample_id, said in labels.items()
-                if sample_id in sizes
-            }
-            self._set(field.name, documents)
+    def write_labels(
+        self, labels: Mapping[str, Sequence[Label]], *, instead_of: Mapping[str, SampleLabels] | None = None
+    ) -> list[str]:
+        """Make these the labels of the samples. Labels that say the same keep all a curator added to them.
+
+        With ``instead_of`` (what ``labels`` returned; a sample without an entry was never looked at) a sample that says
+        something else by now is left as it is; the ids of such samples are returned. Nobody's edit is written over,
+        however short the time between reading and writing.
+        """
+        images = self.images(list(labels))
+        changed: list[str] = []
+        for sample_id, before in self._stored.fetch(list(images)).items():
+            size = images[sample_id].size
+            if instead_of is not None and self._stored.read(before, size) != instead_of.get(sample_id):
+                changed.append(sample_id)
+                continue
+            after = [
+                to_document(field, _labels_of(field, labels[sample_id]), document, size)
+                for field, document in zip(self.reviewed_fields, self._stored.decode(before), strict=True)
+            ]
+            if not self._stored.swap(sample_id, before, after):
+                changed.append(sample_id)
+        return changed
 
     def write_reviewers(self, reviewers: Mapping[str, Reviewer]) -> None:
         """Write who reviewed samples, and when."""
@@ -270,20 +285,6 @@ class Dataset:
                 yield sample_id, ImageSize(width, height), tuple(columns)
 
 
-def _split(label_fields: Sequence[LabelField], columns: Sequence[Any]) -> Iterator[tuple[LabelField, Sequence[Any]]]:
-    start = 0
-    for field in label_fields:
-        end = start + len(field.paths)
-        yield field, columns[start:end]
-        start = end
-
-
 def _labels_of(field: LabelField, labels: Iterable[Label]) -> list[Label]:
     names = {control.name for control in field.controls}
     return [label for label in labels if label.control in names]
-
-
-def _without_confidence(label: Label) -> Label:
-    if label.confidence is None:
-        return label
-    return Label(label.id, label.control, label.classes, label.geometry, label.rating)

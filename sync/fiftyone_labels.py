@@ -19,6 +19,7 @@ from labels.config import Control, LabelConfig
 from labels.errors import ItemError
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label, is_same
+from sync.samples import SampleLabels
 
 REGION_ATTRIBUTE: Final = "region_id"
 """On one of several choices: the id of the choice region they belong to."""
@@ -108,6 +109,47 @@ def declare_fields(dataset: Any, label_fields: Iterable[LabelField]) -> None:
         for name, kind in attributes.items():
             if field.items and (name in field.leaves or name == fields.MODEL_VERSION):
                 dataset.add_sample_field(f"{field.name}.{field.items}.{name}", kind)
+
+
+def read_sample(
+    label_fields: Sequence[LabelField], columns: Sequence[Any], size: ImageSize, *, item: str
+) -> SampleLabels | None:
+    """Return what people said of one sample, from the columns of all fields; None where nobody looked.
+
+    Raises:
+        ItemError: as ``read_labels``.
+    """
+    read = [(field, read_labels(field, part, size, item=item)) for field, part in split_columns(label_fields, columns)]
+    if all(labels is None for _, labels in read):
+        return None
+    # What a person vouches for has no confidence: that is the model's word.
+    labels = tuple(replace(label, confidence=None) for _, part in read for label in part or ())
+    return SampleLabels(labels, any(part is not None for field, part in read if field.is_region))
+
+
+def split_columns(
+    label_fields: Sequence[LabelField], columns: Sequence[Any]
+) -> Iterator[tuple[LabelField, Sequence[Any]]]:
+    """Yield each field with its part of the columns."""
+    start = 0
+    for field in label_fields:
+        end = start + len(field.paths)
+        yield field, columns[start:end]
+        start = end
+
+
+def to_columns(field: LabelField, document: Any) -> tuple[Any, ...]:
+    """Return a document's values for each of ``field.paths``, as a query for these paths returns them."""
+    if document is None:
+        return (None,) * len(field.paths)
+    names = ("id", *field.leaves)
+    if not field.items:
+        return tuple(_value_of(document, name) for name in names)
+    return tuple([_value_of(item, name) for item in getattr(document, field.items)] for name in names)
+
+
+def _value_of(item: Any, name: str) -> Any:
+    return item[name] if item.has_field(name) else None
 
 
 def read_labels(field: LabelField, columns: Sequence[Any], size: ImageSize, *, item: str) -> list[Label] | None:
@@ -232,7 +274,7 @@ def _to_item(field: LabelField, label: Label, present: Any, size: ImageSize, att
 
 
 def _says_the_same(field: LabelField, present: Any, label: Label, size: ImageSize) -> bool:
-    columns = [present[name] if present.has_field(name) else None for name in field.leaves]
+    columns = [_value_of(present, name) for name in field.leaves]
     values = dict(zip(("id", *field.leaves), (present.id, *columns), strict=True))
     try:
         return is_same(_to_label(field, values, size), label, tolerance_px=1e-6)

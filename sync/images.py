@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,13 @@ from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
 
 COPIES_FOLDER: Final = "_converted"
+# An export's manifest, and the file that makes a folder a home.
+OUR_FILES: Final = ("labelloop.json", "project.json")
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
 ORIENTATION_TAG: Final = 0x0112
 UPRIGHT: Final = 1
+SIDEWAYS: Final = (5, 6, 7, 8)
 # ImportError: where Ultralytics is loaded, it puts an open in place of Pillow's that looks for further packages.
 NO_KNOWN_FORMAT: Final = (UnidentifiedImageError, ImportError)
 UNREADABLE: Final = (*NO_KNOWN_FORMAT, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -42,21 +45,34 @@ class ImageFacts:
     needs_copy: bool
 
 
-def find_images(folder: Path) -> Iterator[Path]:
-    """Yield the image files of a folder and its subfolders, sorted.
+def find_images(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Yield the image files of a folder and its subfolders, sorted; ``on_error`` hears of a folder that cannot be read.
 
-    Hidden files and folders are left out, and so are our own copies for the browser.
+    Hidden files and folders are left out, and so is what labelloop itself wrote: exports, state folders, copies.
 
     Raises:
         LabelingError: the folder is not there.
     """
     if not folder.is_dir():
         raise LabelingError(f"{folder}: no such folder")
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != COPIES_FOLDER)
+    for here, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_ours(Path(here, name)))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(here, name)
+
+
+def to_text(path: Path) -> str:
+    """Return a path for people, in which bytes that are no UTF-8 are written as they are.
+
+    >>> to_text(Path("caf\\udce9.jpg"))
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.name == COPIES_FOLDER or any((folder / name).is_file() for name in OUR_FILES)
 
 
 def read_facts(path: Path) -> ImageFacts:
@@ -65,17 +81,24 @@ def read_facts(path: Path) -> ImageFacts:
     Raises:
         ItemError: no image, broken off, too large to be one, or not readable.
     """
+    if to_text(path) != str(path):
+        raise ItemError(to_text(path), "its name is not valid UTF-8, which no database holds; rename it")
+    if not path.is_file():
+        # A pipe or a device could be waited for for ever.
+        raise ItemError(str(path), "is no regular file")
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
             image.load()
-            kind, orientation, (width, height) = image.format, _orientation_of(image), image.size
+            kind, mode, (width, height) = image.format, image.mode, image.size
+            orientation = _orientation_of(image)
     except UNREADABLE as error:
         raise ItemError(str(path), f"cannot be read as an image ({_in_words(error, path)})") from error
-    if orientation >= 5:
+    if orientation in SIDEWAYS:
         width, height = height, width
-    # Browsers turn a JPEG by its EXIF tag; whether they turn other formats differs from one to the next.
-    is_shown_right = kind == "JPEG" or (kind in MIME_TYPES and orientation == UPRIGHT)
+    # Browsers turn a JPEG by its EXIF tag; whether they turn other formats differs from one to the next. Of sixteen
+    # bits they show the upper eight, which may be all black.
+    is_shown_right = kind == "JPEG" or (kind in MIME_TYPES and orientation == UPRIGHT and mode not in SIXTEEN_BIT_MODES)
     return ImageFacts(
         sha256=hashlib.sha256(content).hexdigest(),
         size=ImageSize(width, height),
@@ -105,7 +128,9 @@ def write_copy(path: Path, target: Path) -> None:
 
 
 def _orientation_of(image: Image.Image) -> int:
-    return int(image.getexif().get(ORIENTATION_TAG, UPRIGHT) or UPRIGHT)
+    found = image.getexif().get(ORIENTATION_TAG)
+    # A tag that says nothing known turns nothing, for browsers and Pillow alike.
+    return found if isinstance(found, int) and UPRIGHT <= found <= max(SIDEWAYS) else UPRIGHT
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from labels import fields
 from sync.console.status import Counts, Status, Tool
 from sync.jobs.context import Services, open_dataset
 from sync.ledger import Ledger
-from sync.settings import Home, Project
+from sync.settings import Home, Project, read_label_config
 
 RUNS_SHOWN = 10
 
@@ -22,7 +22,7 @@ def read_status(home: Home, services: Services) -> Status:
     project = Project.read(home)
     if project is None:
         return Status(tools=_to_tools(services, None), problem="no project yet, start with: labelloop up --images DIR")
-    dataset = open_dataset(project.name, project.read_label_config(), services.database_uri)
+    dataset = open_dataset(project.name, read_label_config(home), services.database_uri)
     with Ledger.open(home.ledger) as ledger:
         counts, links = ledger.counts(), ledger.links()
         runs = tuple(ledger.runs(limit=RUNS_SHOWN))

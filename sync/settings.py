@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +19,11 @@ from labels.errors import LabelingError
 DEFAULT_HOME: Final = ".labelloop"
 DEFAULT_ADMIN_EMAIL: Final = "admin@labelloop.local"
 DEFAULT_PROJECT: Final = "labelloop"
+DEMO_FOLDER: Final = "demo_images"
+OWN_FILES: Final = (
+    *("project.json", "project.part", "label_config.xml", "label_config.part"),
+    *(f"{name}.db{end}" for name in ("ledger", "jobs") for end in ("", "-wal", "-shm", "-journal")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +98,67 @@ class Home:
         """The project this home holds."""
         return self.path / "project.json"
 
+    @property
+    def label_config(self) -> Path:
+        """The label config that was accepted last."""
+        return self.path / "label_config.xml"
+
+    @property
+    def is_home(self) -> bool:
+        """Whether labelloop made this folder."""
+        return self.project_file.is_file() or (self.run.is_dir() and self.secrets.is_dir())
+
     def make(self) -> None:
-        """Create the folders with their modes; folders that are there stay as they are."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.secrets.mkdir(mode=0o700, exist_ok=True)
-        self.secrets.chmod(0o700)
-        for folder in (self.label_studio, self.mongodb, self.models, self.exports, self.logs, self.run, self.images):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Create the folders with their modes; folders that are there stay as they are.
+
+        Raises:
+            LabelingError: the place cannot be written to, or is a folder with something else in it.
+        """
+        try:
+            if not self.is_home and self.path.is_dir() and any(self.path.iterdir()):
+                raise LabelingError(
+                    f"{self.path}: is not empty and no home of labelloop; choose an empty or new folder"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.secrets.mkdir(mode=0o700, exist_ok=True)
+            self.secrets.chmod(0o700)
+            for folder in (
+                self.label_studio,
+                self.mongodb,
+                self.models,
+                self.exports,
+                self.logs,
+                self.run,
+                self.images,
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabelingError(f"{self.path}: cannot be used as a home ({error.strerror})") from error
+
+    def delete(self) -> list[Path]:
+        """Delete what labelloop made here, and the folder itself when nothing else is in it; return what is left."""
+        for folder in (self.secrets, self.label_studio, self.mongodb, self.models, self.exports, self.logs, self.run):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.media, self.path / DEMO_FOLDER):
+            # Links to people's folders are taken away; what they point to is not followed.
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        left = sorted(self.path.iterdir())
+        if not left:
+            self.path.rmdir()
+        return left
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The one project of a home: FiftyOne dataset, Label Studio project, label config and model.
+    """The one project of a home: FiftyOne dataset, Label Studio project and model.
 
     ``label_studio_id`` is None until Label Studio has the project. ``images`` maps the name of a link under
     ``media/images`` to the person's folder.
     """
 
     name: str = DEFAULT_PROJECT
-    label_config: str = ""
     model: str = "yolo11n"
     label_studio_id: int | None = None
     label_studio_view: int | None = None
@@ -140,9 +188,19 @@ class Project:
         part.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(home.project_file)
 
-    def read_label_config(self) -> LabelConfig:
-        """Return the project's label config: its own file, or the one that comes with labelloop."""
-        return LabelConfig.read(Path(self.label_config) if self.label_config else default_label_config_path())
+
+def find_label_config(home: Home) -> Path:
+    """Return the home's label config: the one accepted last, or the one that comes with labelloop."""
+    return home.label_config if home.label_config.exists() else default_label_config_path()
+
+
+def read_label_config(home: Home) -> LabelConfig:
+    """Return the home's label config.
+
+    Raises:
+        LabelConfigError: it cannot be used.
+    """
+    return LabelConfig.read(find_label_config(home))
 
 
 def read_secret(home: Home, name: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labels.config import LabelConfig, default_label_config_path
+from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
 from sync.backend import MLBackend, ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, open_context
@@ -20,7 +20,7 @@ from sync.services.bootstrap import bootstrap
 from sync.services.programs import StackSettings
 from sync.services.stack import Stack
 from sync.services.stack_record import Addresses
-from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project
+from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project, find_label_config
 
 OnEvent = Callable[[str], None]
 Watch = Callable[[], AbstractContextManager[OnProgress]]
@@ -39,12 +39,11 @@ class Started:
     weights: ServedWeights
 
 
-def choose_project(home: Home, *, name: str | None, model: str | None, label_config: Path | None) -> Project:
+def choose_project(home: Home, *, name: str | None, model: str | None) -> Project:
     """Return the home's project with what was asked for, made where there is none yet.
 
     Raises:
-        LabelingError: the home holds another project.
-        LabelConfigError: the label config cannot be used.
+        LabelingError: the home holds another project, or the model is a path where nothing is.
     """
     present = Project.read(home)
     model = None if model is None else _to_known_model(model)
@@ -52,14 +51,8 @@ def choose_project(home: Home, *, name: str | None, model: str | None, label_con
         raise LabelingError(
             f"{home.path} holds the project {present.name!r}; use another --home or start anew: labelloop reset"
         )
-    if label_config is not None:
-        LabelConfig.read(label_config)
     project = present or Project(name=name or "labelloop")
-    return replace(
-        project,
-        model=model or project.model,
-        label_config=str(label_config.resolve()) if label_config is not None else project.label_config,
-    )
+    return replace(project, model=model or project.model)
 
 
 def _to_known_model(model: str) -> str:
@@ -72,38 +65,54 @@ def _to_known_model(model: str) -> str:
     return model
 
 
-def make_stack(home: Home, project: Project, ports: Mapping[str, int | None]) -> Stack:
-    """Return the home's stack, not yet started."""
-    return Stack(home, _to_settings(project, ports))
+def make_settings(
+    home: Home, project: Project, ports: Mapping[str, int | None], label_config: Path | None
+) -> StackSettings:
+    """Return what the stack is started with; ``label_config`` None: the one in use.
+
+    Raises:
+        LabelConfigError: the label config cannot be used.
+    """
+    config = label_config or find_label_config(home)
+    LabelConfig.read(config)
+    return StackSettings(
+        project_title=project.name,
+        admin_email=os.environ.get("LABELLOOP_ADMIN_EMAIL") or DEFAULT_ADMIN_EMAIL,
+        label_config=config,
+        database_uri=os.environ.get("FIFTYONE_DATABASE_URI") or None,
+        model=project.model,
+        ports=ports,
+    )
 
 
-def connect_tools(home: Home, project: Project, stack: Stack, addresses: Addresses, on_event: OnEvent) -> Started:
+def connect_tools(
+    home: Home, project: Project, stack: Stack, settings: StackSettings, addresses: Addresses, on_event: OnEvent
+) -> Started:
     """Connect the running tools with one another, and remember the project; a second time nothing changes.
+
+    The label config is kept in the home once Label Studio has accepted it: jobs read that copy, no file that changes.
 
     Raises:
         ServiceError: Label Studio refused.
         LabelConfigError: the label config lacks a class that is in use.
     """
-    settings = _to_settings(project, {})
     workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
     if workbench.changes:
         on_event(f"Label Studio is set up: {', '.join(workbench.changes)}")
-    project = replace(project, label_studio_id=workbench.project_id, label_studio_view=workbench.view_id)
-    if project != Project.read(home):
+    if settings.label_config != home.label_config:
+        _keep_label_config(settings.label_config, home.label_config)
+    present = Project.read(home)
+    project = replace(
+        project,
+        label_studio_id=workbench.project_id,
+        label_studio_view=workbench.view_id,
+        # A stack that ran already goes on with the weights it has.
+        model=present.model if present is not None and not stack.started_here else project.model,
+    )
+    if project != present:
         project.write(home)
     weights = MLBackend(addresses.ml_backend).fetch_weights()
     return Started(stack, addresses, project, workbench.url, settings.admin_email, weights)
-
-
-def _to_settings(project: Project, ports: Mapping[str, int | None]) -> StackSettings:
-    return StackSettings(
-        project_title=project.name,
-        admin_email=os.environ.get("LABELLOOP_ADMIN_EMAIL") or DEFAULT_ADMIN_EMAIL,
-        label_config=Path(project.label_config) if project.label_config else default_label_config_path(),
-        database_uri=os.environ.get("FIFTYONE_DATABASE_URI") or None,
-        model=project.model,
-        ports=ports,
-    )
 
 
 def fill(home: Home, addresses: Addresses, folder: Path, watch: Watch, show: Callable[[Report], None]) -> None:
@@ -113,6 +122,12 @@ def fill(home: Home, addresses: Addresses, folder: Path, watch: Watch, show: Cal
         with watch() as on_progress, open_running(home, to_services(addresses), on_progress) as context:
             report = run_job(context, name, params, on_progress)
         show(report)
+
+
+def _keep_label_config(source: Path, target: Path) -> None:
+    part = target.with_suffix(".part")
+    part.write_bytes(source.read_bytes())
+    part.replace(target)
 
 
 @contextmanager

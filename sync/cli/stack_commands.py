@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from sync.demo import write_demo_images
 from sync.services.programs import APP, CONSOLE, LABEL_STUDIO, ML_BACKEND, MONGOD, StackSettings
 from sync.services.stack import Stack
 from sync.services.stack_record import Addresses
-from sync.settings import Home, Project, read_secret
+from sync.settings import DEMO_FOLDER, Home, Project, read_secret
 from sync.terminal import show_addresses, show_event, show_report, watch_progress
 
 FindImages = Callable[[Addresses], Path | None]
 STATUS_TIMEOUT_S = 10
+PORT = click.IntRange(1, 65535)
 
 
 def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,11 +28,11 @@ def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--detach", is_flag=True, help="Return when all is ready; stop with: labelloop down."),
         click.option("--model", help="Weights: a path or a known name such as yolo11n. [default: the one in use]"),
         click.option(
-            "--label-studio-port", type=int, default=8080, help="Preferred port; a free one when it is taken."
+            "--label-studio-port", type=PORT, default=8080, help="Preferred port; a free one when it is taken."
         ),
-        click.option("--ml-backend-port", type=int, default=9090, help="As above, for the ML backend."),
-        click.option("--console-port", type=int, default=9091, help="As above, for the console."),
-        click.option("--app-port", type=int, default=5151, help="As above, for the FiftyOne App."),
+        click.option("--ml-backend-port", type=PORT, default=9090, help="As above, for the ML backend."),
+        click.option("--console-port", type=PORT, default=9091, help="As above, for the console."),
+        click.option("--app-port", type=PORT, default=5151, help="As above, for the FiftyOne App."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -73,8 +73,8 @@ def up(
 
     if images is not None and project is None and _holds_demo(home):
         raise LabelingError(f"{home.path} holds the demo; use another folder (--home) or remove it: labelloop reset")
-    chosen = startup.choose_project(home, name=project, model=model, label_config=label_config)
-    _run_stack(home, chosen, ports, lambda _: images, detach=detach)
+    chosen = startup.choose_project(home, name=project, model=model)
+    _run_stack(home, chosen, ports, lambda _: images, detach=detach, label_config=label_config)
 
 
 @click.command()
@@ -88,13 +88,13 @@ def demo(home: Home, /, zoo: str | None, detach: bool, model: str | None, **port
     """
     from sync import startup
 
-    chosen = startup.choose_project(home, name="demo", model=model, label_config=None)
+    chosen = startup.choose_project(home, name="demo", model=model)
     _run_stack(home, chosen, ports, lambda addresses: _find_demo_images(home, addresses, zoo), detach=detach)
 
 
 def _find_demo_images(home: Home, addresses: Addresses, zoo: str | None) -> Path:
     if zoo is None:
-        folder = home.path / "demo_images"
+        folder = home.path / DEMO_FOLDER
         write_demo_images(folder)
         return folder
     from sync.zoo import fetch_zoo_images
@@ -107,14 +107,23 @@ def _holds_demo(home: Home) -> bool:
     return present is not None and present.name == "demo"
 
 
-def _run_stack(home: Home, project: Project, ports: dict[str, int], find_images: FindImages, *, detach: bool) -> None:
+def _run_stack(
+    home: Home,
+    project: Project,
+    ports: dict[str, int],
+    find_images: FindImages,
+    *,
+    detach: bool,
+    label_config: Path | None = None,
+) -> None:
     from sync import startup
 
-    stack = startup.make_stack(home, project, _to_ports(ports))
+    settings = startup.make_settings(home, project, _to_ports(ports), label_config)
+    stack = Stack(home, settings)
     if Project.read(home) is None:
         show_event("first start: Label Studio makes its database, which takes about a minute")
     with stack.running(show_event, stays_up=detach) as addresses:
-        started = startup.connect_tools(home, project, stack, addresses, show_event)
+        started = startup.connect_tools(home, project, stack, settings, addresses, show_event)
         images = find_images(addresses)
         if images is not None:
             startup.fill(home, addresses, images, watch_progress, show_report)
@@ -168,7 +177,7 @@ def status(home: Home) -> None:
         header = {"Authorization": f"Bearer {read_secret(home, 'console_token')}"}
         answer = session.get(f"{addresses.console}/api/status", headers=header, timeout=STATUS_TIMEOUT_S).json()
     except (requests.RequestException, ValueError) as error:
-        raise LabelingError(f"the console does not answer ({error})") from error
+        raise LabelingError(f"the console does not answer; look again in a moment, or in {home.logs}") from error
     if answer.get("error") or answer.get("problem"):
         raise LabelingError(f"{answer.get('error') or answer['problem']} ({home.logs / 'console.log'})")
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer["counts"].items())
@@ -198,14 +207,16 @@ def app(home: Home, curator: str) -> None:
 def reset(home: Home, yes: bool) -> None:
     """Stop everything and delete the home: Label Studio's and FiftyOne's data, labels, models, exports.
 
-    The folders of images it was started with are not touched.
+    The folders of images it was started with are not touched, nor is anything else that labelloop did not make.
 
     Example: labelloop reset --yes
     """
-    if not home.project_file.exists() and not home.run.exists():
+    if not home.is_home:
         raise LabelingError(f"{home.path}: no home of labelloop")
     if not yes:
         click.confirm(f"Delete {home.path} with all labels in it?", abort=True)
     Stack(home, StackSettings()).stop(show_event)
-    shutil.rmtree(home.path)
+    left = home.delete()
     click.echo(f"deleted {home.path}")
+    if left:
+        click.echo(f"left in it, since labelloop did not make it: {', '.join(path.name for path in left)}")

@@ -14,7 +14,7 @@ from labels.errors import LabelingError, ServiceError
 from sync.backend import MLBackend
 from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
-from sync.settings import Home, Project
+from sync.settings import Home, Project, read_label_config
 
 if TYPE_CHECKING:
     from sync.dataset import Dataset
@@ -76,7 +76,7 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
     if project is None or project.label_studio_id is None:
         raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")
     token = _read_token(home)
-    config = project.read_label_config()
+    config = read_label_config(home)
     with (
         Ledger.open(home.ledger) as ledger,
         closing(LabelStudio(services.label_studio, token, project.label_studio_id)) as label_studio,

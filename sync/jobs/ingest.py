@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from more_itertools import chunked
 
 from labels.errors import ItemError, LabelingError
-from sync.images import ImageFacts, find_images, read_facts, write_copy
+from sync.images import ImageFacts, find_images, read_facts, to_text, write_copy
 from sync.media import link_folder, to_copy_path
 from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.samples import NewImage
-from sync.settings import Home, Project
+from sync.settings import DEMO_FOLDER, Home, Project
 
 if TYPE_CHECKING:
     from sync.dataset import Dataset
@@ -35,12 +35,15 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         LabelingError: no such folder, or no image in it.
     """
     folder = folder.resolve()
-    paths = list(find_images(folder))
+    _check_folder(home, folder)
+    failed = list[Failure]()
+    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error))))
     if not paths:
-        raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif)")
+        unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
+        raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif){unreadable}")
     _remember_folder(home, folder, link_folder(home, folder))
     known = dataset.known_files()
-    added, unchanged, failed = 0, 0, list[Failure]()
+    added, unchanged = 0, 0
     for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
         on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
         images = []
@@ -55,6 +58,23 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         dataset.write_images(images)
         added += len(images)
     return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed))
+
+
+def _check_folder(home: Home, folder: Path) -> None:
+    """Refuse a folder that must not be linked: Label Studio shows every file below it to everybody who can log in.
+
+    Raises:
+        LabelingError: the state folder, with its secrets, lies in it; or it lies in the state folder.
+    """
+    own = home.path.resolve()
+    if own.is_relative_to(folder):
+        raise LabelingError(f"{folder}: the state folder {own} lies in it; choose another one with --home")
+    if folder.is_relative_to(own) and not folder.is_relative_to(home.images.resolve()) and folder != own / DEMO_FOLDER:
+        raise LabelingError(f"{folder}: lies in the state folder; images belong to a folder of their own")
+
+
+def _to_failure(error: OSError) -> Failure:
+    return Failure(to_text(Path(error.filename or "?")), f"cannot be read ({error.strerror})")
 
 
 def complete_images(dataset: Dataset, sample_ids: Sequence[str] | None = None) -> list[Failure]:

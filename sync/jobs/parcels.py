@@ -8,7 +8,8 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from labels.errors import ItemError, LabelConfigError
+from labels import fields
+from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, is_same, to_result
 from sync.jobs.context import Context
 from sync.label_studio import Task
@@ -32,6 +33,17 @@ class Parcel:
         """Version of the prediction that goes along, None when there is none."""
         return None if self.prediction is None else self.prediction.model_version
 
+    @property
+    def state(self) -> str:
+        """Where the sample stands once it is sent: with people's labels on it, its task is a reviewed one."""
+        return fields.QUEUED if self.labels is None else fields.REVIEWED
+
+
+def to_failure(image: SampleImage, error: LabelingError) -> Failure:
+    """Return why an image cannot be sent, under the name of its file."""
+    problem = error.problem if isinstance(error, ItemError) else str(error)
+    return Failure(str(image.source_path or image.path), problem)
+
 
 def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[list[Parcel], list[Failure]]:
     """Return the parcels of these samples, or of all, and what cannot be sent."""
@@ -45,10 +57,8 @@ def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[li
     for sample_id, image in images.items():
         try:
             parcels.append(_make_parcel(context, roots, image, predictions.get(sample_id), labels.get(sample_id)))
-        except ItemError as error:
-            failed.append(Failure(error.item, error.problem))
-        except LabelConfigError as error:
-            failed.append(Failure(image.path.name, str(error)))
+        except LabelingError as error:
+            failed.append(to_failure(image, error))
     return parcels, failed
 
 
@@ -64,6 +74,8 @@ def _make_parcel(
             raise found
     assert not isinstance(prediction, ItemError)
     assert not isinstance(labels, ItemError)
+    if not image.path.is_file():
+        raise ItemError(str(image.path), "is gone; its task would have no picture")
     url = roots.to_url(image.path)
     data = {context.config.image_key: url, "sample_id": image.sample_id, "image_sha256": image.sha256}
     return Parcel(image, prediction, None if labels is None else labels.labels, data)

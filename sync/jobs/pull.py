@@ -21,12 +21,15 @@ from sync.jobs.states import mirror_states
 from sync.label_studio import Task, TaskRef, to_timestamp
 from sync.ledger import Link
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import Reviewer
+from sync.samples import Reviewer, SampleLabels
 
 CURSOR: Final = "pull"
 # Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.
 OVERLAP: Final = timedelta(seconds=10)
 TASKS_PER_CHUNK: Final = 200
+# How often a sample is merged anew because a curator changed it meanwhile.
+ATTEMPTS: Final = 5
+CHANGES_TOO_FAST: Final = "its sample is being changed all the time; pull again when that is over"
 
 Preference = Literal["reviewed", "curated"]
 
@@ -37,6 +40,7 @@ class _Tally:
     unchanged: int = 0
     skipped: int = 0
     reopened: int = 0
+    several: int = 0
     failed: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -68,6 +72,10 @@ def pull(
         on_progress(done * tasks_per_chunk / len(waiting), f"merging reviews, {done * tasks_per_chunk}/{len(waiting)}")
         _pull_chunk(context, list(context.label_studio.fetch_tasks(chunk)), links, prefer, tally)
     _note_deleted_tasks(context, refs, links, tally)
+    if tally.several:
+        tally.notes.append(f"tasks with several annotations: {tally.several}; of each the one changed last counts")
+    if not waiting:
+        tally.notes.append("nothing new; what is submitted also comes by itself while the console runs")
     mirror_states(context)
     if refs:
         context.ledger.record_cursor(CURSOR, max(ref.updated_at for ref in refs))
@@ -111,33 +119,57 @@ def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everyth
 
 
 def _pull_chunk(
-    context: Context, tasks: Sequence[Task], links: Mapping[int, Link], prefer: Preference | None, tally: _Tally
+    context: Context,
+    tasks: Sequence[Task],
+    links: Mapping[int, Link],
+    prefer: Preference | None,
+    tally: _Tally,
+    attempts_left: int = ATTEMPTS,
 ) -> None:
     """Merge one chunk: read all of it, write the catalogue, write the ledger."""
     known = [task for task in tasks if _is_known(task, links[task.task_id])]
     context.ledger.record_task_times({links[task.task_id].sample_id: task.updated_at for task in known})
-    changed = [task for task in tasks if task not in known]
     tally.unchanged += len(known)
-    sample_ids = [links[task.task_id].sample_id for task in changed]
-    ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
-    known_samples = context.dataset.images(sample_ids)
+    tally.several += sum(sum(not one.is_skip for one in task.annotations) > 1 for task in tasks)
+    changed = [task for task in tasks if task not in known]
+    reopened = [task for task in changed if task.review is None]
+    answered = [task for task in changed if task.review is not None]
+    ours = context.dataset.labels([links[task.task_id].sample_id for task in answered])
+    outcomes, problems = _read_reviews(context, answered, links, ours, prefer)
+    lost = _write(context, outcomes, ours, tally)
+    _record_reopened(context, reopened, links, tally)
+    again = [task for task in answered if links[task.task_id].sample_id in lost]
+    if again and attempts_left:
+        # A curator wrote while this pull was reading: their edit takes part in a new merge.
+        _pull_chunk(context, again, links, prefer, tally, attempts_left - 1)
+    elif again:
+        problems |= {task.task_id: ItemError(f"task {task.task_id}", CHANGES_TOO_FAST) for task in again}
+    _record_problems(context, problems, links, tally)
+
+
+def _read_reviews(
+    context: Context,
+    tasks: Sequence[Task],
+    links: Mapping[int, Link],
+    ours: Mapping[str, SampleLabels | ItemError],
+    prefer: Preference | None,
+) -> tuple[list[Outcome], dict[int, ItemError]]:
+    """Return what the tasks' reviews mean, and what could not be read."""
+    sample_ids = [links[task.task_id].sample_id for task in tasks]
+    bases, images = context.ledger.bases(sample_ids), context.dataset.images(sample_ids)
     outcomes: list[Outcome] = []
-    reopened: list[Link] = []
-    problems: dict[str, str] = {}
-    for task in changed:
+    problems: dict[int, ItemError] = {}
+    for task in tasks:
         link = links[task.task_id]
-        if task.review is None:
-            reopened.append(replace(link, task_updated_at=task.updated_at))
-            continue
         try:
-            if link.sample_id not in known_samples:
-                raise ItemError(f"task {task.task_id}", f"its sample {link.sample_id} is not in the dataset")
-            side = ours.get(link.sample_id)
-            outcomes.append(read_review(context, task, link, side, bases.get(link.sample_id), prefer))
+            if link.sample_id not in images:
+                problem = f"its sample {link.sample_id} was deleted from the dataset; if that is meant, delete the task"
+                raise ItemError(f"task {task.task_id}", problem)
+            side, base = ours.get(link.sample_id), bases.get(link.sample_id)
+            outcomes.append(read_review(context, task, link, side, base, prefer))
         except ItemError as error:
-            tally.failed.append(Failure(error.item, error.problem))
-            problems[link.sample_id] = str(error)
-    _write(context, outcomes, reopened, problems, tally)
+            problems[task.task_id] = error
+    return outcomes, problems
 
 
 def _is_known(task: Task, link: Link) -> bool:
@@ -152,37 +184,53 @@ def _is_known(task: Task, link: Link) -> bool:
 def _write(
     context: Context,
     outcomes: Sequence[Outcome],
-    reopened: Sequence[Link],
-    problems: Mapping[str, str],
+    ours: Mapping[str, SampleLabels | ItemError],
     tally: _Tally,
-) -> None:
+) -> set[str]:
+    """Write the outcomes, and return the samples that somebody changed since they were read; of these nothing is."""
     labels = {outcome.sample_id: outcome.labels for outcome in outcomes if outcome.labels is not None}
-    if labels:
-        context.dataset.write_labels(labels)
-    answered = [outcome for outcome in outcomes if outcome.review.state != fields.SKIPPED]
+    read = {sample_id: said for sample_id, said in ours.items() if isinstance(said, SampleLabels)}
+    lost = set(context.dataset.write_labels(labels, instead_of=read)) if labels else set[str]()
+    kept = [outcome for outcome in outcomes if outcome.sample_id not in lost]
+    answered = [outcome for outcome in kept if outcome.review.state != fields.SKIPPED]
     if answered:
-        context.dataset.write_reviewers(
-            {
-                outcome.sample_id: Reviewer(
-                    outcome.review.reviewer or "", datetime.fromisoformat(outcome.review.annotation_updated_at)
-                )
-                for outcome in answered
-            }
-        )
-    if outcomes:
-        context.ledger.record_reviews(outcome.review for outcome in outcomes)
-    if reopened:
-        # Somebody deleted the annotation: the sample waits again, and keeps the labels it has.
-        context.ledger.record_links(
-            replace(link, state=fields.QUEUED, annotation_id=None, annotation_updated_at=None, problem=None)
-            for link in reopened
-        )
-    for sample_id, problem in problems.items():
-        context.ledger.record_problem(sample_id, problem)
+        context.dataset.write_reviewers({outcome.sample_id: _to_reviewer(outcome) for outcome in answered})
+    if kept:
+        context.ledger.record_reviews(outcome.review for outcome in kept)
     tally.moved += sum(outcome.is_news for outcome in answered)
     tally.unchanged += sum(not outcome.is_news for outcome in answered)
-    tally.skipped += len(outcomes) - len(answered)
-    tally.reopened += len(reopened)
+    tally.skipped += len(kept) - len(answered)
+    return lost
+
+
+def _to_reviewer(outcome: Outcome) -> Reviewer:
+    return Reviewer(outcome.review.reviewer or "", datetime.fromisoformat(outcome.review.annotation_updated_at))
+
+
+def _record_reopened(context: Context, tasks: Sequence[Task], links: Mapping[int, Link], tally: _Tally) -> None:
+    """Record samples whose annotation somebody deleted: they wait again, and keep the labels they have."""
+    if tasks:
+        context.ledger.record_links(
+            replace(
+                links[task.task_id],
+                state=fields.QUEUED,
+                annotation_id=None,
+                annotation_updated_at=None,
+                task_updated_at=task.updated_at,
+                problem=None,
+            )
+            for task in tasks
+        )
+    tally.reopened += len(tasks)
+
+
+def _record_problems(
+    context: Context, problems: Mapping[int, ItemError], links: Mapping[int, Link], tally: _Tally
+) -> None:
+    """Record tasks that could not be read or written; the next pull tries them again."""
+    for task_id, error in problems.items():
+        tally.failed.append(Failure(error.item, error.problem))
+        context.ledger.record_problem(links[task_id].sample_id, str(error))
 
 
 def _note_deleted_tasks(context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], tally: _Tally) -> None:

@@ -14,12 +14,11 @@ from typing import Any, Final
 from label_studio_sdk.label_interface.interface import LabelInterface
 from more_itertools import chunked
 
-from labels import fields
-from labels.errors import ItemError, LabelConfigError
+from labels.errors import LabelingError
 from labels.results import Label
 from sync.jobs.context import Context
 from sync.jobs.ingest import complete_images
-from sync.jobs.parcels import Parcel, carries, make_parcels, to_prediction, to_pushed, to_task
+from sync.jobs.parcels import Parcel, carries, make_parcels, to_failure, to_prediction, to_pushed, to_task
 from sync.jobs.states import mirror_states
 from sync.label_studio import TaskRef
 from sync.ledger import Link
@@ -140,8 +139,8 @@ def _send_new(context: Context, parcels: Sequence[Parcel], outcome: _Outcome) ->
         try:
             tasks.append(to_task(context, parcel, interface))
             good.append(parcel)
-        except (ItemError, LabelConfigError) as error:
-            outcome.failed.append(Failure(parcel.image.path.name, str(error)))
+        except LabelingError as error:
+            outcome.failed.append(to_failure(parcel.image, error))
     if not tasks:
         return
     task_ids = context.label_studio.send_tasks(tasks)
@@ -163,7 +162,7 @@ def _record(context: Context, parcels: Mapping[int, Parcel]) -> None:
                 task_id=task_id,
                 image_sha256=parcel.image.sha256,
                 model_version=parcel.model_version,
-                state=fields.QUEUED,
+                state=parcel.state,
                 annotation_id=None if review is None else review.annotation_id,
                 annotation_updated_at=None if review is None else review.updated_at,
             )
@@ -187,8 +186,8 @@ def _send_predictions(
     for task_id, parcel in tasks.items():
         try:
             prediction = to_prediction(context, parcel, interface) | {"task": task_id}
-        except (ItemError, LabelConfigError) as error:
-            outcome.failed.append(Failure(parcel.image.path.name, str(error)))
+        except LabelingError as error:
+            outcome.failed.append(to_failure(parcel.image, error))
             continue
         good.append(parcel)
         if parcel.model_version not in versions.get(task_id, set()):
@@ -223,7 +222,7 @@ def _adopt_unrecorded(context: Context, refs: Mapping[str, TaskRef], parcels: It
                 task_id=task.task_id,
                 image_sha256=parcel.image.sha256,
                 model_version=parcel.model_version if parcel.model_version in sent else None,
-                state=fields.QUEUED,
+                state=parcel.state,
                 annotation_id=None if review is None else review.annotation_id,
                 annotation_updated_at=None if review is None else review.updated_at,
             )

@@ -54,7 +54,8 @@ def read_review(
         raise ours
     theirs = [replace(label, confidence=None) for label in from_result(annotation.result, context.config, item=item)]
     try:
-        merged = merge(base, ours.labels if ours else (), theirs)
+        # A field that was cleared says nothing; only an empty list says that nothing is there.
+        merged = merge(base, ours.labels if ours else base or (), theirs)
     except LabelingError as error:
         raise ItemError(item, str(error)) from error
     if merged.conflicts and prefer is not None:

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 Use = tuple[str, str | None]
 
 
+def check_image_key_stays(project: Any, config: LabelConfig) -> None:
+    """Refuse a config that looks for the image under another name than the project's tasks carry it.
+
+    Raises:
+        LabelConfigError: the name differs; every task would lose its picture.
+    """
+    if not project.task_number or not project.label_config:
+        return
+    present = LabelConfig.from_xml(project.label_config).image_key
+    if config.image_key != present:
+        raise LabelConfigError(
+            f'the image is "${config.image_key}" in the label config and "${present}" in {project.task_number} tasks, '
+            f'which would lose their picture; write value="${present}"'
+        )
+
+
 def check_nothing_in_use_is_lost(
     client: LabelStudio, project_id: int, config: LabelConfig, *, drafts: Mapping[str, Mapping[str, int]]
 ) -> None:

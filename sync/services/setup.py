@@ -19,7 +19,7 @@ from sync.services.programs import StackSettings
 from sync.services.secrets import read_or_make_secret, read_secret, write_secret
 from sync.services.stack import SECRETS
 from sync.services.stack_record import Addresses
-from sync.settings import DEFAULT_ADMIN_EMAIL, DEFAULT_PROJECT, Home, Project
+from sync.settings import DEFAULT_ADMIN_EMAIL, DEFAULT_PROJECT, Home, Project, find_label_config
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ def connect_tools(home: Home, environment: Mapping[str, str]) -> tuple[str, ...]
     )
     project = Project.read(home) or Project(name=DEFAULT_PROJECT)
     settings = StackSettings(
-        project_title=project.name, admin_email=environment.get("LABELLOOP_ADMIN_EMAIL") or DEFAULT_ADMIN_EMAIL
+        project_title=project.name,
+        admin_email=environment.get("LABELLOOP_ADMIN_EMAIL") or DEFAULT_ADMIN_EMAIL,
+        label_config=find_label_config(home),
     )
     workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
     filled = replace(project, label_studio_id=workbench.project_id, label_studio_view=workbench.view_id)

@@ -19,7 +19,7 @@ import requests
 from PIL import Image
 
 from labels import fields
-from labels.config import LabelConfig
+from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
 from labels.results import Label
 from sync.backend import MLBackend
@@ -127,7 +127,7 @@ def open_ours(server: Server, material: Material, name: str) -> Iterator[Context
     settings = replace(server.settings, project_title=name)
     workbench = bootstrap(server.home, settings, server.addresses, project_id=None)
     project = Project(name=name, label_studio_id=workbench.project_id)
-    config = project.read_label_config()
+    config = LabelConfig.read(default_label_config_path())
     with Ledger.open(server.home.path / f"{name}.db") as ledger:
         context = Context(
             home=server.home,
@@ -204,7 +204,7 @@ class Peer:
 
 
 def _box_classes() -> tuple[str, ...]:
-    control = Project().read_label_config().box_control
+    control = LabelConfig.read(default_label_config_path()).box_control
     assert control is not None
     return control.classes
 

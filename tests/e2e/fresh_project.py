@@ -26,7 +26,7 @@ from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.media import link_folder
 from sync.samples import NewImage, SamplePrediction
-from sync.settings import Project, read_secret
+from sync.settings import Project, read_label_config, read_secret
 from tests.e2e.conftest import RunningStack
 
 SIZE = ImageSize(120, 80)
@@ -100,7 +100,7 @@ def open_fresh_project(
     backend: MLBackend | None = None,
 ) -> Iterator[FreshProject]:
     """Open a project with as many images, each with an uncertainty and three predicted boxes of its own."""
-    config = config or stack.project.read_label_config()
+    config = config or read_label_config(stack.home)
     name = f"fresh-{next(_numbers)}"
     paths = write_images(folder / "images", images)
     link_folder(stack.home, (folder / "images").resolve())

@@ -181,6 +181,62 @@ def test_what_a_curator_drew_and_wrote_on_a_label_survives_a_review(project: Fre
     assert (detections[0]["note"], detections[0].tags) == ("check the plate", ["hard"])
 
 
+def test_an_edit_made_while_a_pull_was_writing_takes_part_in_the_merge(project: FreshProject):
+    sample_id, task_id = sorted(project.task_ids().items(), key=lambda pair: pair[1])[0]
+    annotation_id = project.submit(task_id, lambda regions: regions)
+    pull(project.context)
+    (task,) = project.context.label_studio.fetch_tasks([task_id])
+    regions = [dict(region) for region in task.review.result]
+    regions[0] = {**regions[0], "value": {**regions[0]["value"], "x": 1.0}}
+    project.sdk.annotations.update(id=annotation_id, result=regions)
+    drawn = fo.Detection(label="person", bounding_box=[0.5, 0.5, 0.1, 0.2])
+    write = project.context.dataset.write_labels
+
+    def write_late(*args: Any, **kwargs: Any) -> list[str]:
+        """Let a curator draw a box between the pull's reading and its writing, the first time."""
+        project.context.dataset.write_labels = write
+        project.fiftyone._sample_collection.update_one(
+            {"_id": project.fiftyone[sample_id]._id}, {"$push": {"ground_truth.detections": drawn.to_dict()}}
+        )
+        return write(*args, **kwargs)
+
+    project.context.dataset.write_labels = write_late
+    report = pull(project.context)
+    assert (report.failed, report.conflicts) == ((), ())
+    held = {label.id: label for label in project.context.dataset.labels([sample_id])[sample_id].labels}
+    assert len(held) == BOXES_PER_IMAGE + 1
+    assert held[str(drawn.id)].classes == ("person",)
+    assert min(label.geometry.x for label in held.values()) == pytest.approx(0.01 * SIZE.width)
+
+
+def test_a_field_that_was_cleared_is_no_word_about_the_objects(project: FreshProject):
+    sample_id, task_id = sorted(project.task_ids().items(), key=lambda pair: pair[1])[0]
+    annotation_id = project.submit(task_id, lambda regions: regions)
+    pull(project.context)
+    project.fiftyone.set_values(fields.GROUND_TRUTH, {sample_id: None}, key_field="id")
+    (task,) = project.context.label_studio.fetch_tasks([task_id])
+    project.sdk.annotations.update(id=annotation_id, result=move_first([dict(one) for one in task.review.result]))
+    assert pull(project.context).conflicts == ()
+    assert len(project.context.dataset.labels([sample_id])[sample_id].labels) == BOXES_PER_IMAGE
+
+
+def test_of_several_annotations_the_last_one_counts_and_that_is_said(project: FreshProject):
+    sample_id, task_id = sorted(project.task_ids().items(), key=lambda pair: pair[1])[0]
+    project.submit(task_id, lambda regions: regions)
+    project.submit(task_id, lambda regions: regions[:1])
+    report = pull(project.context)
+    assert "tasks with several annotations: 1; of each the one changed last counts" in report.notes
+    assert len(project.context.dataset.labels([sample_id])[sample_id].labels) == 1
+
+
+def test_a_file_that_is_gone_is_not_sent(stack: RunningStack, tmp_path: Path):
+    with open_fresh_project(stack, tmp_path, images=2) as project:
+        gone, _ = (image.path for image in project.context.dataset.images().values())
+        gone.unlink()
+        report = push(project.context)
+        assert (report.moved, report.failed) == (1, (Failure(str(gone), "is gone; its task would have no picture"),))
+
+
 def test_a_deleted_task_and_a_deleted_annotation_take_no_label_away(project: FreshProject):
     (gone, first), (reopened, second) = sorted(project.task_ids().items(), key=lambda pair: pair[1])[:2]
     for task_id in (first, second):
@@ -229,7 +285,7 @@ def test_labels_people_made_travel_as_an_annotation_and_come_back_merged(stack: 
         project.context.dataset.write_labels({sample_id: mine})
         push(project.context)
         assert pull(project.context).moved == 0
-        assert project.context.dataset.states()[sample_id].review_state == "queued"
+        assert project.context.dataset.states()[sample_id].review_state == "reviewed"
         (task_id,) = project.task_ids().values()
         (task,) = project.context.label_studio.fetch_tasks([task_id])
         regions = [dict(region) for region in task.review.result]

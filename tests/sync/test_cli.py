@@ -71,6 +71,36 @@ def test_reset_asks_first_and_deletes_only_a_home_of_labelloop(tmp_path: Path):
     assert other.exists()
 
 
+def test_a_folder_with_something_else_in_it_is_no_home_and_loses_nothing(tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"mine")
+    shown = run(photos, "up", "--images", str(photos))
+    assert shown.exit_code == 1
+    assert "is not empty and no home of labelloop; choose an empty or new folder" in shown.output
+    assert [path.name for path in photos.iterdir()] == ["a.jpg"]
+
+
+def test_reset_leaves_what_labelloop_did_not_make(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    home.make()
+    Project(name="photos").write(home)
+    (home.path / "mine.jpg").write_bytes(b"mine")
+    outside = tmp_path / "photos"
+    outside.mkdir()
+    (outside / "a.jpg").write_bytes(b"mine")
+    (home.images / "photos").symlink_to(outside)
+    shown = run(home.path, "reset", "--yes")
+    assert "left in it, since labelloop did not make it: mine.jpg" in shown.output
+    assert [path.name for path in home.path.iterdir()] == ["mine.jpg"]
+    assert (outside / "a.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("port", ["0", "80000", "-3", "http"])
+def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path):
+    assert run(tmp_path / "home", "up", "--label-studio-port", port).exit_code == 2
+
+
 def test_a_damaged_project_file_is_named(tmp_path: Path):
     home = Home(tmp_path / "home")
     home.make()

@@ -78,6 +78,15 @@ def test_sixteen_bits_are_stretched_to_eight_and_not_cut_off(tmp_path: Path):
         assert [copy.getpixel((x, 0)) for x in range(3)] == pytest.approx([0, 127, 255], abs=1)
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_orientation_that_is_none_turns_nothing(orientation: int, tmp_path: Path):
+    assert read_facts(save(tmp_path / "a.jpg", orientation=orientation)).size == ImageSize(40, 30)
+
+
+def test_sixteen_bits_need_a_copy_in_a_png_too(tmp_path: Path):
+    assert read_facts(save(tmp_path / "a.png", mode="I;16")).needs_copy
+
+
 def test_a_file_that_is_broken_off_empty_or_no_image_is_refused_by_name(tmp_path: Path):
     whole = save(tmp_path / "whole.jpg", size=(400, 300)).read_bytes()
     for name, content in (("cut.jpg", whole[: len(whole) // 2]), ("empty.png", b""), ("text.jpg", b"hello")):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,53 @@ def test_samples_that_came_by_another_way_get_what_they_lack(dataset: Any, folde
     assert image.size == ImageSize(50, 30)
     assert image.sha256 == hashlib.sha256((folder / "a.jpg").read_bytes()).hexdigest()
     assert list(dataset.incomplete_images().values()) == [folder / "d.jpg"]
+
+
+def test_a_folder_that_holds_the_state_folder_is_refused(home: Home, dataset: Any, tmp_path: Path):
+    for folder in (tmp_path, Path("/"), home.path):
+        with pytest.raises(LabelingError, match=r"the state folder .* lies in it"):
+            ingest(home, dataset, folder)
+    with pytest.raises(LabelingError, match="lies in the state folder"):
+        ingest(home, dataset, home.secrets)
+    assert list(home.images.iterdir()) == []
+
+
+def test_what_labelloop_wrote_itself_is_no_new_image(home: Home, dataset: Any, folder: Path):
+    for name, file in (("training", "labelloop.json"), ("state", "project.json")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("{}", encoding="utf-8")
+        Image.new("RGB", (9, 9)).save(folder / name / "copy.png")
+    assert ingest(home, dataset, folder).moved == 3
+
+
+def test_names_that_are_no_text_and_pipes_are_reported(home: Home, dataset: Any, folder: Path):
+    os.mkfifo(folder / "pipe.jpg")
+    Image.new("RGB", (9, 9)).save(folder / "good.png")
+    os.rename(os.fsencode(folder / "good.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    report = ingest(home, dataset, folder)
+    assert report.moved == 3
+    assert {(Path(one.item).name, one.problem.partition(";")[0]) for one in report.failed} == {
+        ("pipe.jpg", "is no regular file"),
+        ("caf\\xe9.png", "its name is not valid UTF-8, which no database holds"),
+        ("d.jpg", "cannot be read as an image (no known image format)"),
+    }
+
+
+def test_a_folder_without_permission_is_reported(
+    home: Home, dataset: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scan = os.scandir
+
+    def scan_as_somebody_else(place: str) -> Any:
+        """Refuse as the system does; it refuses the superuser, who may run this test, nothing."""
+        if Path(place).name == "below":
+            raise PermissionError(13, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scan_as_somebody_else)
+    report = ingest(home, dataset, folder)
+    assert Failure(str(folder / "below"), "cannot be read (Permission denied)") in report.failed
+    assert report.moved == 1
 
 
 def test_a_folder_without_images_is_an_error(home: Home, dataset: Any, tmp_path: Path):
