@@ -20,16 +20,9 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.fiftyone_labels import (
-    LabelField,
-    declare_fields,
-    read_labels,
-    read_sample,
-    split_columns,
-    to_document,
-    to_label_fields,
-)
+from sync.fiftyone_labels import read_labels, read_sample, split_columns, to_document
 from sync.fiftyone_sidebar import group_sidebar
+from sync.label_fields import LabelField, declare_fields, to_label_fields
 from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 from sync.stored_labels import StoredLabels
 

@@ -115,7 +115,7 @@ class Home:
             LabelingError: the place cannot be written to, or is a folder with something else in it.
         """
         try:
-            if not self.is_home and self.path.is_dir() and any(self.path.iterdir()):
+            if not self.is_home and self.path.is_dir() and self._list_strangers():
                 raise LabelingError(
                     f"{self.path}: is not empty and no home of labelloop; choose an empty or new folder"
                 )
@@ -135,6 +135,20 @@ class Home:
         except OSError as error:
             raise LabelingError(f"{self.path}: cannot be used as a home ({error.strerror})") from error
 
+    def _list_strangers(self) -> list[Path]:
+        folders = (
+            self.secrets,
+            self.label_studio,
+            self.mongodb,
+            self.models,
+            self.exports,
+            self.logs,
+            self.run,
+            self.media,
+        )
+        own = {folder.name for folder in folders} | {DEMO_FOLDER, *OWN_FILES}
+        return sorted(path for path in self.path.iterdir() if path.name not in own)
+
     def delete(self) -> list[Path]:
         """Delete what labelloop made here, and the folder itself when nothing else is in it; return what is left."""
         for folder in (self.secrets, self.label_studio, self.mongodb, self.models, self.exports, self.logs, self.run):
@@ -144,7 +158,7 @@ class Home:
             shutil.rmtree(folder, ignore_errors=True)
         for name in OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
-        left = sorted(self.path.iterdir())
+        left = self._list_strangers()
         if not left:
             self.path.rmdir()
         return left

@@ -14,7 +14,8 @@ from pymongo.errors import PyMongoError
 
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
-from sync.fiftyone_labels import LabelField, read_sample, to_columns
+from sync.fiftyone_labels import read_sample, to_columns
+from sync.label_fields import LabelField
 from sync.samples import SampleLabels
 
 Stored = tuple[Any, ...]

@@ -108,3 +108,11 @@ def test_a_damaged_project_file_is_named(tmp_path: Path):
     shown = run(home.path, "up")
     assert shown.exit_code == 1
     assert "project.json: unknown content" in shown.output
+
+
+def test_a_state_folder_that_only_has_our_own_folders_is_taken(tmp_path: Path):
+    home = Home(tmp_path / "state")
+    for folder in (home.secrets, home.models, home.images):
+        folder.mkdir(parents=True)
+    home.make()
+    assert home.run.is_dir()

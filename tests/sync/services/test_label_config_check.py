@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+
+import pytest
 
 from labels.config import LabelConfig
-from sync.services.label_config_check import count_uses, find_lost
+from labels.errors import LabelConfigError
+from sync.services.label_config_check import check_image_key_stays, count_uses, find_lost
 
 CONFIG = LabelConfig.from_xml(
     '<View><Image name="image" value="$image"/>'
@@ -41,3 +45,23 @@ def test_annotations_count_as_used_and_predictions_do_not() -> None:
 
 def test_a_config_that_only_grows_loses_nothing() -> None:
     assert find_lost(Counter({("box", "car"): 3, ("quality", "keep"): 1}), CONFIG) == {}
+
+
+@dataclass
+class SomeProject:
+    """What the check reads of a project."""
+
+    task_number: int
+    label_config: str
+
+
+def with_image(key: str) -> str:
+    return f'<View><Image name="image" value="${key}"/><Rating name="stars" toName="image"/></View>'
+
+
+def test_a_config_that_looks_for_the_image_elsewhere_is_refused_once_there_are_tasks():
+    config = LabelConfig.from_xml(with_image("photo"))
+    check_image_key_stays(SomeProject(0, with_image("image")), config)
+    check_image_key_stays(SomeProject(3, with_image("photo")), config)
+    with pytest.raises(LabelConfigError, match='"\\$photo" in the label config and "\\$image" in 3 tasks'):
+        check_image_key_stays(SomeProject(3, with_image("image")), config)
