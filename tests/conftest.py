@@ -1,4 +1,8 @@
-"""What the tests of several packages need: a MongoDB of their own."""
+"""What the tests of several packages need: a MongoDB of their own, or that of a stack which runs already.
+
+Starting a stack takes longer than most tests. While you work on one, start it once (``labelloop --home DIR demo
+--detach``) and name its folder in ``LABELLOOP_TEST_HOME``.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,38 @@ import pytest
 from labels.errors import ServiceError
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import find_free_port, is_free
+from sync.services.stack_record import StackRecord
+from sync.settings import Home
 
 START_TIMEOUT_S = 30.0
 
 
 MONGOD_PORT = find_free_port()
+RUNNING_HOME = os.environ.get("LABELLOOP_TEST_HOME")
 
 
 def pytest_configure() -> None:
     """Tell FiftyOne where its database will be: it reads that once, when some test first imports it."""
-    os.environ["FIFTYONE_DATABASE_URI"] = to_database_uri(MONGOD_PORT)
+    os.environ["FIFTYONE_DATABASE_URI"] = read_running_uri() or to_database_uri(MONGOD_PORT)
     os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+
+
+def read_running_uri() -> str | None:
+    """Return the database of the stack in LABELLOOP_TEST_HOME; None where none is named."""
+    if not RUNNING_HOME:
+        return None
+    addresses = StackRecord.read(Home(Path(RUNNING_HOME))).addresses
+    assert addresses is not None, f"LABELLOOP_TEST_HOME: no stack runs in {RUNNING_HOME}"
+    return addresses.database_uri
 
 
 @pytest.fixture(scope="session")
 def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a MongoDB server with empty data for the whole session; its address is in FIFTYONE_DATABASE_URI too."""
+    if RUNNING_HOME:
+        yield os.environ["FIFTYONE_DATABASE_URI"]
+        return
     try:
         mongod = find_mongod()
     except ServiceError as error:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -19,6 +20,7 @@ from sync.services.ports import find_free_port
 from sync.services.stack_record import Addresses, StackRecord
 from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project
 from sync.startup import to_services
+from tests.conftest import RUNNING_HOME
 
 START_TIMEOUT_S = 400
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -63,7 +65,13 @@ def run_labelloop(home: Home, *arguments: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="session")
 def stack(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Run ``labelloop demo`` on free ports, with the session's MongoDB in place of its own; stopped at the end."""
+    """Run ``labelloop demo`` on free ports, with the session's MongoDB in place of its own; stopped at the end.
+
+    With LABELLOOP_TEST_HOME it is the stack that runs there, left as it is.
+    """
+    if RUNNING_HOME:
+        yield read_running_stack(Home(Path(RUNNING_HOME)))
+        return
     home = Home(tmp_path_factory.mktemp("loop") / "home")
     ports = [
         argument
@@ -73,16 +81,20 @@ def stack(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     started = run_labelloop(home, "demo", "--detach", *ports)
     try:
         assert started.returncode == 0, started.stdout + started.stderr
-        addresses = StackRecord.read(home).addresses
-        project = Project.read(home)
-        assert addresses is not None
-        assert project is not None
-        assert addresses.database_uri == mongod_uri
-        yield RunningStack(home, addresses, project)
+        running = read_running_stack(home)
+        assert running.addresses.database_uri == mongod_uri
+        yield running
     finally:
         stopped = run_labelloop(home, "down")
         keep_logs(home)
     assert stopped.returncode == 0, stopped.stderr
+
+
+def read_running_stack(home: Home) -> RunningStack:
+    addresses, project = StackRecord.read(home).addresses, Project.read(home)
+    assert addresses is not None
+    assert project is not None
+    return RunningStack(home, addresses, project)
 
 
 def keep_logs(home: Home) -> None:
