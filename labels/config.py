@@ -44,6 +44,14 @@ RESERVED_NAMES: Final = frozenset(
         "image_sha256",
         "source_path",
         "model_version",
+        "annotators",
+        "disagreement",
+        "embedding",
+        "mistakenness",
+        "duplicate_group",
+        "u_sum",
+        "u_disagree",
+        "u_rare",
     }
 )
 DEFAULT_MAX_RATING: Final = 5
@@ -54,7 +62,8 @@ class Control:
     """One control of the label config, with its classes in the order of the file.
 
     ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class; ``is_multiple``
-    tells whether several choices may be ticked at once.
+    tells whether several choices may be ticked at once. ``score_threshold`` is the control's, ``thresholds`` are those
+    of single classes. ``model_indices`` maps the numbers of a pose model's key points to classes.
     """
 
     name: str
@@ -65,6 +74,8 @@ class Control:
     score_threshold: float | None = None
     max_rating: int | None = None
     is_multiple: bool = False
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    model_indices: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def is_region(self) -> bool:
@@ -201,6 +212,8 @@ def _read_control(element: Element, image_name: str) -> Control:
         score_threshold=_read_threshold(element, where),
         max_rating=_read_max_rating(element, where) if kind == "Rating" else None,
         is_multiple=kind == "Choices" and element.get("choice", "single") == "multiple",
+        thresholds=_read_thresholds(element, where),
+        model_indices=_read_model_indices(element, where),
     )
 
 
@@ -212,9 +225,8 @@ def _read_classes(element: Element, where: str) -> tuple[tuple[str, ...], dict[s
     classes: list[str] = []
     aliases: dict[str, str] = {}
     predicted: list[tuple[str, str]] = []
-    for child in element.iter(CLASS_TAGS.get(str(element.tag), "Label")):
-        # Label Studio writes the alias, when there is one, in place of the value.
-        name = child.get("alias") or child.get("value") or ""
+    for child in _iter_classes(element):
+        name = _name_of(child)
         if not name or name.startswith("$"):
             raise LabelConfigError(f"{where} has a class without a fixed name ({name!r})")
         if name in classes:
@@ -226,6 +238,34 @@ def _read_classes(element: Element, where: str) -> tuple[tuple[str, ...], dict[s
         if value:
             aliases.setdefault(value, name)
     return tuple(classes), aliases
+
+
+def _iter_classes(element: Element) -> Iterator[Element]:
+    return element.iter(CLASS_TAGS.get(str(element.tag), "Label"))
+
+
+def _name_of(child: Element) -> str:
+    # Label Studio writes the alias, when there is one, in place of the value.
+    return child.get("alias") or child.get("value") or ""
+
+
+def _read_thresholds(element: Element, where: str) -> dict[str, float]:
+    found = {
+        _name_of(child): _read_threshold(child, f"{where}, {_name_of(child)!r}") for child in _iter_classes(element)
+    }
+    return {name: threshold for name, threshold in found.items() if threshold is not None}
+
+
+def _read_model_indices(element: Element, where: str) -> dict[int, str]:
+    indices: dict[int, str] = {}
+    for child in _iter_classes(element):
+        text = child.get("model_index")
+        if text is None:
+            continue
+        if not text.isdigit() or int(text) in indices:
+            raise LabelConfigError(f"{where}: model_index {text!r} (expected a whole number from 0, each one once)")
+        indices[int(text)] = _name_of(child)
+    return indices
 
 
 def _read_threshold(element: Element, where: str) -> float | None:

@@ -16,6 +16,15 @@ PREDICTIONS: Final = "predictions"
 UNCERTAINTY: Final = "uncertainty"
 """1 - the prediction's score, 0..1."""
 
+U_SUM: Final = "u_sum"
+"""How much there is to correct in the prediction as a whole, 0..1. None: not computed."""
+
+U_DISAGREE: Final = "u_disagree"
+"""How much several views or models of the image disagree, 0..1. None: there was one view only."""
+
+U_RARE: Final = "u_rare"
+"""How rare the predicted classes are among the reviewed ones, weighed with doubt, 0..1. None: not computed."""
+
 REVIEW_STATE: Final = "review_state"
 """One of the review states below; None: never sent to Label Studio."""
 
@@ -27,6 +36,12 @@ REVIEWER: Final = "reviewer"
 
 REVIEWED_AT: Final = "reviewed_at"
 """When the review was last changed, UTC."""
+
+ANNOTATORS: Final = "annotators"
+"""How many people answered the sample's task. None: nobody did."""
+
+DISAGREEMENT: Final = "disagreement"
+"""How much the annotators of the sample disagree, 0..1. None: fewer than two answered."""
 
 IMAGE_SHA256: Final = "image_sha256"
 """SHA-256 of the image file's bytes, hex."""
@@ -42,6 +57,18 @@ ROTATION_DEG: Final = "rotation_deg"
 
 CONTROL: Final = "control"
 """Attribute of a label: the control of the label config it belongs to."""
+
+VOTES: Final = "votes"
+"""Attribute of a predicted box or mask: how many members of an ensemble saw it; None: one model drew it."""
+
+EMBEDDING: Final = "embedding"
+"""Where the image lies among the others (a vector); near is alike. None: not computed. Written by a plugin."""
+
+MISTAKENNESS: Final = "mistakenness"
+"""How likely a reviewed label of the sample is wrong, 0..1. None: not computed. Written by a plugin."""
+
+DUPLICATE_GROUP: Final = "duplicate_group"
+"""Names the images that show nearly the same. None: like no other, or not computed. Written by a plugin."""
 
 POLYGONS_SUFFIX: Final = "_polygons"
 KEYPOINTS_SUFFIX: Final = "_keypoints"

@@ -7,6 +7,7 @@ A label's id is the region's id, when that is an id FiftyOne can hold; ``to_labe
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ VALUE_KEYS: Final = {
 }
 
 OBJECT_ID: Final = re.compile(r"[0-9a-f]{24}")
+ID_SHOWN: Final = 40
+PROBLEM_SHOWN: Final = 400
 
 
 def to_label_id(region_id: str) -> str:
@@ -53,7 +56,7 @@ class Label:
 
     ``id`` is the FiftyOne label id and, through ``to_label_id``, the Label Studio region id; ``control`` names the
     control of the config. ``geometry`` is None for what speaks of the whole image; ``confidence`` is None for what a
-    person drew.
+    person drew; ``votes`` is how many members of an ensemble saw it, None where there was one model.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Label:
     geometry: Geometry | None = None
     rating: int | None = None
     confidence: float | None = None
+    votes: int | None = None
 
     @property
     def class_name(self) -> str:
@@ -98,6 +102,9 @@ def _to_region(label: Label, config: LabelConfig, size: ImageSize) -> dict[str, 
         region |= {"original_width": size.width, "original_height": size.height, "image_rotation": 0}
     if label.confidence is not None:
         region["score"] = label.confidence
+    if label.votes is not None:
+        # The editor shows the text of a region's meta, and keeps what else is in it.
+        region["meta"] = {"text": [f"{label.votes} votes"], "votes": label.votes}
     return region
 
 
@@ -130,25 +137,37 @@ def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, ite
     """Return the labels of Label Studio's regions, in their order.
 
     Raises:
-        ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing size
-        or
-            values, two regions under one id); ``item`` and the region are named. Nothing is left out silently.
+        ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing or
+            impossible values, two regions under one id), or there is no list of regions; ``item`` and the region are
+            named in one line. Nothing is left out silently.
     """
+    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        raise ItemError(item, f"its result is no list of regions ({type(result).__name__})")
     labels: list[Label] = []
     seen: set[str] = set()
     for region in result:
-        name = f"{item}, region {region.get('id', '?')}" if isinstance(region, Mapping) else item
+        shown = _in_one_line(region.get("id", "?"), ID_SHOWN) if isinstance(region, Mapping) else None
+        name = item if shown is None else f"{item}, region {shown}"
         try:
             label = _from_region(region, config)
         except LabelConfigError as error:
-            raise ItemError(name, str(error)) from error
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ItemError(name, f"cannot be read ({type(error).__name__}: {error})") from error
+            raise ItemError(name, _in_one_line(error)) from error
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise ItemError(name, _in_one_line(f"cannot be read ({type(error).__name__}: {error})")) from error
         if label.id in seen:
             raise ItemError(name, "there are two regions of this id")
         seen.add(label.id)
         labels.append(label)
     return labels
+
+
+def _in_one_line(text: object, longest: int = PROBLEM_SHOWN) -> str:
+    """Return a text that others wrote so that a report can hold it: one line, not endless, valid UTF-8."""
+    try:
+        line = " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
+    except RecursionError:
+        return "…"
+    return line if len(line) <= longest else line[:longest] + "…"
 
 
 def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
@@ -163,17 +182,24 @@ def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
         raise LabelConfigError("the image was turned in the editor; turn it back, boxes would lie beside the objects")
     value, score = region["value"], region.get("score")
     confidence = None if score is None else float(score)
+    if confidence is not None and not math.isfinite(confidence):
+        raise ValueError(f"the score is {confidence}")
     label_id = to_label_id(str(region["id"]))
     if control.kind == "Rating":
         if value["rating"] != int(value["rating"]):
             raise LabelConfigError(f"the rating is {value['rating']!r} (expected a whole number)")
+        if not 0 <= value["rating"] <= (control.max_rating or 0):
+            raise LabelConfigError(f"the rating is {value['rating']!r} (expected at most {control.max_rating})")
         return Label(label_id, control.name, rating=int(value["rating"]), confidence=confidence)
     classes = tuple(str(name) for name in value.get(key) or ())
     if not classes or (len(classes) > 1 and not control.is_multiple):
         raise LabelConfigError(f"the region has {len(classes)} classes (expected one)")
     _check_classes(classes, control)
     geometry = _from_value[control.kind](region, value) if control.is_region else None
-    return Label(label_id, control.name, classes, geometry, confidence=confidence)
+    votes = (region.get("meta") or {}).get("votes")
+    return Label(
+        label_id, control.name, classes, geometry, confidence=confidence, votes=None if votes is None else int(votes)
+    )
 
 
 def _size_of(region: Mapping[str, Any]) -> ImageSize:
@@ -182,10 +208,14 @@ def _size_of(region: Mapping[str, Any]) -> ImageSize:
 
 def _box_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
     x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
+    if width < 0 or height < 0:
+        raise ValueError(f"a box of {width} x {height} percent")
     return Box.from_percent(x, y, width, height, _size_of(region), rotation_deg=float(value.get("rotation") or 0.0))
 
 
 def _polygon_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+    if len(value["points"]) < 3:
+        raise ValueError(f"an outline of {len(value['points'])} points (expected at least three)")
     return Polygon.from_percent(value["points"], _size_of(region))
 
 
@@ -217,6 +247,8 @@ def to_record(label: Label) -> dict[str, Any]:
         record["rating"] = label.rating
     if label.confidence is not None:
         record["confidence"] = label.confidence
+    if label.votes is not None:
+        record["votes"] = label.votes
     shape = label.geometry
     if isinstance(shape, Box):
         record["box"] = [shape.x, shape.y, shape.width, shape.height, shape.rotation_deg]
@@ -243,6 +275,7 @@ def from_record(record: Mapping[str, Any]) -> Label:
         geometry=_geometry_from_record(record),
         rating=record.get("rating"),
         confidence=record.get("confidence"),
+        votes=record.get("votes"),
     )
 
 
@@ -262,7 +295,7 @@ def _geometry_from_record(record: Mapping[str, Any]) -> Geometry | None:
 def is_same(a: Label, b: Label, *, tolerance_px: float = 0.01) -> bool:
     """Return whether two labels say the same: control, classes, rating, and shape within the tolerance in pixels.
 
-    The confidence does not count: it is the model's word about the label, not what the label says.
+    Confidence and votes do not count: they are the model's word about the label, not what the label says.
     """
     if (a.control, a.rating, sorted(a.classes)) != (b.control, b.rating, sorted(b.classes)):
         return False

@@ -1,6 +1,6 @@
 """Starts the ML backend: ``python -m ml_backend``, set up by environment variables (``ml_backend/settings.py``).
 
-The model is loaded and warmed up before the port opens, so whoever gets an answer from /health gets predictions too.
+The port opens at once and the model is loaded in the background; when the first one cannot be, the program ends.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ import logging
 import os
 import signal
 import sys
+import threading
+from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import waitress
 
 from labels.errors import LabelingError
 from ml_backend.app import create_app
-from ml_backend.detectors import build_detector
+from ml_backend.detectors import import_libraries
+from ml_backend.engine import Engine
+from ml_backend.loading import ModelHolder, load_model, spare_the_cores
+from ml_backend.metrics import Metrics
 from ml_backend.settings import Settings
-from ml_backend.weights import resolve_weights
 
 # Threads that no prediction ever takes: Label Studio gives /health one second, however busy the model is.
 SPARE_THREADS: Final = 4
 
 
 def main() -> None:
-    """Load the model, then serve until stopped; what a person can fix is one line on stderr and exit code 1."""
+    """Serve until stopped; what a person can fix is one line on stderr and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
     signal.signal(signal.SIGTERM, _stop)
@@ -39,16 +43,38 @@ def serve(settings: Settings) -> None:
     """Serve until interrupted.
 
     Raises:
-        LabelingError: no weights, weights that cannot be loaded, or a port that is taken.
+        LabelingError: a port that is taken, no weights, or weights that cannot be loaded.
     """
-    weights = resolve_weights(settings.model, models_dir=settings.models_dir, is_offline=settings.is_offline)
-    app = create_app(settings, build_detector(weights.path, device=settings.device), weights)
+    spare_the_cores()
+    import_libraries(settings.model)
+    metrics = Metrics()
+    holder = ModelHolder(partial(load_model, settings), metrics=metrics)
+    engine = Engine(settings, holder, metrics=metrics)
+    server = _listen(settings, engine)
+    logging.getLogger("ml_backend").info("listening on %s:%d", settings.host, settings.port)
+    holder.start_loading(settings.model)
+    threading.Thread(target=_end_without_model, args=(holder,), daemon=True).start()
     try:
-        server = waitress.create_server(
-            app,
+        server.run()
+    finally:
+        engine.close()
+        server.close()
+    state = holder.read_state()
+    if not state.is_ready and state.problem is not None:
+        raise LabelingError(state.problem)
+    if state.loading is not None:
+        # The libraries do not like it when the interpreter goes while they load a model.
+        logging.shutdown()
+        os._exit(0)
+
+
+def _listen(settings: Settings, engine: Engine) -> Any:
+    try:
+        return waitress.create_server(
+            create_app(engine),
             host=settings.host,
             port=settings.port,
-            threads=settings.max_requests + SPARE_THREADS,
+            threads=settings.max_requests + settings.max_batch_jobs + SPARE_THREADS,
             max_request_body_size=settings.max_body_bytes,
             # Read ahead by one request, which is how a caller that hung up is noticed.
             channel_request_lookahead=1,
@@ -56,11 +82,11 @@ def serve(settings: Settings) -> None:
         )
     except OSError as error:
         raise LabelingError(f"{settings.host}:{settings.port}: cannot listen ({error.strerror})") from error
-    logging.getLogger("ml_backend").info("serving %s on %s:%d", weights.version, settings.host, settings.port)
-    try:
-        server.run()
-    finally:
-        app.extensions["engine"].close()
+
+
+def _end_without_model(holder: ModelHolder) -> None:
+    if holder.wait() is not None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

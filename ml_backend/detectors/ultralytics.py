@@ -1,234 +1,201 @@
-"""Ultralytics detectors: ``.pt`` through torch, ``.onnx`` through ONNX Runtime, with one pre- and post-processing.
+"""Ultralytics ``.pt`` files through torch: YOLOv5u to YOLO26 in every task, RT-DETR, YOLO-World and YOLOE.
 
 Drives the network directly: Ultralytics' own ``predict`` runs a list of images as one forward whatever its ``batch``,
-pads by what else is in the list, and takes one lock for the call. The boxes are those of ``YOLO(path).predict(image)``.
-Importing this module loads torch and Ultralytics.
+pads by what else is in the list, and takes one lock for the call. Importing this module loads torch and Ultralytics.
 """
 
 from __future__ import annotations
 
-import ast
-import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torchvision  # type: ignore[import-untyped] # noqa: F401 - gives Ultralytics its faster NMS
-from ultralytics.data.augment import LetterBox
-from ultralytics.utils import ops
-from ultralytics.utils.nms import non_max_suppression
+from ultralytics.nn.modules.head import Classify, RTDETRDecoder
+from ultralytics.nn.tasks import WorldModel, YOLOEModel, guess_model_task, torch_safe_load
 
 from labels.errors import LabelingError
-from ml_backend.detectors import Detections, Detector, Image
+from ml_backend.detectors import DetectorOptions
+from ml_backend.detectors.devices import choose_device, to_torch_dtype
+from ml_backend.detectors.vocabulary import VocabularyDetector, find_vocabulary
+from ml_backend.detectors.yolo import (
+    ANCHORS,
+    ANCHORS_TOP,
+    CLASSES,
+    DEFAULT_SIDE,
+    DEFAULT_STRIDE,
+    QUERIES,
+    Batch,
+    Network,
+    YoloDetector,
+)
 
-logger = logging.getLogger(__name__)
-
-NMS_IOU: Final = 0.7  # Ultralytics' own default for predict
-MAX_BOXES: Final = 300  # likewise
-DEFAULT_SIDE: Final = 640
-DEFAULT_STRIDE: Final = 32
-# Beyond its time limit Ultralytics' NMS leaves the rest of the batch empty, which would read as «nothing found».
-NMS_SECONDS_PER_IMAGE: Final = 3600.0
-
-Batch = npt.NDArray[np.uint8]  # (n, height, width, 3), RGB
+LICENCE: Final = "AGPL-3.0"
+CLASSIFIER_SIDE: Final = 224
 
 
 @dataclass(frozen=True)
-class Network:
-    """A loaded network and what its file says of it.
+class LoadedModel:
+    """A module that gives its raw answer, and what its file says of it."""
 
-    ``forward`` takes a batch and returns (n, 4 + classes, anchors), or (n, boxes, 6) when the network needs no NMS.
-    ``size`` is the input's (height, width): the largest when ``is_dynamic``, else the only one. ``batch_size`` is the
-    only batch it takes, or None for any.
-    """
-
-    forward: Callable[[Batch], torch.Tensor]
-    names: Mapping[int, str]
-    size: tuple[int, int] = (DEFAULT_SIDE, DEFAULT_SIDE)
-    stride: int = DEFAULT_STRIDE
-    is_dynamic: bool = True
-    is_end2end: bool = False
-    batch_size: int | None = None
-
-
-def load_detector(weights: Path, *, device: str = "auto") -> Detector:
-    """Load a detector and run it once, so that the first request does not wait for the warm-up.
-
-    Raises:
-        LabelingError: see ``build_detector``.
-    """
-    load = _load_onnx if weights.suffix.lower() == ".onnx" else _load_torch
-    try:
-        network = load(weights, device)
-        _check_output(network, weights)
-    except LabelingError:
-        raise
-    except Exception as error:  # ONNX Runtime's errors have no other parent, and a foreign .pt can raise anything
-        problem = str(error).strip().splitlines()
-        raise LabelingError(f"{weights}: cannot be loaded ({type(error).__name__}: {' '.join(problem[:1])})") from error
-    logger.info("detector %s: %d classes, input up to %s", weights.name, len(network.names), network.size)
-    return UltralyticsDetector(network)
-
-
-class UltralyticsDetector:
-    """Letterbox, forward, NMS, and the boxes back in the pixels of the image given."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._letterbox = LetterBox(network.size, auto=network.is_dynamic, stride=network.stride)
+    module: Any
+    network: Network
 
     @property
-    def names(self) -> Mapping[int, str]:
-        """The model's class names by class id."""
-        return self._network.names
-
-    def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
-        """Return one Detections for each image, in order; images of one padded shape share a forward."""
-        inputs: list[Image] = [np.asarray(self._letterbox(image=image)) for image in images]
-        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, padded in enumerate(inputs):
-            by_shape[padded.shape].append(index)
-        found: dict[int, Detections] = {}
-        for indices in by_shape.values():
-            for chunk in self._split(indices):
-                rows = self._run(np.stack([inputs[index] for index in chunk]), score_floor)
-                for index, row in zip(chunk, rows, strict=True):
-                    found[index] = _to_detections(row, inputs[index].shape, images[index].shape)
-        return [found[index] for index in range(len(images))]
-
-    def _split(self, indices: list[int]) -> Iterator[list[int]]:
-        step = self._network.batch_size or len(indices)
-        for start in range(0, len(indices), step):
-            yield indices[start : start + step]
-
-    @torch.inference_mode()
-    def _run(self, batch: Batch, score_floor: float) -> list[torch.Tensor]:
-        count = len(batch)
-        if self._network.batch_size is not None and count < self._network.batch_size:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], self._network.batch_size - count, axis=0)])
-        return non_max_suppression(  # type: ignore[no-any-return]
-            self._network.forward(batch)[:count],
-            score_floor,
-            NMS_IOU,
-            max_det=MAX_BOXES,
-            max_time_img=NMS_SECONDS_PER_IMAGE,
-            end2end=self._network.is_end2end,
-        )
+    def has_vocabulary(self) -> bool:
+        """Whether it looks for the classes it is told."""
+        head: Any = self.module.model[-1]
+        return isinstance(self.module, (WorldModel, YOLOEModel)) and not hasattr(head, "lrpc")
 
 
-def _to_detections(rows: torch.Tensor, padded_shape: tuple[int, ...], shape: tuple[int, ...]) -> Detections:
-    values = rows.cpu().numpy().astype(np.float32)
-    # scale_boxes takes (height, width), writes in place and cuts the boxes at the image's edge.
-    boxes = ops.scale_boxes((padded_shape[0], padded_shape[1]), values[:, :4].copy(), (shape[0], shape[1]))
-    return Detections(np.asarray(boxes, np.float32), values[:, 4], values[:, 5].astype(np.int64))
-
-
-def choose_device(device: str) -> str:
-    """Return the torch device to use: CUDA when there and «auto», else what was asked for.
+def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> YoloDetector:
+    """Load a ``.pt`` file for a device.
 
     Raises:
-        LabelingError: CUDA was asked for and is not there.
+        LabelingError: it is no model we can run, or may not be read without trust.
     """
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
-    index = int(device.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
-        raise LabelingError(f"device {device!r}: not there ({torch.cuda.device_count()} CUDA devices; use auto or cpu)")
-    return f"cuda:{index}"
-
-
-def _load_torch(weights: Path, device: str) -> Network:
-    from ultralytics.nn.tasks import load_checkpoint  # not needed for .onnx, and slow
-
     place = torch.device(choose_device(device))
-    model, checkpoint = load_checkpoint(str(weights), device=place, fuse=True)  # type: ignore[no-untyped-call]
-    _check_task(getattr(model, "task", None), weights)
-    model = model.to(memory_format=torch.channels_last)
-    side = int((checkpoint.get("train_args") or {}).get("imgsz") or DEFAULT_SIDE)
+    loaded = load_model(weights, is_trusted=options.is_trusted, is_nms_free=options.is_nms_free)
+    forward = TorchForward(loaded.module, place, to_torch_dtype(options.precision))
+    # What is compiled lies in a folder of the models folder.
+    models_dir = None if options.cache_dir is None else options.cache_dir.parent
+    vocabulary = find_vocabulary(loaded.module, weights, models_dir)
+    if vocabulary is None:
+        return YoloDetector(loaded.network, forward, nms_iou=options.nms_iou)
+    detector = VocabularyDetector(loaded.network, forward, vocabulary, nms_iou=options.nms_iou)
+    if options.class_names:
+        detector.set_classes(options.class_names)
+    return detector
+
+
+class TorchForward:
+    """Runs a module on a device; uint8 pixels go there, and become numbers there."""
+
+    def __init__(self, module: Any, place: torch.device, dtype: torch.dtype) -> None:
+        self.module = module.to(place, dtype).to(memory_format=torch.channels_last)
+        self._place = place
+        self._dtype = dtype
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the raw answer and the mask prototypes, or None."""
+        pixels = torch.from_numpy(batch)
+        if self._place.type == "cuda":
+            pixels = pixels.pin_memory()
+        # A view with the channels first is channels-last in memory: nothing is copied.
+        tensor = pixels.to(self._place, non_blocking=True).permute(0, 3, 1, 2).to(self._dtype).div_(255)
+        return split_answer(self.module(tensor))
+
+
+def split_answer(answer: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return a head's answer and its mask prototypes, or None where it has none."""
+    if isinstance(answer, torch.Tensor):
+        return answer, None
+    first, *rest = answer
+    if isinstance(first, (tuple, list)):
+        return split_answer(first)
+    prototypes = rest[0] if rest and isinstance(rest[0], torch.Tensor) and rest[0].ndim == 4 else None
+    return first, prototypes
+
+
+def load_model(weights: Path, *, is_trusted: bool, is_nms_free: bool = False) -> LoadedModel:
+    """Load a checkpoint as a module, ready to run, whose answer is raw: nothing is chosen by the network.
+
+    Raises:
+        LabelingError: see ``load_detector``.
+    """
+    checkpoint = read_checkpoint(weights, is_trusted=is_trusted)
+    module = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(module, torch.nn.Module):
+        raise LabelingError(f"{weights}: has no model inside (expected a checkpoint of Ultralytics)")
+    arguments = checkpoint.get("train_args") or {}
+    model: Any = module.float()
+    if not hasattr(model, "stride"):
+        model.stride = torch.tensor([float(DEFAULT_STRIDE)])
+    model.task = getattr(model, "task", None) or guess_model_task(model)  # type: ignore[no-untyped-call]
+    _make_compatible(model)
+    if hasattr(model, "end2end"):
+        # Said each time: files of YOLOv10 and YOLO26 do not agree on which of their two heads is the usual one.
+        model.end2end = is_nms_free
+    names = _read_names(model, weights)
+    model = (model.fuse() if hasattr(model, "fuse") else model).eval()
+    layout = open_head(model.model[-1])
+    return LoadedModel(model, _describe(model, names, layout, arguments, weights))
+
+
+def read_checkpoint(weights: Path, *, is_trusted: bool) -> dict[str, Any]:
+    """Return a checkpoint's content. Without trust only known model classes are rebuilt, and no code of it runs.
+
+    Raises:
+        LabelingError: it holds something else, or is no checkpoint.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="labelloop-") as folder:
+            # Ultralytics takes some file names for another file's, and would fetch that one.
+            plain = Path(folder) / "weights.pt"
+            plain.symlink_to(weights.resolve())
+            content, _ = torch_safe_load(str(plain), safe_only=not is_trusted)  # type: ignore[no-untyped-call]
+    except (TypeError, ModuleNotFoundError, AttributeError) as error:
+        if is_trusted or "outside the supported" not in str(error):
+            raise
+        raise LabelingError(
+            f"{weights}: holds Python objects that are no known model, and reading them would run its code"
+            " (if you know where it comes from: --trust-weights)"
+        ) from error
+    if not isinstance(content, dict):
+        raise LabelingError(f"{weights}: has no model inside (expected a checkpoint of Ultralytics)")
+    return content
+
+
+def open_head(head: Any) -> str:
+    """Make a head give its raw answer, with every class's probability, and return how it is laid out."""
+    head.export = True
+    if isinstance(head, Classify):
+        return CLASSES
+    if isinstance(head, RTDETRDecoder):
+        setattr(head, "postprocess", lambda boxes, scores: torch.cat([boxes, scores], -1))  # noqa: B010 - a method
+        return QUERIES
+    if getattr(head, "end2end", False):
+        head.postprocess = lambda answer: answer
+        return ANCHORS_TOP
+    return ANCHORS
+
+
+def _describe(
+    model: Any, names: Mapping[int, str], layout: str, arguments: Mapping[str, Any], weights: Path
+) -> Network:
+    task = "zero_shot" if isinstance(model, (WorldModel, YOLOEModel)) and model.task == "detect" else str(model.task)
+    if task not in {"detect", "segment", "pose", "obb", "classify", "zero_shot"}:
+        raise LabelingError(f"{weights}: a model for {task!r} (expected detect, segment, pose, obb or classify)")
     stride = max(int(model.stride.max()), DEFAULT_STRIDE)
-    side = -(-side // stride) * stride
-
-    def forward(batch: Batch) -> torch.Tensor:
-        tensor = torch.from_numpy(batch).to(place).permute(0, 3, 1, 2).float().div_(255)
-        output = model(tensor)
-        while isinstance(output, (tuple, list)):
-            output = output[0]
-        return output  # type: ignore[no-any-return]
-
-    names = dict(model.names if isinstance(model.names, dict) else enumerate(model.names))
-    return Network(forward, names, (side, side), stride, is_end2end=bool(getattr(model, "end2end", False)))
-
-
-def _load_onnx(weights: Path, device: str) -> Network:
-    import onnxruntime  # not needed for .pt
-
-    session = onnxruntime.InferenceSession(str(weights), providers=_choose_providers(device, onnxruntime))
-    described = _parse_metadata(session.get_modelmeta().custom_metadata_map)
-    if not isinstance(described.get("names"), dict):
-        raise LabelingError(f"{weights}: has no class names inside (expected a file exported by Ultralytics)")
-    _check_task(described.get("task"), weights)
-    entry = session.get_inputs()[0]
-    dtype = np.float16 if "float16" in entry.type else np.float32
-    batch_size, _, height, width = entry.shape
-    is_dynamic = not isinstance(height, int)
-
-    def forward(batch: Batch) -> torch.Tensor:
-        array: npt.NDArray[Any] = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)).astype(dtype)
-        array /= 255
-        return torch.from_numpy(session.run(None, {entry.name: array})[0]).float()
-
-    size = described.get("imgsz") or [DEFAULT_SIDE, DEFAULT_SIDE]
+    usual = CLASSIFIER_SIDE if task == "classify" else DEFAULT_SIDE
+    side = -(-int(arguments.get("imgsz") or usual) // stride) * stride
+    points = getattr(model, "kpt_shape", None) if task == "pose" else None
     return Network(
-        forward,
-        described["names"],
-        (int(size[0]), int(size[1])) if is_dynamic else (height, width),
-        max(int(described.get("stride") or 0), DEFAULT_STRIDE),
-        is_dynamic=is_dynamic,
-        is_end2end=bool(described.get("end2end")) or bool((described.get("args") or {}).get("nms")),
-        batch_size=batch_size if isinstance(batch_size, int) else None,
+        names,
+        task,
+        layout,
+        (side, side),
+        stride,
+        is_dynamic=layout not in {QUERIES, CLASSES},
+        keypoint_shape=None if points is None else (int(points[0]), int(points[1])),
+        licence=LICENCE,
     )
 
 
-def _choose_providers(device: str, onnxruntime: Any) -> list[Any]:
-    wanted = choose_device(device)
-    if wanted == "cpu":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        index = int(wanted.partition(":")[2])
-        return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
-    if device != "auto":
-        raise LabelingError(f"device {device!r}: this ONNX Runtime has no CUDA (install onnxruntime-gpu, or use cpu)")
-    logger.warning("CUDA is there, but this ONNX Runtime cannot use it: running on the CPU")
-    return ["CPUExecutionProvider"]
+def _read_names(model: Any, weights: Path) -> dict[int, str]:
+    names = getattr(model, "names", None)
+    if not names:
+        raise LabelingError(f"{weights}: has no class names inside (expected a checkpoint of Ultralytics)")
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {int(number): str(name) for number, name in pairs}
 
 
-def _parse_metadata(described: Mapping[str, str]) -> dict[str, Any]:
-    """Return an export's metadata with its Python literals read; what is no literal stays text."""
-    parsed: dict[str, Any] = {}
-    for key, text in described.items():
-        try:
-            parsed[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            parsed[key] = text
-    return parsed
-
-
-def _check_task(task: object, weights: Path) -> None:
-    if task not in {None, "detect"}:
-        raise LabelingError(f"{weights}: a model for {task!r} (expected one for 'detect')")
-
-
-def _check_output(network: Network, weights: Path) -> None:
-    """Run the network once and refuse it when its output is not laid out as the NMS reads it."""
-    with torch.inference_mode():
-        output = network.forward(np.zeros((network.batch_size or 1, *network.size, 3), np.uint8))
-    is_final = output.ndim == 3 and output.shape[2] == 6
-    if not is_final and (output.ndim != 3 or output.shape[1] != 4 + len(network.names)):
-        raise LabelingError(f"{weights}: output {tuple(output.shape)} is not that of a YOLO detector")
+def _make_compatible(model: Any) -> None:
+    """Do to old checkpoints what Ultralytics' own loader does, and let nothing be written into its input."""
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = True
+        elif isinstance(module, torch.nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
+            module.recompute_scale_factor = None

@@ -15,6 +15,9 @@ from PIL import Image as PillowImage
 
 from ml_backend.app import create_app
 from ml_backend.detectors import Detections, Detector, Image, build_detector
+from ml_backend.engine import Engine
+from ml_backend.loading import ModelHolder, ServedModel
+from ml_backend.metrics import Metrics
 from ml_backend.settings import Settings
 from ml_backend.weights import Weights, resolve_weights
 
@@ -34,6 +37,8 @@ class FakeDetector:
     """Finds the same in every image; fails on an image whose first pixel is pure red."""
 
     names: Mapping[int, str] = {0: "car", 1: "truck", 2: "zebra", 3: "PERSON"}
+    task = "detect"
+    licence = "none"
 
     def __init__(self, found: Detections) -> None:
         self.found = found
@@ -44,7 +49,7 @@ class FakeDetector:
         self.before_each()
         self.batches.append(len(images))
         if any(tuple(image[0, 0]) == (255, 0, 0) for image in images):
-            raise RuntimeError("out of memory at /secret/path")
+            raise RuntimeError("broken at /secret/path")
         return [self.found.select(self.found.scores > score_floor) for _ in images]
 
 
@@ -104,18 +109,39 @@ def encode(image: PillowImage.Image) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def make_app(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Flask]]:
-    apps: list[Flask] = []
+def make_holder(settings: Settings, detector: Detector) -> ModelHolder:
+    """Hold a detector as the model "w-12345678", which is there at once."""
+    holder = ModelHolder(
+        lambda name, announce: ServedModel(settings, detector, version="w-12345678", source="path"), metrics=Metrics()
+    )
+    holder.start_loading("w")
+    assert holder.wait(10) is None
+    return holder
 
-    def make(detector: Detector, changed: Settings | None = None) -> Flask:
-        app = create_app(changed or settings, detector, Weights(tmp_path / "w.onnx", "path", "w-12345678"))
-        apps.append(app)
-        return app
+
+@pytest.fixture
+def make_engine(settings: Settings) -> Iterator[Callable[..., Engine]]:
+    engines: list[Engine] = []
+
+    def make(detector: Detector, changed: Settings | None = None) -> Engine:
+        engine = Engine(changed or settings, make_holder(changed or settings, detector), metrics=Metrics())
+        engines.append(engine)
+        return engine
 
     yield make
-    for app in apps:
-        app.extensions["engine"].close()
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def make_app(make_engine: Callable[..., Engine]) -> Callable[..., Flask]:
+    def make(detector: Detector, changed: Settings | None = None) -> Flask:
+        engine = make_engine(detector, changed)
+        app = create_app(engine)
+        app.extensions["engine"] = engine
+        return app
+
+    return make
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
+import ipaddress
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from labels.errors import LabelingError
+from ml_backend.addresses import ForbiddenAddressError, check_address
 from ml_backend.fetching import AccessToken, Fetcher, FetchError, read_api_key
 
 PAT = "header.payload.signature"
@@ -255,6 +259,88 @@ def test_the_key_is_read_from_its_file_each_time(tmp_path: Path) -> None:
     assert read_api_key(None, None) is None
 
 
-def test_a_key_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(LabelingError, match=r"LABEL_STUDIO_API_KEY_FILE=.*absent"):
+def test_a_key_file_that_is_not_there_is_an_error_that_names_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(LabelingError, match="LABEL_STUDIO_API_KEY_FILE: cannot be read"):
         read_api_key(None, tmp_path / "absent")
+
+
+def test_the_place_of_the_key_file_is_not_in_the_message(tmp_path: Path) -> None:
+    with pytest.raises(LabelingError) as caught:
+        read_api_key(None, tmp_path / "absent")
+
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_name_that_leads_to_this_machine_is_not_followed(
+    label_studio: Site, other: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+
+    with pytest.raises(FetchError, match="leads to an address that is not allowed"):
+        make_fetcher(label_studio, f"images.example.org:{other.server_port}").fetch(
+            f"http://images.example.org:{other.server_port}/p.png"
+        )
+
+    assert other.seen == []
+
+
+def test_a_redirect_is_looked_at_like_any_address(
+    label_studio: Site, other: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = f"images.example.org:{other.server_port}"
+    label_studio.redirect_to = f"http://{host}/p.png"
+    resolve_to(monkeypatch, "169.254.169.254")
+
+    with pytest.raises(FetchError, match="leads to an address that is not allowed"):
+        make_fetcher(label_studio, host).fetch("/redirect")
+
+
+def test_a_name_is_resolved_once_and_what_was_looked_at_is_connected_to(
+    label_studio: Site, other: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second answer would lead elsewhere, if anybody asked for it.
+    asked = resolve_to(monkeypatch, "10.1.2.3", "127.0.0.1")
+    connected: list[str] = []
+
+    def connect(address: tuple[str, int], timeout_s: float | None) -> socket.socket:
+        connected.append(address[0])
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+
+    with pytest.raises(FetchError, match="no answer"):
+        make_fetcher(label_studio, "images.example.org").fetch("http://images.example.org/p.png")
+
+    assert (asked, connected) == (["images.example.org"], ["10.1.2.3"])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "127.8.8.8", "0.0.0.0", "169.254.169.254", "224.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1", "::"],
+)
+def test_no_name_leads_to_an_address_of_this_machine_or_of_nobody(address: str) -> None:
+    with pytest.raises(ForbiddenAddressError):
+        check_address("images.example.org", ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("localhost", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("a", "10.0.0.1")]
+)
+def test_what_was_written_down_as_such_is_followed(host: str, address: str) -> None:
+    check_address(host, ipaddress.ip_address(address))
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """Have one name lead to these addresses, one look-up after the other; return who was asked for."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        if host != "images.example.org":
+            return real(host, port, *args, **kwargs)
+        asked.append(host)
+        address = addresses[min(len(asked), len(addresses)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked

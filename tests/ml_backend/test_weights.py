@@ -172,3 +172,40 @@ def test_a_network_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: p
     with pytest.raises(ServiceError, match="no answer within"):
         fetch_from_hub("good.pt", tmp_path, address="http://hub.invalid")
     released.set()
+
+
+def test_names_separated_by_commas_are_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.onnx"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    found = resolve_weights(f"a, {tmp_path / 'b.onnx'}", models_dir=tmp_path, fetch=fail_test)
+    turned = resolve_weights("b,a", models_dir=tmp_path, fetch=fail_test)
+
+    assert found.paths == (tmp_path / "a.pt", tmp_path / "b.onnx")
+    assert found.source == "models folder; path"
+    assert found.version.startswith("a+b-")
+    # Weights are given to members by their order.
+    assert turned.version.startswith("b+a-")
+    assert resolve_weights("a", models_dir=tmp_path, fetch=fail_test).paths == (tmp_path / "a.pt",)
+
+
+def test_a_folder_of_transformers_is_one_model_and_counts_with_all_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "dfine-small"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"one")
+
+    first = resolve_weights(str(folder), models_dir=tmp_path, fetch=fail_test)
+    by_name = resolve_weights("dfine-small", models_dir=tmp_path, fetch=fail_test)
+    (folder / "model.safetensors").write_bytes(b"two")
+
+    assert (first.path, first.source) == (folder, "path")
+    assert (by_name.version, by_name.source) == (first.version, "models folder")
+    assert first.version.startswith("dfine-small-")
+    assert compute_version(folder) != first.version
+
+
+def test_bare_tensors_run_under_their_name_from_the_models_folder(tmp_path: Path) -> None:
+    (tmp_path / "ssd.pth").write_bytes(b"abc")
+
+    assert resolve_weights("ssd", models_dir=tmp_path, fetch=fail_test).path == tmp_path / "ssd.pth"

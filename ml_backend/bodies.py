@@ -1,0 +1,153 @@
+"""Reads what requests carry, and writes long answers, without keeping the other threads waiting.
+
+A retrieve of ten thousand tasks is many megabytes of JSON. Python's own reader takes all of it in one go, and nobody
+else, not even a check of health, is answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any, Final
+
+from werkzeug.exceptions import BadRequest
+
+SPACES: Final = re.compile(r"[ \t\n\r]*")
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+# Label Studio sends every old prediction and annotation of a task along: a hundred times what we need of it, and of ten
+# thousand tasks so many objects that looking through them for garbage stops everybody.
+KEPT: Final[Mapping[str, tuple[str, ...]]] = {"tasks": ("id", "data")}
+DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body; lists that are its values are read item by item, and of tasks what we need.
+
+    Raises:
+        BadRequest: it is none, or nested too deeply.
+
+    >>> read_object(b'{"tasks": [{"id": 1, "meta": {}}, {"id": 2}], "project": null}')
+    {'tasks': [{'id': 1}, {'id': 2}], 'project': None}
+    """
+    try:
+        return _Walk(body.decode("utf-8")).read_object()
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
+    except (ValueError, IndexError) as error:
+        raise BadRequest("the body is not a JSON object") from error
+
+
+class _Walk:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._place = 0
+
+    def read_object(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        self._expect("{")
+        if self._peek() != "}":
+            while True:
+                self._expect('"')
+                key, self._place = scanstring(self._text, self._place, True)
+                self._expect(":")
+                found[key] = self._read_list(KEPT.get(key)) if self._peek() == "[" else self._read_value()
+                if self._peek() != ",":
+                    break
+                self._expect(",")
+        self._expect("}")
+        self._skip()
+        if self._place != len(self._text):
+            raise ValueError("more than one value")
+        return found
+
+    def _read_list(self, kept: tuple[str, ...] | None) -> list[Any]:
+        items: list[Any] = []
+        self._expect("[")
+        if self._peek() != "]":
+            items.append(_slim(self._read_value(), kept))
+            while self._peek() == ",":
+                self._expect(",")
+                items.append(_slim(self._read_value(), kept))
+        self._expect("]")
+        return items
+
+    def _read_value(self) -> Any:
+        self._skip()
+        value, self._place = DECODER.raw_decode(self._text, self._place)
+        return value
+
+    def _skip(self) -> None:
+        match = SPACES.match(self._text, self._place)
+        self._place = match.end() if match is not None else self._place
+
+    def _peek(self) -> str:
+        self._skip()
+        return self._text[self._place]
+
+    def _expect(self, character: str) -> None:
+        if self._peek() != character:
+            raise ValueError(f"expected {character}")
+        self._place += 1
+
+
+def _slim(item: Any, kept: tuple[str, ...] | None) -> Any:
+    return {key: item[key] for key in kept if key in item} if kept is not None and isinstance(item, dict) else item
+
+
+def read_tasks(body: Mapping[str, Any], *, max_tasks: int) -> list[Any]:
+    """Return the tasks of a request.
+
+    Raises:
+        BadRequest: no list, or too many.
+    """
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list):
+        raise BadRequest("tasks is not a list")
+    if len(tasks) > max_tasks:
+        raise BadRequest(f"{len(tasks)} tasks in one request (expected at most {max_tasks})")
+    return tasks
+
+
+def read_text(body: Mapping[str, Any], key: str) -> str:
+    """Return a text that has to be there.
+
+    Raises:
+        BadRequest: it is not.
+    """
+    text = body.get(key)
+    if not isinstance(text, str):
+        raise BadRequest(f"{key} is missing")
+    return text
+
+
+def read_context(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the regions an annotator has drawn so far, the newest last; none when nobody draws."""
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, Mapping) else None
+    regions = context.get("result") if isinstance(context, Mapping) else None
+    return [region for region in regions if isinstance(region, Mapping)] if isinstance(regions, list) else []
+
+
+def read_label_counts(body: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return how many reviewed regions each label has, as sync tells it; None where nobody did."""
+    params = body.get("params")
+    counts = params.get("label_counts") if isinstance(params, Mapping) else None
+    if not isinstance(counts, Mapping):
+        return None
+    return {
+        str(label): count
+        for label, count in counts.items()
+        if isinstance(count, int) and not isinstance(count, bool) and count >= 0
+    }
+
+
+def write_answer(results: Iterable[str], errors: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the answer to a predict; each result is JSON already."""
+    return f'{{"results": [{", ".join(results)}], "errors": {json.dumps(list(errors))}}}'.encode()

@@ -1,0 +1,177 @@
+"""Turns an image file into pixels: what an annotator sees, or a clear error.
+
+Turned as its EXIF says, its first frame, transparency on white, always RGB. JPEG goes through a faster decoder than
+Pillow's where the pixels are the same; what that one does not take, Pillow decides.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+# Taken while it is still Pillow's own: Ultralytics, once loaded, puts a function in its place that tries to install
+# packages whenever a file is no image.
+from PIL.Image import open as open_image
+
+from labels.errors import ItemError
+from labels.geometry import ImageSize
+from ml_backend.detectors import Image
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# Below Pillow's own warning at 89 million: a photo of 80 megapixels takes 240 MB once decoded.
+MAX_PIXELS: Final = 80_000_000
+ORIENTATION: Final = 0x0112
+LYING: Final = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# A reduced image keeps this many times the side that the model looks at.
+REDUCED_SIDES: Final = 2
+# Pillow's decoders answer a broken file with any of these.
+DECODE_ERRORS: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """Pixels, and the size of the image as an annotator sees it: larger than the pixels' where it was reduced."""
+
+    pixels: Image
+    size: ImageSize
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """How many pixels of the image one of these pixels is, in width and height."""
+        height, width = self.pixels.shape[:2]
+        return self.size.width / width, self.size.height / height
+
+
+def decode_image(content: bytes, *, item: str, model_side: int | None = None) -> DecodedImage:
+    """Return an image file's first frame as RGB, turned as its EXIF says.
+
+    With ``model_side``, the longer side of the model's input, a JPEG of more than four times that comes out at half,
+    a quarter or an eighth of its size: much faster, and not quite the same pixels for the model.
+
+    Raises:
+        ItemError: no image, one of a format we do not read, a truncated one, or one of too many pixels.
+    """
+    try:
+        with open_image(io.BytesIO(content), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise ItemError(item, f"the image has {width} x {height} pixels (expected at most {MAX_PIXELS})")
+            pixels = _decode_jpeg(content, opened, model_side)
+            if pixels is None:
+                opened.load()
+                # Asked for after loading: Pillow turns a TIFF by itself.
+                return _whole(_turn(np.asarray(_to_rgb(opened)), _read_orientation(opened)))
+            orientation = _read_orientation(opened)
+            size = ImageSize(height, width) if orientation in LYING else ImageSize(width, height)
+            return DecodedImage(_turn(pixels, orientation), size)
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
+        raise ItemError(item, f"the image has too many pixels (expected at most {MAX_PIXELS})") from error
+    except UnidentifiedImageError as error:
+        raise ItemError(item, f"not an image that can be read (expected one of {', '.join(FORMATS)})") from error
+    except DECODE_ERRORS as error:
+        raise ItemError(item, f"the image is damaged ({type(error).__name__})") from error
+
+
+def _whole(pixels: Image) -> DecodedImage:
+    height, width = pixels.shape[:2]
+    return DecodedImage(pixels, ImageSize(width, height))
+
+
+def _read_orientation(image: PillowImage.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except DECODE_ERRORS:
+        # Browsers show a photo with unreadable EXIF as it lies, and so must we, or the boxes lie beside the objects.
+        return 1
+
+
+def _turn(pixels: Image, orientation: int) -> Image:
+    match orientation:
+        case 2:
+            pixels = pixels[:, ::-1]
+        case 3:
+            pixels = pixels[::-1, ::-1]
+        case 4:
+            pixels = pixels[::-1]
+        case 5:
+            pixels = pixels.transpose(1, 0, 2)
+        case 6:
+            pixels = np.rot90(pixels, -1)
+        case 7:
+            pixels = pixels.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            pixels = np.rot90(pixels)
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_jpeg(content: bytes, opened: PillowImage.Image, model_side: int | None) -> Image | None:
+    """Return the pixels of a plain JPEG as it lies; None: let Pillow do it, or say what is wrong with it."""
+    if not content.startswith(b"\xff\xd8") or opened.mode not in {"RGB", "L"}:
+        return None
+    smallest = {}
+    divisor = choose_divisor(opened.size, model_side)
+    if divisor > 1:
+        smallest = {"min_width": -(-opened.width // divisor), "min_height": -(-opened.height // divisor)}
+    try:
+        pixels: Image = simplejpeg.decode_jpeg(content, "RGB", **smallest)
+    except ValueError:
+        return None
+    is_as_asked = divisor > 1 or pixels.shape[:2] == (opened.height, opened.width)
+    return pixels if is_as_asked else None
+
+
+def choose_divisor(size: tuple[int, int], model_side: int | None) -> int:
+    """Return how far a JPEG may be reduced for a model's input side: by 8, 4, 2, or 1 for not at all.
+
+    Only halves are worth it: the factors in between cost more time than they save.
+
+    >>> choose_divisor((4000, 3000), 640), choose_divisor((1920, 1080), 640), choose_divisor((4000, 3000), None)
+    (2, 1, 1)
+    """
+    if model_side is None:
+        return 1
+    room = max(size) // (REDUCED_SIDES * model_side)
+    return next((divisor for divisor in (8, 4, 2) if divisor <= room), 1)
+
+
+def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return PillowImage.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return PillowImage.alpha_composite(PillowImage.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return grey values of 16 or 32 bits in 8: Pillow's own conversion cuts at 255, and most images would be white."""
+    numbers = np.nan_to_num(values.astype(np.float32))
+    brightest = float(numbers.max(initial=0))
+    factor = 1.0
+    if values.dtype.kind == "f":
+        factor = 255.0 if brightest <= 1 else 1.0
+    elif values.dtype.itemsize == 2 or brightest > 255:
+        factor = 1 / 257
+    return (numbers * np.float32(factor)).clip(0, 255).astype(np.uint8)

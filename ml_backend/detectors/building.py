@@ -1,0 +1,156 @@
+"""Chooses the adapter for a file or folder, and puts ensembles and further views around what it loads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from labels.errors import LabelingError
+from ml_backend.calibration import calibrate_detector, load_calibration
+from ml_backend.detectors import RUNTIMES, Detector, DetectorOptions
+from ml_backend.detectors.devices import choose_device
+
+logger = logging.getLogger(__name__)
+
+EXPORTED_SUFFIXES: Final = (".onnx", ".xml")
+STATE_SUFFIXES: Final = (".pth", ".safetensors")
+WARM_UP_SHAPE: Final = (480, 640, 3)
+
+
+def build(weights: Sequence[Path], *, device: str, options: DetectorOptions) -> Detector:
+    """Return the detector of one file, or an ensemble of several: see ``build_detector``."""
+    if options.runtime not in RUNTIMES:
+        raise LabelingError(f"runtime {options.runtime!r}: expected one of {', '.join(RUNTIMES)}")
+    if not weights:
+        raise LabelingError("no weights were named")
+    detectors = [load_one(path, device=device, options=options) for path in weights]
+    if options.calibrations and options.models_dir is not None:
+        named = zip(detectors, options.calibrations, strict=True)
+        detectors = [_calibrate(detector, version, options.models_dir) for detector, version in named]
+    if len(detectors) == 1 and not options.views:
+        return detectors[0]
+    return _fuse(detectors, options)
+
+
+def _calibrate(detector: Detector, version: str, models_dir: Path) -> Detector:
+    """Return a member with the calibration of that version, "" for none: fusion takes scores of all for equal."""
+    calibration = load_calibration(models_dir, version) if version else None
+    if calibration is None and version:
+        raise LabelingError(f"calibration {version}: is not in {models_dir}")
+    return detector if calibration is None else calibrate_detector(detector, calibration)
+
+
+def _fuse(detectors: list[Detector], options: DetectorOptions) -> Detector:
+    from ml_backend.augmentation import ViewsDetector
+    from ml_backend.fusion import Fusion, build_ensemble, compute_majority  # its library compiles at import
+
+    if options.views:
+        one = Fusion(options.fusion, options.fusion_iou)
+        detectors = [ViewsDetector(detector, options.views, one) for detector in detectors]
+    if len(detectors) == 1:
+        return detectors[0]
+    min_votes = compute_majority(len(detectors)) if options.min_votes is None else options.min_votes
+    return build_ensemble(detectors, Fusion(options.fusion, options.fusion_iou, options.member_weights, min_votes))
+
+
+def load_one(weights: Path, *, device: str, options: DetectorOptions) -> Detector:
+    """Load one model and run it once, so that the first request does not wait for the warm-up.
+
+    Raises:
+        LabelingError: see ``build_detector``.
+    """
+    try:
+        detector = _load(weights, device=device, options=options)
+        detector.detect([np.zeros(WARM_UP_SHAPE, np.uint8)], score_floor=0.5)
+    except LabelingError as error:
+        if str(weights) in str(error) or str(error).startswith("device"):
+            raise
+        raise LabelingError(f"{weights}: {error}") from error
+    except Exception as error:  # ONNX Runtime's errors have no other parent, and a foreign .pt can raise anything
+        problem = str(error).strip().splitlines()
+        raise LabelingError(f"{weights}: cannot be loaded ({type(error).__name__}: {' '.join(problem[:1])})") from error
+    logger.info(
+        "detector %s: %s, %d classes, licence %s", weights.name, detector.task, len(detector.names), detector.licence
+    )
+    return detector
+
+
+def find_adapter(weights: Path) -> str:
+    """Return which adapter runs a file or folder: exported, ultralytics, torchvision, transformers or effdet.
+
+    Raises:
+        LabelingError: none does.
+    """
+    if weights.is_dir():
+        if (weights / "config.json").is_file():
+            return "transformers"
+        raise LabelingError(f"{weights}: a folder without config.json (expected a model of transformers)")
+    suffix = weights.suffix.lower()
+    if suffix in EXPORTED_SUFFIXES:
+        return "exported"
+    if suffix == ".pt":
+        return "ultralytics"
+    if suffix in STATE_SUFFIXES:
+        from ml_backend.detectors.cards import read_card
+
+        return read_card(weights).adapter
+    raise LabelingError(f"{weights}: no model we can run (expected .pt, .onnx, .xml, .pth, .safetensors or a folder)")
+
+
+def _load(weights: Path, *, device: str, options: DetectorOptions) -> Detector:
+    adapter = find_adapter(weights)
+    if adapter != "exported":
+        weights, adapter = _compile(weights, adapter, device=device, options=options)
+    if adapter == "exported":
+        from ml_backend.detectors import exported
+
+        return exported.load_detector(weights, device=device, options=options)
+    if adapter == "ultralytics":
+        from ml_backend.detectors import ultralytics
+
+        return ultralytics.load_detector(weights, device=device, options=options)
+    if adapter == "torchvision":
+        from ml_backend.detectors import torchvision
+
+        return torchvision.load_detector(weights, device=device, options=options)
+    if adapter == "effdet":
+        from ml_backend.detectors import effdet
+
+        return effdet.load_detector(weights, device=device, options=options)
+    from ml_backend.detectors import transformers
+
+    return transformers.load_detector(weights, device=device, options=options)
+
+
+def _compile(weights: Path, adapter: str, *, device: str, options: DetectorOptions) -> tuple[Path, str]:
+    """Return the compiled file where the options ask for one, else what was given.
+
+    "auto" compiles for a CPU, and goes on with torch where that cannot be done.
+    """
+    runtime = options.runtime
+    if runtime == "auto":
+        runtime = "torch" if choose_device(device) != "cpu" or options.cache_dir is None else "openvino"
+    if runtime == "torch":
+        return weights, adapter
+    if options.cache_dir is None:
+        raise LabelingError(f"{weights}: no folder was named to keep its {runtime} form in")
+    from ml_backend.compiling import compile_model
+
+    try:
+        compiled = compile_model(
+            weights,
+            runtime,
+            cache_dir=options.cache_dir,
+            is_trusted=options.is_trusted,
+            is_nms_free=options.is_nms_free,
+        )
+    except LabelingError as error:
+        if options.runtime != "auto":
+            raise
+        logger.info("%s; it runs in torch", error)
+        return weights, adapter
+    return compiled, "exported"

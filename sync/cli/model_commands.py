@@ -1,0 +1,269 @@
+"""The commands about models: which there are, what one finds, how it is served quickest, how far it can be believed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from labels.errors import LabelingError
+from sync.cli.running import run_here
+from sync.settings import Home, Project
+
+if TYPE_CHECKING:
+    from ml_backend.engine import Engine
+    from ml_backend.settings import Settings
+
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_PATH: Final = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.option("--here", is_flag=True, help="Only those whose weights are on this machine.")
+@click.option("--task", help="Only those of a task, such as detect or segment.")
+@click.pass_obj
+def models(home: Home, here: bool, task: str | None) -> None:
+    """List the models that can be served: task, size, published accuracy, licence, and whether the weights are here.
+
+    Example: labelloop models --here
+    """
+    from ml_backend.catalog import list_models
+
+    rows = [("name", "task", "params M", "COCO mAP", "licence", "weights")]
+    for model in list_models(home.models):
+        if (here and not model.is_here) or (task is not None and model.task != task):
+            continue
+        numbers = (_show_number(model.parameters_m), _show_number(model.coco_map))
+        rows.append((model.name, model.task, *numbers, model.licence, "here" if model.is_here else "-"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(rows) == 1:
+        click.echo("none; weights are looked for in " + str(home.models), err=True)
+
+
+def _show_number(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f}"
+
+
+@click.command()
+@click.argument("paths", metavar="[IMAGE|FOLDER]...", nargs=-1, type=IMAGE_PATH)
+@click.option("--model", help="Weights: a path, a known name, or several with commas. [default: the home's, yolo11n]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("predicted"), help="For drawings."
+)
+@click.option("--conf", type=click.FloatRange(0, 1), default=0.2, help="Show what is at least this probable.")
+@click.option("--jsonl", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON lines here, no drawings.")
+@click.option("--dataset", is_flag=True, help="All images of the home's project, as JSON lines.")
+@click.option("--classes", help="What an open-vocabulary model looks for, with commas.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N. [default: auto]")
+@click.option("--trust-weights", is_flag=True, help="Load weights that can run code of their own.")
+@click.pass_obj
+def predict(
+    home: Home,
+    /,
+    paths: tuple[Path, ...],
+    model: str | None,
+    out: Path,
+    conf: float,
+    jsonl: Path | None,
+    dataset: bool,
+    **options: Any,
+) -> None:
+    """Draw what a model finds onto copies of images, or write it as JSON lines; needs no running stack.
+
+    A run with JSON lines that was stopped goes on where it was; of --dataset they are kept in the home's exports.
+
+    Example: labelloop predict photo.jpg --model yolo11n
+    """
+    from ml_backend.offline import open_engine
+
+    if dataset == bool(paths):
+        raise click.UsageError("give images or folders, or --dataset")
+    images = _read_dataset(home) if dataset else list(_find_images(paths))
+    if not images:
+        raise LabelingError("there is no image to look at")
+    settings = _make_settings(home, model, conf, is_bulk=dataset or jsonl is not None, **options)
+    with open_engine(settings) as engine:
+        version = engine.holder.get().version
+        if dataset and jsonl is None:
+            jsonl = home.exports / f"predictions-{version.replace('/', '_')}.jsonl"
+        failed = _draw(engine, images, out, conf) if jsonl is None else _write_lines(engine, images, jsonl, conf)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _make_settings(
+    home: Home,
+    model: str | None,
+    conf: float,
+    *,
+    is_bulk: bool,
+    classes: str | None,
+    device: str | None,
+    trust_weights: bool,
+) -> Settings:
+    """Return the ML backend's settings from the environment, with what the command line says in their place."""
+    import os
+    from dataclasses import replace
+
+    from ml_backend.settings import Settings
+
+    project = Project.read(home)
+    changed = {
+        "LABELLOOP_MODEL": model or os.environ.get("LABELLOOP_MODEL") or (project.model if project else "yolo11n")
+    }
+    if device is not None:
+        changed["LABELLOOP_DEVICE"] = device
+    if trust_weights:
+        changed["LABELLOOP_TRUST_WEIGHTS"] = "1"
+    if not is_bulk:
+        # To compile a model takes longer than a few images do.
+        changed.setdefault("LABELLOOP_RUNTIME", os.environ.get("LABELLOOP_RUNTIME") or "torch")
+    paths = {"LABELLOOP_HOME": str(home.path)}
+    settings = Settings.from_environment({**os.environ, **paths, **changed})
+    names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
+    options = replace(settings.options, class_names=names) if names else settings.options
+    return replace(settings, score_threshold=conf, options=options)
+
+
+def _find_images(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                one for one in path.absolute().rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file()
+            )
+        else:
+            yield path.absolute()
+
+
+def _read_dataset(home: Home) -> list[Path]:
+    from sync import startup
+    from sync.jobs.context import open_dataset
+    from sync.settings import read_label_config
+
+    project = Project.read(home)
+    if project is None:
+        raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")
+    services = startup.find_services(home)
+    dataset = open_dataset(project.name, read_label_config(home), services.database_uri)
+    return sorted(image.path for image in dataset.images().values())
+
+
+def _draw(engine: Engine, images: list[Path], out: Path, conf: float) -> int:
+    import numpy as np
+
+    from ml_backend.decoding import decode_image
+    from ml_backend.drawing import draw_detections
+    from ml_backend.offline import detect_files
+
+    out.mkdir(parents=True, exist_ok=True)
+    names = engine.holder.get().detector.names
+    taken: set[str] = set()
+    failed = 0
+    for answer in detect_files(engine, images, score_floor=max(conf - 1e-6, 0.0)):
+        if answer.found is None:
+            click.echo(f"{answer.path}: {answer.problem}", err=True)
+            failed += 1
+            continue
+        shown = answer.found.select(answer.found.scores >= np.float32(conf))
+        pixels = decode_image(answer.path.read_bytes(), item=str(answer.path)).pixels
+        target = out / _name_drawing(answer.path, taken)
+        draw_detections(pixels, shown, names).save(target)
+        click.echo(f"{target}: {_describe(shown, names)}")
+    return failed
+
+
+def _name_drawing(source: Path, taken: set[str]) -> str:
+    """Return the file name of a drawing: its image's; of equal names in one run the second gets a number.
+
+    >>> taken: set[str] = set()
+    >>> [_name_drawing(Path(name), taken) for name in ("a/x.jpg", "b/x.webp", "x.png")]
+    ['x.jpg', 'x-2.jpg', 'x.png']
+    """
+    suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+    numbers = itertools.count(2)
+    name = source.stem + suffix
+    while name in taken:
+        name = f"{source.stem}-{next(numbers)}{suffix}"
+    taken.add(name)
+    return name
+
+
+def _describe(found: Any, names: Any) -> str:
+    from collections import Counter
+
+    if found.image_probabilities is not None:
+        best = int(found.image_probabilities.argmax())
+        return f"{names.get(best, best)} {float(found.image_probabilities[best]):.2f}"
+    counts = Counter(str(names.get(int(class_id), class_id)) for class_id in found.class_ids)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+
+def _write_lines(engine: Engine, images: list[Path], target: Path, conf: float) -> int:
+    import json
+
+    from ml_backend.jsonl import read_done, to_line
+    from ml_backend.offline import detect_files
+    from ml_backend.uncertainty import CANDIDATE_FLOOR
+    from sync.terminal import watch_progress
+
+    model = engine.holder.get()
+    done = read_done(target, model_version=model.version, threshold=conf)
+    left = [path for path in images if str(path) not in done]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    floor = max(min(conf, CANDIDATE_FLOOR) - 1e-6, 0.0)
+    with target.open("a", encoding="utf-8") as file, watch_progress() as on_progress:
+        for number, answer in enumerate(detect_files(engine, left, score_floor=floor)):
+            on_progress(number / len(left), f"predicting with {model.version}, {number}/{len(left)}")
+            line = to_line(
+                answer,
+                model.detector.names,
+                model_version=model.version,
+                threshold=conf,
+                is_calibrated=model.calibration is not None,
+            )
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            if "problem" in line:
+                failed += 1
+                click.echo(f"{answer.path}: {line['problem']}", err=True)
+    click.echo(f"{target}: {len(left) - failed} images written, {len(done)} there already, {failed} failed")
+    return failed
+
+
+@click.command("compile")
+@click.argument("model")
+@click.option("--to", "form", type=click.Choice(["onnx", "openvino"]), default="openvino", help="Form to be served in.")
+@click.option("--trust-weights", is_flag=True, help="Load weights that can run code of their own.")
+@click.pass_obj
+def compile_command(home: Home, model: str, form: str, trust_weights: bool) -> None:
+    """Export a model to the form that is quickest on a CPU; the ML backend finds it in the home's models.
+
+    Example: labelloop compile yolo11n --to onnx
+    """
+    from ml_backend.compiling import compile_model
+    from ml_backend.weights import resolve_weights
+
+    weights = resolve_weights(model, models_dir=home.models)
+    for path in weights.paths:
+        compiled = compile_model(path, form, cache_dir=home.models / "compiled", is_trusted=trust_weights)
+        click.echo(f"{weights.version}: {compiled}")
+
+
+@click.command()
+@click.option("--method", type=click.Choice(["platt", "isotonic"]), default="platt", help="Which curve is fitted.")
+@click.option(
+    "--look-again", is_flag=True, help="Have the model look at the reviewed images again, doubtful boxes too."
+)
+@click.pass_obj
+def calibrate(home: Home, method: str, look_again: bool) -> None:
+    """Fit the model's probabilities to what people made of its boxes, and print the error before and after.
+
+    Example: labelloop calibrate --look-again
+    """
+    run_here(home, "calibrate", {"method": method, **({"look_again": True} if look_again else {})})
