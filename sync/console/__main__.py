@@ -8,29 +8,32 @@ import sys
 from functools import partial
 
 from labels.errors import LabelingError
+from sync.console.catalogue import ProjectCatalogue
 from sync.console.server import serve
 from sync.console.settings import ConsoleSettings
-from sync.jobs.context import Services, open_context
-from sync.jobs.registry import JOBS, to_recorded
+from sync.jobs.context import Services, has_project, open_context
+from sync.jobs.registry import make_callables
 from sync.jobs.runner import Runner
-from sync.project_status import read_status
 
 
 def main() -> int:
     """Serve until told to end; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # One line a request says nothing that the jobs' reports do not.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # One line a request, or a message of the queue, says nothing that the jobs' reports do not.
+    for name in ("httpx", "huey"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = ConsoleSettings.from_environ(os.environ)
         services = Services.from_environ(os.environ)
         runner = Runner(
             settings.home,
-            {name: to_recorded(name) for name in JOBS},
+            make_callables(),
             open_context=partial(open_context, settings.home, services),
             redis_url=settings.redis_url,
+            schedule=settings.schedule,
+            is_ready=partial(has_project, settings.home),
         )
-        serve(settings, runner, partial(read_status, settings.home, services))
+        serve(settings, runner, ProjectCatalogue(settings.home, services))
     except LabelingError as error:
         logging.getLogger(__name__).error("%s", error)
         return 1

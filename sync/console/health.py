@@ -1,4 +1,4 @@
-"""Asks each tool whether it answers; says nothing about how well."""
+"""Asks each tool whether it answers, and answers the same question; says nothing about how well."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import requests
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
 
 from sync.console.status import Tool
 
@@ -58,3 +60,14 @@ def _describe(error: Exception) -> str:
     if isinstance(error, (TimeoutError, requests.Timeout)):
         return f"no answer within {TIMEOUT_S} s"
     return "does not answer"
+
+
+def make_health() -> Blueprint:
+    """Return /health: open to everybody, asks nobody, tells only that the console answers."""
+    health = Blueprint("health", __name__)
+
+    @health.get("/health")
+    def show_health() -> ResponseReturnValue:
+        return jsonify(status="UP")
+
+    return health

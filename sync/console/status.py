@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from labels.errors import LabelingError
-from sync.ledger_rows import Run
+from sync.ledger import Run
 
 
 @dataclass(frozen=True)
@@ -78,26 +78,31 @@ ReadStatus = Callable[[], Status]
 
 
 class CachedStatus:
-    """Reads at most once per max_age_s, however many pages ask at once; a failure is not kept."""
+    """Reads at most once per max_age_s, however many pages ask at once; a failure is not kept.
+
+    Where a read takes long, as with very many images, it is kept for ten times as long: open pages ask every second.
+    """
 
     def __init__(self, read_status: ReadStatus, max_age_s: float = 1.0) -> None:
         self._read_status = read_status
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
         self._status: Status | None = None
-        self._read_at_s = 0.0
+        self._good_until_s = 0.0
 
     def read(self) -> Status:
-        """Return the status, at most max_age_s old.
+        """Return the status, at most max_age_s old, or older where it takes long to read.
 
         Raises:
             LabelingError: it cannot be read.
         """
         with self._lock:
-            if self._status is None or time.monotonic() - self._read_at_s > self._max_age_s:
+            if self._status is None or time.monotonic() > self._good_until_s:
                 self._status = None
+                begin_s = time.monotonic()
                 self._status = self._read_status()
-                self._read_at_s = time.monotonic()
+                took_s = time.monotonic() - begin_s
+                self._good_until_s = time.monotonic() + max(self._max_age_s, 10 * took_s)
             return self._status
 
     def read_or_problem(self) -> Status:

@@ -1,8 +1,9 @@
-// Refreshes the page in place: progress from /status.json, the rest by fetching the page when it changed.
+// Small comforts: local times, the theme's switch, lists that answer at once, and pages that keep up with the jobs.
 "use strict";
 
-const BUSY_MS = 1500;
-const IDLE_MS = 10000;
+const BUSY_MS = 1000;
+const IDLE_MS = 8000;
+const YEAR_S = 31536000;
 
 function showLocalTimes() {
   const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -12,43 +13,92 @@ function showLocalTimes() {
   }
 }
 
-function showProgress(jobs) {
-  for (const job of jobs) {
-    const element = document.querySelector(`[data-job="${job.id}"]`);
-    if (!element) continue;
-    element.querySelector("[data-message]").textContent = job.message || job.state;
-    const progress = element.querySelector("progress");
-    if (!progress) continue;
-    if (job.progress === null) progress.removeAttribute("value");
-    else progress.value = job.progress;
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function setUpTheme() {
+  const button = document.querySelector("[data-theme-switch]");
+  if (!button) return;
+  const name = () => { button.textContent = isDark() ? "Light" : "Dark"; };
+  button.hidden = false;
+  name();
+  button.addEventListener("click", () => {
+    const theme = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    document.cookie = `labelloop_theme=${theme}; path=/; max-age=${YEAR_S}; samesite=strict`;
+    name();
+  });
+}
+
+function setUpAutoForms() {
+  for (const form of document.querySelectorAll("form[data-auto]")) {
+    form.querySelector("button").hidden = true;
+    form.addEventListener("change", () => form.requestSubmit());
   }
 }
 
-async function fetchPage() {
-  const page = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
-  // What a person has opened stays open.
-  const open = [...document.querySelectorAll("details")].map((details) => details.open);
-  const sameRuns = document.querySelectorAll(".runs > li").length === page.querySelectorAll(".runs > li").length;
-  document.querySelector("header").replaceWith(page.querySelector("header"));
-  document.querySelector("main").replaceWith(page.querySelector("main"));
-  document.body.dataset.revision = page.body.dataset.revision;
-  if (sameRuns) document.querySelectorAll("details").forEach((details, i) => { details.open = open[i] === true; });
+function showProgress(runs) {
+  for (const run of runs) {
+    for (const element of document.querySelectorAll(`[data-run="${run.id}"]`)) {
+      element.querySelector("[data-message]").textContent = run.message || run.state;
+      const progress = element.querySelector("progress");
+      if (!progress) continue;
+      if (run.progress === null) progress.removeAttribute("value");
+      else progress.value = run.progress;
+    }
+  }
+}
+
+function showBadges(waiting) {
+  for (const [name, count] of Object.entries(waiting)) {
+    const badge = document.querySelector(`[data-badge="${name}"]`);
+    if (!badge) continue;
+    badge.textContent = count || "";
+    badge.hidden = !count;
+  }
+}
+
+async function fetchPage(main) {
+  const answer = await fetch(location.href);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelector("main");
+  if (answer.redirected || !fresh || !fresh.dataset.live) return location.reload();
+  // What a person has opened stays open, and what has the focus keeps it.
+  const open = [...main.querySelectorAll("details")].map((details) => details.open);
+  const focusable = "a, button, summary, select";
+  const place = [...main.querySelectorAll(focusable)].indexOf(document.activeElement);
+  const sameButtons = main.querySelectorAll(focusable).length === fresh.querySelectorAll(focusable).length;
+  main.replaceWith(fresh);
+  fresh.querySelectorAll("details").forEach((details, i) => { if (open[i]) details.open = true; });
+  if (place >= 0) (sameButtons ? fresh.querySelectorAll(focusable)[place] : fresh).focus({ preventScroll: true });
   showLocalTimes();
+  setUpAutoForms();
 }
 
 async function refresh() {
   let wait = IDLE_MS;
   try {
-    const status = await (await fetch("/status.json")).json();
-    if (status.revision !== document.body.dataset.revision) await fetchPage();
-    showProgress(status.active);
-    if (status.active.length > 0) wait = BUSY_MS;
-    document.body.classList.remove("offline");
+    const answer = await fetch("/live.json");
+    if (answer.status === 401) return location.reload();
+    const live = await answer.json();
+    const main = document.querySelector("main[data-live]");
+    if (main && live.revision !== main.dataset.live) await fetchPage(main);
+    showProgress(live.active);
+    showBadges(live.waiting);
+    if (live.active.length > 0) wait = BUSY_MS;
+    document.querySelector("[data-offline]").hidden = true;
   } catch {
-    document.body.classList.add("offline");
+    document.querySelector("[data-offline]").hidden = false;
   }
   setTimeout(refresh, wait);
 }
 
 showLocalTimes();
-setTimeout(refresh, Number(document.body.dataset.active) > 0 ? BUSY_MS : IDLE_MS);
+setUpTheme();
+setUpAutoForms();
+if (document.querySelector("header.side")) {
+  const main = document.querySelector("main[data-live]");
+  setTimeout(refresh, main && Number(main.dataset.active) > 0 ? BUSY_MS : IDLE_MS);
+}
