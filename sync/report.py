@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 MOVED_IN_WORDS: Final = {
@@ -12,7 +12,14 @@ MOVED_IN_WORDS: Final = {
     "push": "sent",
     "pull": "merged",
     "export": "exported",
+    "sweep": "cleaned",
+    "resolve": "decided",
+    "queue": "queued",
+    "relabel": "relabelled",
+    "calibrate": "calibrated",
 }
+# It moves nothing: what it says of a sample is whether the three agree on it.
+VERIFY: Final = "verify"
 
 OnProgress = Callable[[float | None, str], None]
 """Called with the part that is done (0..1, None when not known) and what is being done."""
@@ -24,17 +31,19 @@ def ignore_progress(_done: float | None, _message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One item a job could not use, and why."""
+    """One item a job could not use, and why; ``sample_id`` where it is known: the job can be run again for it alone."""
 
     item: str
     problem: str
+    sample_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a job did: ``moved`` items changed something, ``unchanged`` ones were right already.
 
-    ``conflicts`` lists samples that wait for a person; ``details`` counts what is worth knowing besides.
+    ``conflicts`` lists samples that wait for a person; ``details`` counts what is worth knowing besides. Of a dry run
+    ``moved`` is what would have changed, and its lines say «would».
     """
 
     job: str
@@ -44,6 +53,7 @@ class Report:
     conflicts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     details: Mapping[str, int] = field(default_factory=dict)
+    is_dry_run: bool = False
 
     @property
     def is_clean(self) -> bool:
@@ -56,10 +66,11 @@ class Report:
             "job": self.job,
             "moved": self.moved,
             "unchanged": self.unchanged,
-            "failed": [{"item": failure.item, "problem": failure.problem} for failure in self.failed],
+            "failed": [asdict(failure) for failure in self.failed],
             "conflicts": list(self.conflicts),
             "notes": list(self.notes),
             "details": dict(self.details),
+            "is_dry_run": self.is_dry_run,
             "lines": list(self.lines()),
         }
 
@@ -79,6 +90,8 @@ class Report:
             conflicts=tuple(values["conflicts"]),
             notes=tuple(values["notes"]),
             details=dict(values["details"]),
+            # What an older version kept has neither this nor the failures' sample ids.
+            is_dry_run=values.get("is_dry_run", False),
         )
 
     def lines(self) -> Iterator[str]:
@@ -86,18 +99,25 @@ class Report:
 
         >>> list(Report("push", moved=2, unchanged=1).lines())
         ['push: 2 sent, 1 unchanged']
+        >>> list(Report("queue", moved=2, is_dry_run=True).lines())
+        ['queue: 2 would be queued, 0 unchanged']
         """
-        summary = f"{self.job}: {self.moved} {MOVED_IN_WORDS.get(self.job, 'moved')}, {self.unchanged} unchanged"
-        if self.failed:
-            summary += f", {len(self.failed)} failed"
-        if self.conflicts:
-            summary += f", {len(self.conflicts)} in conflict"
-        yield summary
+        yield self._summarize()
         if self.details:
             yield "  " + ", ".join(f"{name} {count}" for name, count in sorted(self.details.items()))
         for note in self.notes:
             yield f"  note: {note}"
+        word = "differs" if self.job == VERIFY else "failed"
         for failure in self.failed:
-            yield f"  failed: {failure.item}: {failure.problem}"
+            yield f"  {word}: {failure.item}: {failure.problem}"
         for conflict in self.conflicts:
             yield f"  conflict: {conflict}"
+
+    def _summarize(self) -> str:
+        if self.job == VERIFY:
+            return f"{VERIFY}: {self.unchanged} agree, {len(self.failed)} differ"
+        moved = f"{'would be ' if self.is_dry_run else ''}{MOVED_IN_WORDS.get(self.job, 'moved')}"
+        parts = [f"{self.job}: {self.moved} {moved}", f"{self.unchanged} unchanged"]
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        parts += [f"{len(self.conflicts)} in conflict"] if self.conflicts else []
+        return ", ".join(parts)

@@ -11,16 +11,19 @@ from typing import Any
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
-from sync.backend import MLBackend, ServedWeights
-from sync.jobs.context import SERVICE_VARIABLES, Context, Services, open_context
+from sync.backend import ServedWeights
+from sync.jobs.context import SERVICE_VARIABLES, Context, Services, connect_backend, open_context, set_database
+from sync.jobs.live_run import LiveRun
 from sync.jobs.lock import hold_project_lock
-from sync.jobs.registry import run_job
+from sync.jobs.registry import call_job
+from sync.ledger import Ledger
 from sync.report import OnProgress, Report
 from sync.services.bootstrap import bootstrap
+from sync.services.label_config_check import check_catalogue_keeps_its_classes
 from sync.services.programs import StackSettings
 from sync.services.stack import Stack
 from sync.services.stack_record import Addresses
-from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project, find_label_config
+from sync.settings import DEFAULT_ADMIN_EMAIL, Home, Project, find_label_config, read_label_config
 
 OnEvent = Callable[[str], None]
 Watch = Callable[[], AbstractContextManager[OnProgress]]
@@ -39,8 +42,8 @@ class Started:
     weights: ServedWeights
 
 
-def choose_project(home: Home, *, name: str | None, model: str | None) -> Project:
-    """Return the home's project with what was asked for, made where there is none yet.
+def choose_project(home: Home, *, name: str | None, model: str | None, annotators: str | None = None) -> Project:
+    """Return the home's project with what was asked for, made where there is none yet; None: as it is.
 
     Raises:
         LabelingError: the home holds another project, or the model is a path where nothing is.
@@ -52,7 +55,7 @@ def choose_project(home: Home, *, name: str | None, model: str | None) -> Projec
             f"{home.path} holds the project {present.name!r}; use another --home or start anew: labelloop reset"
         )
     project = present or Project(name=name or "labelloop")
-    return replace(project, model=model or project.model)
+    return replace(project, model=model or project.model, annotators=annotators or project.annotators)
 
 
 def _to_known_model(model: str) -> str:
@@ -96,6 +99,8 @@ def connect_tools(
         ServiceError: Label Studio refused.
         LabelConfigError: the label config lacks a class that is in use.
     """
+    if settings.label_config != home.label_config and project.label_studio_id is not None:
+        _check_catalogue(home, project, settings, addresses)
     workbench = bootstrap(home, settings, addresses, project_id=project.label_studio_id)
     if workbench.changes:
         on_event(f"Label Studio is set up: {', '.join(workbench.changes)}")
@@ -111,17 +116,58 @@ def connect_tools(
     )
     if project != present:
         project.write(home)
-    weights = MLBackend(addresses.ml_backend).fetch_weights()
+    weights = connect_backend(home, addresses.ml_backend).fetch_weights()
     return Started(stack, addresses, project, workbench.url, settings.admin_email, weights)
 
 
-def fill(home: Home, addresses: Addresses, folder: Path, watch: Watch, show: Callable[[Report], None]) -> None:
-    """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends."""
+def _check_catalogue(home: Home, project: Project, settings: StackSettings, addresses: Addresses) -> None:
+    set_database(addresses.database_uri)
+    check_catalogue_keeps_its_classes(project.name, read_label_config(home), LabelConfig.read(settings.label_config))
+
+
+def fill(
+    home: Home,
+    addresses: Addresses,
+    folder: Path,
+    watch: Watch,
+    show: Callable[[Report], None],
+    *,
+    with_push: bool = True,
+) -> None:
+    """Take a folder of images all the way to tasks with pre-labels, showing each job's report as it ends.
+
+    Without ``with_push`` no task is made: what people see is chosen later.
+    """
     jobs: tuple[tuple[str, dict[str, Any]], ...] = (("ingest", {"folder": str(folder)}), ("prelabel", {}), ("push", {}))
-    for name, params in jobs:
-        with watch() as on_progress, open_running(home, to_services(addresses), on_progress) as context:
-            report = run_job(context, name, params, on_progress)
+    for name, params in jobs if with_push else jobs[:-1]:
+        with watch() as on_progress:
+            report = perform_job(home, to_services(addresses), name, params, on_progress)
         show(report)
+
+
+def perform_job(
+    home: Home,
+    services: Services,
+    name: str,
+    params: Mapping[str, Any],
+    on_progress: OnProgress,
+    *,
+    retry_of: int | None = None,
+) -> Report:
+    """Run a job in this process, as a run that the console shows and can cancel; return its report.
+
+    Raises:
+        LabelingError: what the job raises, or there is no project yet.
+        JobCancelledError: somebody cancelled the run.
+    """
+    with Ledger.open(home.ledger) as ledger:
+        live = LiveRun(ledger, ledger.record_run_start(name, params, retry_of=retry_of), watch=on_progress)
+
+        def work(tell: OnProgress) -> Report:
+            with open_running(home, services, tell) as context:
+                return call_job(context, name, params, tell)
+
+        return live.perform(work)
 
 
 def _keep_label_config(source: Path, target: Path) -> None:

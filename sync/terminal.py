@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from rich.console import Console
@@ -17,10 +19,13 @@ from sync.settings import Home
 if TYPE_CHECKING:
     from sync.startup import Started
 
+NUMBERS: Final = re.compile(r"\d+")
+LINE_INTERVAL_S: Final = 10.0
+
 
 @contextmanager
 def watch_progress() -> Iterator[OnProgress]:
-    """Give the block a listener: a live bar on a terminal, one plain line for each new message otherwise."""
+    """Give the block a listener: a live bar on a terminal, otherwise a plain line for each step and every 10 s."""
     if not sys.stderr.isatty():
         yield _LineWriter()
         return
@@ -38,15 +43,18 @@ def watch_progress() -> Iterator[OnProgress]:
 
 
 class _LineWriter:
-    """Writes a line when the message changes."""
+    """Writes a line when something else is being done, and now and then how far that is."""
 
     def __init__(self) -> None:
         self._last = ""
+        self._next_s = 0.0
 
     def __call__(self, _done: float | None, message: str) -> None:
-        if message != self._last:
+        doing = NUMBERS.sub("", message)
+        if doing != self._last or time.monotonic() >= self._next_s:
             click.echo(message, err=True)
-            self._last = message
+            self._last = doing
+            self._next_s = time.monotonic() + LINE_INTERVAL_S
 
 
 def show_event(line: str) -> None:
@@ -69,5 +77,6 @@ def show_addresses(home: Home, started: Started) -> None:
     click.echo(f"                 login {started.admin_email}, password {password}")
     click.echo(f"  FiftyOne App   {started.addresses.app}/datasets/{started.project.name}")
     click.echo(f"  Console        {started.addresses.console}")
+    click.echo("                 the same password, or the one set with: labelloop password")
     click.echo(f"  Model          {started.weights.model_version}, from: {started.weights.source}")
     click.echo("")

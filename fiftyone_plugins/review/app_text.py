@@ -50,9 +50,8 @@ def _runs(runs: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _first_line(run: Mapping[str, Any]) -> str:
-    report = run.get("report") or {}
-    words = (report.get("lines") or [f"{run['job']}: {report.get('error') or run['state']}"])[0]
-    return f"{_escape(words)} ({run['started_at'][:16].replace('T', ' ')} UTC)"
+    words = run.get("summary") or f"{run['job']}: {run.get('error') or run['state']}"
+    return f"{_escape(words)} ({run['created_at'][:16].replace('T', ' ')} UTC)"
 
 
 def _escape(text: str) -> str:

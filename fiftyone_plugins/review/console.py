@@ -21,9 +21,9 @@ START_IT = "start it with 'labelloop up'"
 class Job:
     """A job as the console tells it: progress is 0..1 or None, report is None until the job is done."""
 
-    id: str
+    id: int
     job: str
-    state: Literal["queued", "running", "done", "failed"]
+    state: Literal["queued", "running", "done", "failed", "cancelled", "stopped", "interrupted"]
     progress: float | None = None
     message: str = ""
     report: Mapping[str, Any] | None = None
@@ -32,15 +32,20 @@ class Job:
     @property
     def is_over(self) -> bool:
         """True once nothing about this job will change."""
-        return self.state in ("done", "failed")
+        return self.state not in ("queued", "running")
 
     @property
     def lines(self) -> list[str]:
-        """The report in words, the summary first; the error where the job failed. Never empty."""
+        """The report in words, the summary first; how the job ended where it has none. Never empty."""
         if self.error is not None:
-            return [f"{self.job} failed: {self.error}"]
+            return [f"{self.job} {'was ' if self.state != 'failed' else ''}{self.state}: {self.error}"]
         lines = [] if self.report is None else self.report.get("lines", [])
         return [str(line) for line in lines] or [f"{self.job}: {self.state}"]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job ended without a report."""
+        return self.is_over and self.state != "done"
 
     @property
     def is_clean(self) -> bool:
@@ -94,7 +99,7 @@ class Console:
         Raises:
             ServiceError: the console did not answer, or answered no. A job that failed is no error here.
         """
-        started = self._call("POST", "/api/jobs", json={"job": job, "params": dict(params or {})})
+        started = self._call("POST", "/api/jobs", json={"job": job, "params": dict(params or {}), "started_by": "app"})
         while True:
             current = Job.from_dict(self._call("GET", f"/api/jobs/{started['id']}"))
             yield current
@@ -106,10 +111,10 @@ class Console:
         """Start a job, wait for its end, and return it.
 
         Raises:
-            ServiceError: the console did not answer, or the job failed.
+            ServiceError: the console did not answer, or the job failed or was cancelled.
         """
         *_, last = self.run(job, params)
-        if last.state == "failed":
+        if last.has_failed:
             raise ServiceError(last.lines[0])
         return last
 

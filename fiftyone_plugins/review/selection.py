@@ -1,4 +1,4 @@
-"""Which samples a person means, and what is to be said about them before they are sent. Knows no operator types."""
+"""Which samples a person means, and what is to be said about them before a job starts. Knows no operator types."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ MANY = 1000
 MOST_IDS = 500_000
 
 Target = Literal["selected", "view", "dataset"]
+
+SIDES = {
+    "reviewed": "What annotators drew in Label Studio",
+    "curated": "What is here, in FiftyOne",
+}
+STRATEGIES = {
+    "uncertainty": "Where the detector is least sure",
+    "mistake": "Where a label is likely wrong",
+    "diversity": "What differs most from all that was labelled",
+    "random": "At random",
+}
+NUMBERS = ("FloatField", "IntField")
+# What these hold is no reason to look at an image.
+NO_MEASURES = frozenset({"task_id", "annotators", "uncertainty", "mistakenness"})
 
 
 @dataclass(frozen=True)
@@ -93,9 +107,53 @@ def to_push_params(dataset: Any, view: Any, selected: Sequence[str], target: Tar
     return {"sample_ids": [str(sample_id) for sample_id in _collect(dataset, view, selected, target).values("id")]}
 
 
+def conflicting_ids(dataset: Any, view: Any, selected: Sequence[str]) -> list[str]:
+    """Return the samples in conflict among the selected ones, or in the view where none is selected."""
+    if not dataset.has_sample_field(REVIEW_STATE):
+        return []
+    collection = _collect(dataset, view, selected, "selected" if selected else "view")
+    return [
+        str(sample_id)
+        for sample_id, state in zip(*collection.values(["id", REVIEW_STATE]), strict=True)
+        if state == CONFLICT
+    ]
+
+
+def to_resolve_params(dataset: Any, view: Any, selected: Sequence[str], side: str) -> dict[str, Any]:
+    """Return the parameters of the resolve job: each sample in conflict with the side that stays."""
+    return {"decisions": dict.fromkeys(conflicting_ids(dataset, view, selected), side)}
+
+
+def offer_fields(dataset: Any) -> list[str]:
+    """Return the fields with a number for each sample that a choice may go by."""
+    return sorted(
+        name
+        for name, field in dataset.get_field_schema().items()
+        if type(field).__name__ in NUMBERS and name not in NO_MEASURES
+    )
+
+
+def find_queue_problem(count: Any) -> str | None:
+    """Return why so many cannot be queued, or None."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        return "Give a number of 1 or more."
+    return f"{count:,} are too many for one go (at most {MOST_IDS:,})." if count > MOST_IDS else None
+
+
+def to_queue_params(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the queue job from what a form holds; what was left empty is left out.
+
+    >>> to_queue_params({"by": "random", "count": 5, "view": " ", "dry_run": False})
+    {'by': 'random', 'count': 5}
+    """
+    params: dict[str, Any] = {"by": chosen.get("by") or next(iter(STRATEGIES)), "count": chosen["count"]}
+    view = (chosen.get("view") or "").strip()
+    return params | ({"view": view} if view else {}) | ({"dry_run": True} if chosen.get("dry_run") else {})
+
+
 def _collect(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> Any:
     """Return the samples that are meant; where the App shows patches, the samples they were cut from."""
-    if target == "dataset":
+    if target == "dataset" or (target == "view" and view is None):
         return dataset
     if view is None or not view._is_generated:
         # From the dataset, not the view: a selection outlives the filter it was made under.

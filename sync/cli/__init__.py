@@ -12,7 +12,15 @@ from typing import Any
 import click
 
 from labels.errors import LabelingError
-from sync.cli import job_commands, stack_commands
+from sync.cli import (
+    console_commands,
+    job_commands,
+    model_commands,
+    review_commands,
+    run_commands,
+    stack_commands,
+    sync_commands,
+)
 from sync.settings import Home
 
 
@@ -53,10 +61,24 @@ for command in (
     stack_commands.status,
     stack_commands.app,
     stack_commands.reset,
+    console_commands.password,
     job_commands.ingest,
     job_commands.prelabel,
     job_commands.push,
     job_commands.pull,
     job_commands.export,
+    sync_commands.sweep,
+    sync_commands.resolve,
+    sync_commands.verify,
+    review_commands.queue,
+    review_commands.feedback,
+    review_commands.relabel,
+    model_commands.models,
+    model_commands.predict,
+    model_commands.compile_command,
+    model_commands.calibrate,
+    run_commands.runs,
+    run_commands.cancel,
+    run_commands.retry,
 ):
     main.add_command(command)

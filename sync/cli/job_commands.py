@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sync.cli.running import run_here
 from sync.settings import Home
-from sync.terminal import show_report, watch_progress
 
 
 @click.command()
@@ -19,18 +18,20 @@ def ingest(home: Home, folder: Path) -> None:
 
     Example: labelloop ingest ~/more-photos
     """
-    _run_job(home, "ingest", {"folder": str(folder.expanduser().absolute())})
+    run_here(home, "ingest", {"folder": str(folder.expanduser().absolute())})
 
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Draw anew on all images, as after a change of the classes.")
+@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample; may be given several times.")
 @click.pass_obj
-def prelabel(home: Home, everything: bool) -> None:
+def prelabel(home: Home, everything: bool, sample_ids: tuple[str, ...]) -> None:
     """Let the detector draw on every image that the served weights have not seen yet.
 
     Example: labelloop prelabel
     """
-    _run_job(home, "prelabel", {"everything": True} if everything else {})
+    params: dict[str, object] = {"sample_ids": list(sample_ids)} if sample_ids else {}
+    run_here(home, "prelabel", params | ({"everything": True} if everything else {}))
 
 
 @click.command()
@@ -41,24 +42,31 @@ def push(home: Home, sample_ids: tuple[str, ...]) -> None:
 
     Example: labelloop push
     """
-    _run_job(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
+    run_here(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
 
 
 @click.command()
 @click.option(
     "--prefer",
-    type=click.Choice(["reviewed", "curated"]),
-    help="Decide conflicts: Label Studio's side (reviewed) or FiftyOne's (curated). [default: keep both and list them]",
+    type=click.Choice(["reviewed", "curated", "newest"]),
+    help="Decide conflicts: Label Studio's side (reviewed), FiftyOne's (curated), or for each the one changed last "
+    "(newest). [default: keep both and list them]",
 )
 @click.option("--all", "everything", is_flag=True, help="Read every task again, not only what changed.")
+@click.option(
+    "--annotators",
+    type=click.Choice(["latest", "ground_truth", "agreement"]),
+    help="What counts where several people answered: the last annotation, the one marked as ground truth, or what "
+    "most agree on. [default: as the project says]",
+)
 @click.pass_obj
-def pull(home: Home, prefer: str | None, everything: bool) -> None:
+def pull(home: Home, prefer: str | None, everything: bool, annotators: str | None) -> None:
     """Bring submitted labels back to FiftyOne; what was edited on both sides is listed, and nothing is overwritten.
 
     Example: labelloop pull
     """
-    params: dict[str, Any] = {"prefer": prefer} if prefer else {}
-    _run_job(home, "pull", params | ({"everything": True} if everything else {}))
+    given = {"prefer": prefer, "everything": everything or None, "annotators": annotators}
+    run_here(home, "pull", {name: value for name, value in given.items() if value is not None})
 
 
 @click.command()
@@ -76,16 +84,4 @@ def export(home: Home, export_format: str, out: Path | None, images: str) -> Non
     Example: labelloop export --format yolo --out ~/training
     """
     target = {"out": str(out.expanduser().absolute())} if out is not None else {}
-    _run_job(home, "export", {"format": export_format, "images": images, **target})
-
-
-def _run_job(home: Home, name: str, params: dict[str, Any]) -> None:
-    from sync import startup
-    from sync.jobs.registry import run_job
-
-    services = startup.find_services(home)
-    with watch_progress() as on_progress, startup.open_running(home, services, on_progress) as context:
-        report = run_job(context, name, params, on_progress)
-    show_report(report)
-    if report.failed:
-        raise click.exceptions.Exit(1)
+    run_here(home, "export", {"format": export_format, "images": images, **target})

@@ -14,7 +14,7 @@ from sync.demo import write_demo_images
 from sync.services.programs import APP, CONSOLE, LABEL_STUDIO, ML_BACKEND, MONGOD, StackSettings
 from sync.services.stack import Stack
 from sync.services.stack_record import Addresses
-from sync.settings import DEMO_FOLDER, Home, Project, read_secret
+from sync.settings import ANNOTATOR_POLICIES, DEMO_FOLDER, Home, Project, read_secret
 from sync.terminal import show_addresses, show_event, show_report, watch_progress
 
 FindImages = Callable[[Addresses], Path | None]
@@ -52,6 +52,12 @@ def starting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Label config of the project. [default: the one in use, at first the 80 COCO classes]",
 )
 @click.option("--project", help="Name of the project and dataset. [default: the one in use, at first labelloop]")
+@click.option("--no-push", is_flag=True, help="Send nothing: choose what people see with labelloop queue.")
+@click.option(
+    "--annotators",
+    type=click.Choice(ANNOTATOR_POLICIES),
+    help="Which of several people's answers on one image counts. [default: the one in use, at first latest]",
+)
 @click.pass_obj
 def up(
     home: Home,
@@ -59,6 +65,8 @@ def up(
     images: Path | None,
     label_config: Path | None,
     project: str | None,
+    no_push: bool,
+    annotators: str | None,
     detach: bool,
     model: str | None,
     **ports: int,
@@ -73,8 +81,10 @@ def up(
 
     if images is not None and project is None and _holds_demo(home):
         raise LabelingError(f"{home.path} holds the demo; use another folder (--home) or remove it: labelloop reset")
-    chosen = startup.choose_project(home, name=project, model=model)
-    _run_stack(home, chosen, ports, lambda _: images, detach=detach, label_config=label_config)
+    chosen = startup.choose_project(home, name=project, model=model, annotators=annotators)
+    _run_stack(
+        home, chosen, ports, lambda _: images, detach=detach, label_config=label_config, with_push=not no_push
+    )
 
 
 @click.command()
@@ -115,6 +125,7 @@ def _run_stack(
     *,
     detach: bool,
     label_config: Path | None = None,
+    with_push: bool = True,
 ) -> None:
     from sync import startup
 
@@ -126,7 +137,7 @@ def _run_stack(
         started = startup.connect_tools(home, project, stack, settings, addresses, show_event)
         images = find_images(addresses)
         if images is not None:
-            startup.fill(home, addresses, images, watch_progress, show_report)
+            startup.fill(home, addresses, images, watch_progress, show_report, with_push=with_push)
         show_addresses(home, started)
         if stack.started_here and not detach:
             click.echo("Ctrl-C stops everything.", err=True)

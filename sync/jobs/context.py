@@ -64,6 +64,12 @@ class Services:
         )
 
 
+def has_project(home: Home) -> bool:
+    """Return whether the home has a project that jobs can work on."""
+    project = Project.read(home)
+    return project is not None and project.label_studio_id is not None
+
+
 @contextmanager
 def open_context(home: Home, services: Services) -> Iterator[Context]:
     """Open everything a job needs, and close it at the end.
@@ -88,8 +94,18 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
             ledger=ledger,
             dataset=open_dataset(project.name, config, services.database_uri),
             label_studio=label_studio,
-            backend=MLBackend(services.ml_backend),
+            backend=connect_backend(home, services.ml_backend),
         )
+
+
+def connect_backend(home: Home, url: str) -> MLBackend:
+    """Return the client of the ML backend, with the home's password for it, if there is one."""
+    file = os.environ.get("LABELLOOP_ML_BACKEND_PASSWORD_FILE")
+    path = Path(file) if file else home.secrets / "ml_backend_password"
+    password = os.environ.get("LABELLOOP_ML_BACKEND_PASSWORD") or (
+        path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    )
+    return MLBackend(url, password or None)
 
 
 def _read_token(home: Home) -> str:
@@ -109,12 +125,16 @@ def open_dataset(name: str, config: LabelConfig, database_uri: str) -> Dataset:
     Raises:
         ServiceError: MongoDB does not answer.
     """
-    # FiftyOne reads its settings once, when it is first imported.
-    os.environ["FIFTYONE_DATABASE_URI"] = database_uri
-    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
-    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
+    set_database(database_uri)
     try:
         from sync.dataset import Dataset
     except ConnectionError as error:
         raise ServiceError(f"MongoDB: {error}") from error
     return Dataset.open(name, config)
+
+
+def set_database(database_uri: str) -> None:
+    """Say where FiftyOne's database is: it reads that once, when it is first imported."""
+    os.environ["FIFTYONE_DATABASE_URI"] = database_uri
+    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")

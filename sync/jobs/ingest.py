@@ -77,7 +77,9 @@ def _to_failure(error: OSError) -> Failure:
     return Failure(to_text(Path(error.filename or "?")), f"cannot be read ({error.strerror})")
 
 
-def complete_images(dataset: Dataset, sample_ids: Sequence[str] | None = None) -> list[Failure]:
+def complete_images(
+    dataset: Dataset, sample_ids: Sequence[str] | None = None, on_progress: OnProgress = ignore_progress
+) -> list[Failure]:
     """Write size and content sum of samples that lack them, of these or of all, and return what is unreadable.
 
     Samples that came into the catalogue by another way than ``ingest`` lack them; without, they can neither be shown to
@@ -85,11 +87,12 @@ def complete_images(dataset: Dataset, sample_ids: Sequence[str] | None = None) -
     """
     incomplete = dataset.incomplete_images(sample_ids)
     failed = list[Failure]()
-    for chunk in chunked(incomplete.items(), IMAGES_PER_WRITE):
+    for done, chunk in enumerate(chunked(incomplete.items(), IMAGES_PER_WRITE)):
+        on_progress(done * IMAGES_PER_WRITE / len(incomplete), f"reading the size of {len(incomplete)} images")
         facts: dict[str, ImageFacts] = {}
         for (sample_id, _), outcome in zip(chunk, _read_all([path for _, path in chunk]), strict=True):
             if isinstance(outcome, ItemError):
-                failed.append(Failure(f"sample {sample_id}", str(outcome)))
+                failed.append(Failure(outcome.item, outcome.problem, sample_id))
             else:
                 facts[sample_id] = outcome
         dataset.write_sizes({key: (one.size, one.sha256) for key, one in facts.items()})

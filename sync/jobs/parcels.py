@@ -8,7 +8,6 @@ from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, is_same, to_result
 from sync.jobs.context import Context
@@ -33,28 +32,26 @@ class Parcel:
         """Version of the prediction that goes along, None when there is none."""
         return None if self.prediction is None else self.prediction.model_version
 
-    @property
-    def state(self) -> str:
-        """Where the sample stands once it is sent: with people's labels on it, its task is a reviewed one."""
-        return fields.QUEUED if self.labels is None else fields.REVIEWED
-
 
 def to_failure(image: SampleImage, error: LabelingError) -> Failure:
     """Return why an image cannot be sent, under the name of its file."""
     problem = error.problem if isinstance(error, ItemError) else str(error)
-    return Failure(str(image.source_path or image.path), problem)
+    return Failure(str(image.source_path or image.path), problem, image.sample_id)
 
 
 def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[list[Parcel], list[Failure]]:
-    """Return the parcels of these samples, or of all, and what cannot be sent."""
+    """Return the parcels of these samples, or of all, in their order, and what cannot be sent.
+
+    A sample without a known size is left out: whoever completed the sizes has reported it.
+    """
     images = context.dataset.images(sample_ids)
     predictions = context.dataset.predictions(sample_ids)
     labels = context.dataset.labels(sample_ids)
-    missing = [sample_id for sample_id in sample_ids or () if sample_id not in images]
-    failed = [Failure(f"sample {sample_id}", "is not in the dataset") for sample_id in missing]
+    failed: list[Failure] = []
     parcels = []
     roots = MediaRoots.read(context.home)
-    for sample_id, image in images.items():
+    for sample_id in images if sample_ids is None else [one for one in sample_ids if one in images]:
+        image = images[sample_id]
         try:
             parcels.append(_make_parcel(context, roots, image, predictions.get(sample_id), labels.get(sample_id)))
         except LabelingError as error:

@@ -1,25 +1,43 @@
-"""Prelabel: images through the ML backend, predictions and uncertainty into the catalogue."""
+"""Prelabel: images through the ML backend, predictions and uncertainty into the catalogue and to the waiting tasks.
+
+Order of writes: what was drawn on a sample, last of all the version that drew it, then Label Studio. Killed at any
+moment, the next run draws on the samples that do not name the version, and sends what was not sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from more_itertools import chunked
 
 from labels.errors import ItemError
 from labels.results import from_result
-from sync.backend import BackendPrediction
+from sync.backend import BackendPrediction, ServedWeights
 from sync.jobs.context import Context
+from sync.jobs.drawing import Drawer, Limits
 from sync.jobs.ingest import complete_images
+from sync.jobs.shown_predictions import send_predictions_to, show_version
+from sync.ledger import Model
 from sync.media import MediaRoots
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SampleImage, SamplePrediction
+from sync.samples import SamplePrediction
 
-TASKS_PER_REQUEST: Final = 16
-# One request is decoded and converted while the model works on the other.
-REQUESTS_AT_ONCE: Final = 2
+IMAGES_PER_READ: Final = 500
+PREDICTIONS_PER_WRITE: Final = 32
+# Weights may be swapped while a long job runs; swapped this often, somebody plays with them.
+MOST_PASSES: Final = 3
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What the job has done so far, by sample id."""
+
+    drawn: set[str] = field(default_factory=set)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def prelabel(
@@ -27,80 +45,192 @@ def prelabel(
     *,
     sample_ids: Sequence[str] | None = None,
     everything: bool = False,
+    limits: Limits | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Report:
     """Write the detector's labels and uncertainty on the samples, or on all, that this model version has not seen.
 
-    ``everything`` draws on those it has seen too, as is needed after the label config got other classes.
+    ``everything`` draws on those it has seen too, as is needed after the label config got other classes. Tasks that
+    wait in Label Studio get the new predictions and show them; what people drew stays as it is.
 
     An image the backend cannot use is reported by name and the others go on. What was written stays when the job is
-    stopped; the next run goes on from there.
+    stopped; the next run goes on from there. Every prediction carries the version that drew it: where the backend gets
+    other weights meanwhile, the rest is drawn by those, and then what the old ones had drawn.
 
     Raises:
-        ServiceError: the backend does not answer.
+        ServiceError: the backend does not answer for long, or fails on every image.
+        LabelingError: it refuses, as it does a label config it cannot read.
     """
-    version = context.backend.fetch_model_version()
-    unreadable = complete_images(context.dataset, sample_ids)
-    seen = context.dataset.predictions(sample_ids)
-    images = context.dataset.images(sample_ids)
-    waiting = [image for image in images.values() if everything or _version_of(seen.get(image.sample_id)) != version]
-    tasks, failed = _to_tasks(context, waiting)
-    failed += unreadable
-    moved = 0
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        for chunk in chunked(tasks, TASKS_PER_REQUEST * REQUESTS_AT_ONCE * 4):
-            on_progress(moved / len(tasks), f"pre-labelling with {version}, {moved}/{len(tasks)}")
-            requests = list(chunked(chunk, TASKS_PER_REQUEST))
-            answers = pool.map(lambda part: context.backend.fetch_predictions(part, context.config.xml), requests)
-            pairs = [
-                pair for part, answer in zip(requests, answers, strict=True) for pair in zip(part, answer, strict=True)
-            ]
-            predictions, problems = _to_predictions(context, pairs)
-            context.dataset.write_predictions(predictions)
-            failed += problems
-            moved += len(predictions)
+    outcome = _Outcome()
+    for failure in complete_images(context.dataset, sample_ids, on_progress):
+        outcome.failed[failure.sample_id or failure.item] = failure
+    weights = context.backend.fetch_weights()
+    for _ in range(MOST_PASSES):
+        _record_weights(context, weights)
+        # The second time only what other weights drew: these are newer than any wish to draw anew.
+        ids = _find_waiting(context, weights.model_version, sample_ids, everything=everything and not outcome.drawn)
+        _draw_all(context, ids, weights.model_version, outcome, limits or Limits(), on_progress)
+        before, weights = weights, context.backend.fetch_weights()
+        if weights.model_version == before.model_version:
+            break
+        outcome.notes.append(f"the model changed meanwhile, from {before.model_version} to {weights.model_version}")
+    else:
+        outcome.notes.append("the model changed again: run prelabel once more")
+    sent = _send_to_tasks(context, weights.model_version, sample_ids, outcome, on_progress)
+    total = context.dataset.count() if sample_ids is None else len(set(sample_ids))
     return Report(
         "prelabel",
-        moved=moved,
-        unchanged=len(images) - len(waiting),
-        failed=tuple(failed),
-        notes=(f"model {version}",),
+        moved=len(outcome.drawn),
+        unchanged=max(total - len(outcome.drawn) - len(outcome.failed), 0),
+        failed=tuple(outcome.failed.values()),
+        notes=(f"model {weights.model_version}", *outcome.notes),
+        details={"predictions sent": sent} if sent else {},
     )
 
 
-def _version_of(prediction: SamplePrediction | ItemError | None) -> str | None:
-    return prediction.model_version if isinstance(prediction, SamplePrediction) else None
+def _record_weights(context: Context, weights: ServedWeights) -> None:
+    """Remember weights at first sight; what is known of them besides was measured, and stays."""
+    if weights.model_version not in {model.model_version for model in context.ledger.models()}:
+        context.ledger.record_model(Model(weights.model_version, None, None, weights.source))
 
 
-def _to_tasks(context: Context, images: Iterable[SampleImage]) -> tuple[list[dict[str, Any]], list[Failure]]:
-    tasks: list[dict[str, Any]] = []
-    failed: list[Failure] = []
-    roots = MediaRoots.read(context.home)
-    for image in images:
-        try:
-            url = roots.to_url(image.path)
-        except ItemError as error:
-            failed.append(Failure(error.item, error.problem))
-            continue
-        data = {context.config.image_key: url, "sample_id": image.sample_id, "image_sha256": image.sha256}
-        tasks.append({"id": image.sample_id, "data": data, "path": str(image.path)})
-    return tasks, failed
+def _find_waiting(context: Context, version: str, sample_ids: Sequence[str] | None, *, everything: bool) -> list[str]:
+    if everything:
+        return list(context.dataset.sample_ids() if sample_ids is None else dict.fromkeys(sample_ids))
+    undrawn = context.dataset.undrawn_ids(version)
+    if sample_ids is None:
+        return list(undrawn)
+    wanted = set(sample_ids)
+    return [sample_id for sample_id in undrawn if sample_id in wanted]
 
 
-def _to_predictions(
-    context: Context, pairs: Iterable[tuple[dict[str, Any], BackendPrediction]]
-) -> tuple[dict[str, SamplePrediction], list[Failure]]:
+def _draw_all(
+    context: Context,
+    sample_ids: Sequence[str],
+    version: str,
+    outcome: _Outcome,
+    limits: Limits,
+    on_progress: OnProgress,
+) -> None:
+    if not sample_ids:
+        return
+    pace = _Pace(len(sample_ids))
+    drawer = Drawer(context.backend, context.config.xml, context.dataset.label_counts() or None, limits)
     predictions: dict[str, SamplePrediction] = {}
-    failed: list[Failure] = []
-    for task, answer in pairs:
-        # «Nothing found» is an empty result with a score; without a score there is no answer at all.
-        if answer.problem is not None or answer.score is None:
-            failed.append(Failure(task["path"], answer.problem or "the ML backend gave no score"))
-            continue
-        try:
-            labels = from_result(answer.result, context.config, item=task["path"])
-        except ItemError as error:
-            failed.append(Failure(error.item, error.problem))
-            continue
-        predictions[task["id"]] = SamplePrediction(answer.model_version, 1 - answer.score, tuple(labels))
-    return predictions, failed
+
+    def on_tick(waits_for: str | None) -> None:
+        told = f"waiting: {waits_for}" if waits_for else f"pre-labelling with {version}, {pace.describe()}"
+        on_progress(pace.done / pace.total, told)
+
+    on_tick(None)
+    answers = drawer.draw(_read_tasks(context, sample_ids, outcome, pace.skip), on_tick)
+    try:
+        for task, answer in answers:
+            pace.done += 1
+            found = _to_prediction(context, task, answer)
+            if isinstance(found, Failure):
+                outcome.failed[task["id"]] = found
+                continue
+            predictions[task["id"]] = found
+            if len(predictions) >= PREDICTIONS_PER_WRITE:
+                _write(context, predictions, outcome)
+    finally:
+        # Also when the job is stopped: what was drawn was paid for.
+        answers.close()
+        _write(context, predictions, outcome)
+
+
+def _write(context: Context, predictions: dict[str, SamplePrediction], outcome: _Outcome) -> None:
+    context.dataset.write_predictions(predictions)
+    outcome.drawn.update(predictions)
+    for sample_id in predictions:
+        outcome.failed.pop(sample_id, None)
+    predictions.clear()
+
+
+def _read_tasks(
+    context: Context, sample_ids: Iterable[str], outcome: _Outcome, skip: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """Yield the images as the backend is asked for them, read as they are needed."""
+    roots = MediaRoots.read(context.home)
+    for chunk in chunked(sample_ids, IMAGES_PER_READ):
+        images = context.dataset.images(chunk)
+        for sample_id in chunk:
+            image = images.get(sample_id)
+            if image is None:
+                skip()
+                outcome.failed.setdefault(sample_id, Failure(f"sample {sample_id}", "is gone", sample_id))
+                continue
+            try:
+                url = roots.to_url(image.path)
+            except ItemError as error:
+                skip()
+                outcome.failed[sample_id] = Failure(error.item, error.problem, sample_id)
+                continue
+            data = {context.config.image_key: url, "sample_id": sample_id, "image_sha256": image.sha256}
+            yield {"id": sample_id, "data": data, "path": str(image.source_path or image.path)}
+
+
+def _to_prediction(context: Context, task: Any, answer: BackendPrediction) -> SamplePrediction | Failure:
+    # «Nothing found» is an empty result with a score; without a score there is no answer at all.
+    if answer.problem is not None or answer.score is None:
+        return Failure(task["path"], answer.problem or "the ML backend gave no score", task["id"])
+    try:
+        labels = from_result(answer.result, context.config, item=task["path"])
+    except ItemError as error:
+        return Failure(error.item, error.problem, task["id"])
+    return SamplePrediction(answer.model_version, 1 - answer.score, tuple(labels), answer.scores)
+
+
+def _send_to_tasks(
+    context: Context, version: str, sample_ids: Sequence[str] | None, outcome: _Outcome, on_progress: OnProgress
+) -> int:
+    """Give the tasks that wait for people what was drawn, and show it; return how many predictions were sent."""
+    wanted = None if sample_ids is None else set(sample_ids)
+    behind = [one for one in context.ledger.ids_behind(version) if wanted is None or one in wanted]
+    sent = send_predictions_to(context, behind, on_progress=on_progress)
+    for failure in sent.failed:
+        outcome.failed.setdefault(failure.sample_id or failure.item, failure)
+    current, outdated = context.ledger.model_versions().get(version, 0), len(context.ledger.ids_behind(version))
+    if current > outdated:
+        show_version(context, version)
+    elif sent.sent:
+        # Label Studio shows one version at a time: most of the waiting tasks would show nothing.
+        outcome.notes.append(
+            f"shown once most tasks have it: {outdated} of those that wait have only older predictions"
+        )
+    return sent.sent
+
+
+class _Pace:
+    """How far a job is and how fast."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._started_s = time.monotonic()
+
+    def skip(self) -> None:
+        """Count an image that nobody is asked for."""
+        self.done += 1
+
+    def describe(self) -> str:
+        """Return the numbers for people."""
+        seconds = time.monotonic() - self._started_s
+        if not self.done or not seconds:
+            return f"{self.done}/{self.total}"
+        rate = self.done / seconds
+        left = (self.total - self.done) / rate
+        return f"{self.done}/{self.total}, {rate:.1f} images/s, {to_words(left)} left"
+
+
+def to_words(seconds: float) -> str:
+    """Return a length of time as people say it.
+
+    >>> [to_words(seconds) for seconds in (20, 70, 4000)]
+    ['less than a minute', '2 min', '1 h 7 min']
+    """
+    if seconds < 60:
+        return "less than a minute"
+    minutes = -(-int(seconds) // 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,91 +1,168 @@
-"""One review: what a person submitted, merged with what the catalogue holds, and what became of each predicted label.
+"""One review: what people submitted, merged with what the catalogue holds, and what became of each predicted label.
 
 Reads nothing and writes nothing; ``sync/jobs/pull.py`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from labels import fields
+from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
-from labels.results import Label, from_result
-from sync.feedback import Verdict, compare_review
-from sync.jobs.context import Context
+from labels.results import Label, from_result, is_same
+from sync.annotators import Answer, Policy, choose_answer
+from sync.feedback import Verdict, compare_review, find_version_seen
+from sync.jobs.answers import name_answers
+from sync.jobs.corrections import People
 from sync.label_studio import Annotation, Task
-from sync.ledger import Link, Review
-from sync.merge import merge, resolve
-from sync.samples import SampleLabels
+from sync.ledger import Link, Reading, Review
+from sync.merge import Conflict, Merge, Side, decide, is_same_set, merge, with_bases_of
+from sync.samples import SampleLabels, restore_cleared
+
+Decide = Callable[[str, Conflict], Side | None]
+"""Decides a conflict of a sample for a side; None leaves it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger and the catalogue know of a sample before its review is read.
+
+    ``ours`` is what the catalogue holds (None: nobody looked), and ``ours_at`` since when at the latest.
+    """
+
+    link: Link
+    ours: SampleLabels | ItemError | None
+    ours_at: str | None = None
+    base: tuple[Label, ...] | None = None
+    conflicts: tuple[Conflict, ...] = ()
+    readings: Mapping[int, Reading] = field(default_factory=dict)
+    pushed: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is to be written for one review. ``labels`` None: the catalogue holds the right ones already.
 
-    ``is_news``: something about the sample changes by it.
+    ``reviews`` has one entry for each annotation, the one that stands for the sample last. ``is_news``: something about
+    the sample changes by it. ``left_out`` counts labels that only a minority of the annotators gave.
     """
 
     sample_id: str
     labels: tuple[Label, ...] | None
-    review: Review
+    reviews: tuple[Review, ...]
     is_news: bool
+    annotators: int | None = None
+    disagreement: float | None = None
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def review(self) -> Review:
+        """The review that stands for the sample."""
+        return self.reviews[-1]
 
 
-def read_review(
-    context: Context,
-    task: Task,
-    link: Link,
-    ours: SampleLabels | ItemError | None,
-    base: tuple[Label, ...] | None,
-    prefer: str | None,
-) -> Outcome:
+def read_review(people: People, known: Known, config: LabelConfig, policy: Policy, choose: Decide) -> Outcome:
     """Return what the task's review means for its sample.
 
     Raises:
         ItemError: the review or the sample's own labels cannot be carried; nothing is to be written then.
     """
-    annotation, item = task.review, f"task {task.task_id}"
-    if annotation is None:
-        raise ItemError(item, "has no annotation")
-    if annotation.is_skip:
-        return _skip(task, link, annotation)
-    if isinstance(ours, ItemError):
-        raise ours
-    theirs = [replace(label, confidence=None) for label in from_result(annotation.result, context.config, item=item)]
-    try:
-        # A field that was cleared says nothing; only an empty list says that nothing is there.
-        merged = merge(base, ours.labels if ours else base or (), theirs)
-    except LabelingError as error:
-        raise ItemError(item, str(error)) from error
-    if merged.conflicts and prefer is not None:
-        merged = resolve(merged, prefer="theirs" if prefer == "reviewed" else "ours")
+    task, link, item = people.task, known.link, f"task {people.task.task_id}"
+    answer = choose_answer(task, policy, config)
+    if answer is None:
+        return _skip(task, link, policy)
+    if isinstance(known.ours, ItemError):
+        raise known.ours
+    merged = _decide(_merge(people, known, answer, item), known, answer, choose)
     # «Nothing here» is an answer: the sample gets an empty list where nobody had looked before.
-    is_first_look = ours is None or not ours.has_regions
+    is_first_look = known.ours is None or not known.ours.has_regions
     state = fields.CONFLICT if merged.conflicts else fields.REVIEWED
-    model_version, verdicts = _judge_prediction(context, task, link, annotation, theirs)
+    others, notes = _review_others(people, known, answer, config)
+    verdicts, model_version, problem = _judge(task, known, answer.annotation, answer.labels, config)
     review = replace(
-        _to_review(task, link, annotation, state),
+        _to_review(task, link, answer.annotation, state, policy),
         base=merged.new_base,
         conflicts=merged.conflicts,
         verdicts=verdicts,
         model_version=model_version,
+        correction_due=not merged.conflicts and not is_same_set(merged.labels, answer.labels),
+        readings=tuple(_read_family(people, known, config)),
+        taken_over=tuple(correction.mark for correction in people.taken_over.values()),
     )
-    is_known = (link.annotation_id, link.annotation_updated_at) == (annotation.annotation_id, annotation.updated_at)
     return Outcome(
         link.sample_id,
         merged.labels if merged.changed or is_first_look else None,
-        review,
-        is_news=merged.changed or is_first_look or not is_known or state != link.state,
+        (*others, review),
+        is_news=merged.changed or is_first_look or link.answers != review.answers or state != link.state,
+        annotators=answer.annotators,
+        disagreement=answer.disagreement,
+        left_out=len(answer.left_out),
+        notes=(*answer.notes, *notes, *problem),
     )
 
 
-def _skip(task: Task, link: Link, annotation: Annotation) -> Outcome:
-    review = _to_review(task, link, annotation, fields.SKIPPED)
-    return Outcome(link.sample_id, None, review, is_news=link.state != fields.SKIPPED)
+def _merge(people: People, known: Known, answer: Answer, item: str) -> Merge:
+    base = _find_base(people, known, answer)
+    try:
+        ours = None if isinstance(known.ours, ItemError) else known.ours
+        return merge(base, restore_cleared(ours, base or ()), answer.labels)
+    except LabelingError as error:
+        raise ItemError(item, str(error)) from error
 
 
-def _to_review(task: Task, link: Link, annotation: Annotation, state: str) -> Review:
+def _find_base(people: People, known: Known, answer: Answer) -> tuple[Label, ...] | None:
+    """Return what the answer was made from: its author changed that, and nothing else.
+
+    Mostly it is what both sides last agreed on. A correction of ours that a person changed was made from what was sent;
+    and when the annotation it had corrected is changed after it, that one was made from what it said before.
+    """
+    annotation = answer.annotation
+    if answer.is_fused or annotation.annotation_id == known.link.annotation_id:
+        return known.base
+    if annotation.annotation_id in people.taken_over:
+        return with_bases_of(people.taken_over[annotation.annotation_id].labels, known.conflicts)
+    if annotation.annotation_id in known.readings:
+        return with_bases_of(known.readings[annotation.annotation_id].labels, known.conflicts)
+    return known.base
+
+
+def _decide(merged: Merge, known: Known, answer: Answer, choose: Decide) -> Merge:
+    before = {conflict.label_id: conflict for conflict in known.conflicts}
+    dated = tuple(
+        _date(conflict, before.get(conflict.label_id), known.ours_at, answer.annotation.updated_at)
+        for conflict in merged.conflicts
+    )
+    return decide(replace(merged, conflicts=dated), lambda conflict: choose(known.link.sample_id, conflict))
+
+
+def _date(conflict: Conflict, before: Conflict | None, ours_at: str | None, theirs_at: str) -> Conflict:
+    """Return the conflict with the time since when each side says what it says; a side that did not move keeps its own.
+
+    Finding a conflict changes the sample (its state, its tag), so the time of the first finding is the one to keep.
+    """
+    if before is not None and is_equal(before.ours, conflict.ours):
+        ours_at = before.ours_at
+    if before is not None and is_equal(before.theirs, conflict.theirs):
+        theirs_at = before.theirs_at or theirs_at
+    return replace(conflict, ours_at=ours_at, theirs_at=theirs_at)
+
+
+def is_equal(one: Label | None, other: Label | None) -> bool:
+    """Return whether two versions of a label say the same; None: the label is not there."""
+    return one is other if one is None or other is None else is_same(one, other)
+
+
+def _skip(task: Task, link: Link, policy: Policy) -> Outcome:
+    annotation = max(task.annotations, key=lambda one: one.updated_at)
+    # With nobody's answer there is nothing to disagree on; the next answer is compared with the same base.
+    review = replace(_to_review(task, link, annotation, fields.SKIPPED, policy), conflicts=())
+    return Outcome(link.sample_id, None, (review,), is_news=link.state != fields.SKIPPED)
+
+
+def _to_review(task: Task, link: Link, annotation: Annotation, state: str, policy: Policy) -> Review:
     """Return who said something, when, and on what; it leaves base and conflicts as they are."""
     return Review(
         sample_id=link.sample_id,
@@ -98,21 +175,72 @@ def _to_review(task: Task, link: Link, annotation: Annotation, state: str) -> Re
         base=None,
         conflicts=None,
         task_updated_at=task.updated_at,
+        answers=name_answers(task, policy),
     )
 
 
-def _judge_prediction(
-    context: Context, task: Task, link: Link, annotation: Annotation, reviewed: Sequence[Label]
-) -> tuple[str | None, tuple[Verdict, ...]]:
-    """Return the version of the prediction the person saw, and what became of each of its labels; or nothing."""
-    if annotation.prediction_id is None:
-        return None, ()
+def _review_others(
+    people: People, known: Known, answer: Answer, config: LabelConfig
+) -> tuple[list[Review], tuple[str, ...]]:
+    """Return the reviews of the annotations that do not stand for the sample; their word on the prediction counts."""
+    reviews, notes = list[Review](), list[str]()
+    for annotation in people.task.answers:
+        if annotation.annotation_id == answer.annotation.annotation_id:
+            continue
+        try:
+            labels = _read_labels(annotation, config, f"task {people.task.task_id}")
+        except ItemError:
+            # The policy has named it already where it has a say.
+            continue
+        verdicts, model_version, problem = _judge(people.task, known, annotation, labels, config)
+        review = _to_review(people.task, known.link, annotation, fields.REVIEWED, "latest")
+        reviews.append(replace(review, verdicts=verdicts, model_version=model_version))
+        notes += problem
+    return reviews, tuple(notes)
+
+
+def _read_labels(annotation: Annotation, config: LabelConfig, item: str) -> tuple[Label, ...]:
+    return tuple(replace(label, confidence=None) for label in from_result(annotation.result, config, item=item))
+
+
+def _read_family(people: People, known: Known, config: LabelConfig) -> Iterable[Reading]:
+    """Yield what annotations say that come from one another, and those that did while the others were there."""
+    for annotation in people.task.answers:
+        if annotation.annotation_id in people.family or annotation.annotation_id in known.readings:
+            try:
+                labels = _read_labels(annotation, config, f"task {people.task.task_id}")
+            except ItemError:
+                continue
+            yield Reading(annotation.annotation_id, known.link.sample_id, labels)
+
+
+def _judge(
+    task: Task, known: Known, annotation: Annotation, reviewed: Sequence[Label], config: LabelConfig
+) -> tuple[tuple[Verdict, ...], str | None, tuple[str, ...]]:
+    """Return what became of each label of the prediction the person saw, its version, and what kept it from being read.
+
+    A prediction that cannot be read keeps no review from being merged.
+    """
     shown = next((one for one in task.predictions if one.prediction_id == annotation.prediction_id), None)
-    if shown is not None:
-        predicted = from_result(shown.result, context.config, item=f"task {task.task_id}, its prediction")
-        return shown.model_version, compare_review(predicted, reviewed)
-    if link.model_version is None:
-        return None, ()
-    # The prediction is gone from Label Studio; the ledger knows what was sent.
-    pushed = context.ledger.pushed(link.sample_id, link.model_version)
-    return link.model_version, () if pushed is None else compare_review(pushed, reviewed)
+    if shown is None:
+        return _judge_unseen(known, annotation, reviewed)
+    try:
+        predicted = from_result(shown.result, config, item=f"task {task.task_id}, its prediction")
+    except ItemError as error:
+        return (), shown.model_version, (f"{error}; its review was merged, without feedback",)
+    return compare_review(predicted, reviewed), shown.model_version, ()
+
+
+def _judge_unseen(
+    known: Known, annotation: Annotation, reviewed: Sequence[Label]
+) -> tuple[tuple[Verdict, ...], str | None, tuple[str, ...]]:
+    """Judge by what the ledger says was sent: the prediction is gone from Label Studio, or there never was one."""
+    if annotation.prediction_id is None and annotation.lead_time_s is None:
+        # Nobody drew it: it was imported.
+        return (), None, ()
+    version = find_version_seen(reviewed, known.pushed)
+    if version is None and annotation.prediction_id is not None:
+        version = known.link.model_version
+    if version is None:
+        return (), None, ()
+    return compare_review(known.pushed[version], reviewed) if version in known.pushed else (), version, ()

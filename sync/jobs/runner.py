@@ -3,67 +3,48 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
+from huey.consumer import Consumer, Scheduler
+from huey.exceptions import RetryTask
+from redis.exceptions import RedisError
 
-from labels.errors import LabelingError
+from labels.errors import LabelingError, ServiceError
 from sync.jobs.debounce import Debounce
+from sync.jobs.job_queue import open_queue
+from sync.jobs.job_runner import JobFunction
+from sync.jobs.live_run import JobCancelledError, JobStoppedError, LiveRun
 from sync.jobs.lock import hold_project_lock
-from sync.jobs.state import JobState, JobStore, end, now, open_queue
+from sync.jobs.schedule import NEVER, Schedule
+from sync.ledger import Ledger, Run
 from sync.report import OnProgress, Report
 from sync.settings import Home
 
 logger = logging.getLogger(__name__)
 
-RUNNER_LOCK_NAME = "runner.lock"
-WAKE_DELAY_S = 2.0
-PROGRESS_INTERVAL_S = 0.2
-STOP_TIMEOUT_S = 10.0
-LONGEST_IDLE_S = 0.3
+RUNNER_LOCK_NAME: Final = "runner.lock"
+WAKE_DELAY_S: Final = 2.0
+STOP_TIMEOUT_S: Final = 10.0
+LONGEST_IDLE_S: Final = 0.3
+TICK_S: Final = 60.0
+RETRY_DELAYS_S: Final = (10.0, 60.0, 300.0)
+"""How long a job that failed for a reason that passes waits before each further attempt."""
 
-
-JobFunction = Callable[[Any, Mapping[str, Any], OnProgress], Report]
-"""A job: (context, params, on_progress) -> report. Raises LabelingError for what a person can fix.
-
-What on_progress raises must pass through it: that is how a job is stopped."""
 
 OpenContext = Callable[[], AbstractContextManager[Any]]
 """Opens what the jobs work on (ledger, clients), once per job and in the thread that runs it; closed when it ends."""
 
 
-class JobStoppedError(Exception):
-    """The runner is stopping: raised out of on_progress, so that a job ends at its next step.
-
-    No LabelingError, so that a job which reports bad items and goes on does not go on from this.
-    """
-
-
-class JobRunner(Protocol):
-    """What the console needs of a runner."""
-
-    def submit(self, job: str, params: Mapping[str, Any] | None = None) -> JobState:
-        """Queue a job."""
-
-    def wake(self) -> None:
-        """Ask for a pull soon; return at once."""
-
-    def read_job(self, job_id: str) -> JobState | None:
-        """Return a job's state."""
-
-    def read_jobs(self) -> list[JobState]:
-        """Return the newest jobs, oldest first."""
-
-
 class Runner:
     """The jobs of one home folder.
 
-    Any number of processes may submit and read; the one that called start() runs.
+    Any number of processes may submit, read and cancel; the one that called start() runs.
     """
 
     def __init__(
@@ -73,18 +54,29 @@ class Runner:
         *,
         open_context: OpenContext = nullcontext,
         redis_url: str | None = None,
+        schedule: Schedule = NEVER,
+        is_ready: Callable[[], bool] = lambda: True,
         wake_job: str = "pull",
         wake_delay_s: float = WAKE_DELAY_S,
+        tick_s: float = TICK_S,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
         self._home = home
         self._jobs = dict(jobs)
         self._open_context = open_context
+        self._is_ready = is_ready
+        self._tick_s = tick_s
+        self._retry_delays_s = tuple(retry_delays_s)
         self._queue = open_queue(home, redis_url)
-        self._store = JobStore(self._queue, home)
         self._run_task = self._queue.task(name="run_job")(self._run)
-        self._wake = Debounce(wake_delay_s, lambda: self._submit_once(wake_job))
+        self._start_by_clock("pull", schedule.is_pull_due)
+        self._start_by_clock("sweep", schedule.is_sweep_due)
+        self._by_clock("tend_queue", lambda _: True, self._tend)
+        self._wake = Debounce(wake_delay_s, lambda: self._submit_once(wake_job, "webhook", unless="fresh"))
         self._runner_lock = FileLock(home.run / RUNNER_LOCK_NAME, thread_local=False)
         self._stopping = threading.Event()
+        # Held between the two writes of a submission: what is only half there must not be taken for lost.
+        self._putting = threading.Lock()
         self._consumer: Any = None
 
     @property
@@ -92,35 +84,64 @@ class Runner:
         """The jobs that can be submitted, sorted."""
         return tuple(sorted(self._jobs))
 
-    def submit(self, job: str, params: Mapping[str, Any] | None = None) -> JobState:
-        """Queue a job and return its state.
+    def submit(self, job: str, params: Mapping[str, Any] | None = None, *, started_by: str = "api") -> Run:
+        """Queue a job and return its run.
 
         Raises:
             LabelingError: no such job.
+            ServiceError: the queue cannot be written to.
         """
-        if job not in self._jobs:
-            raise LabelingError(f"job '{job}' is not known (known: {', '.join(self.job_names)})")
-        state = self._store.create(job, params or {})
-        self._run_task(state.id)
-        return state
+        return self._submit(job, params or {}, started_by=started_by)
 
     def wake(self) -> None:
         """Ask for a pull; many calls within two seconds make one. Returns at once and touches no disk."""
         self._wake.call()
 
-    def read_job(self, job_id: str) -> JobState | None:
-        """Return a job's state, or None where no such job is known."""
-        return self._store.read(job_id)
+    def read_runs(self, limit: int = 25, offset: int = 0, *, job: str | None = None) -> list[Run]:
+        """Return runs, newest first; a long report is left out."""
+        with self._open_ledger() as ledger:
+            return ledger.runs(limit, offset, job=job)
 
-    def read_jobs(self) -> list[JobState]:
-        """Return the newest jobs, oldest first."""
-        return self._store.read_all()
+    def count_runs(self, *, job: str | None = None) -> int:
+        """Return how many runs are kept."""
+        with self._open_ledger() as ledger:
+            return ledger.count_runs(job=job)
+
+    def read_run(self, run_id: int) -> Run | None:
+        """Return a run with its whole report, or None where no such run is known."""
+        with self._open_ledger() as ledger:
+            return ledger.run(run_id)
+
+    def read_active(self) -> list[Run]:
+        """Return what runs, also in a command of a terminal, then what waits, each in their order."""
+        with self._open_ledger() as ledger:
+            return ledger.active_runs()
+
+    def cancel(self, run_id: int) -> Run:
+        """End a run: at once where it waits, at its next step where it runs; one that is over stays as it is.
+
+        Raises:
+            LabelingError: no such run.
+        """
+        with self._open_ledger() as ledger:
+            ledger.record_cancel(run_id)
+            return _found(ledger, run_id)
+
+    def retry(self, run_id: int, *, only_failed: bool = False, started_by: str = "console") -> Run:
+        """Start the job of a run again, for what it was started for or for the samples that failed; return the new run.
+
+        Raises:
+            LabelingError: no such run, it is not over, or no sample failed that the job could be run for.
+        """
+        with self._open_ledger() as ledger:
+            job, params = ledger.retry_params(run_id, only_failed=only_failed)
+        return self._submit(job, params, started_by=started_by, retry_of=run_id)
 
     def start(self) -> None:
-        """Take up the queue in a thread of this process.
+        """Take up the queue, and what starts by the clock, in threads of this process.
 
-        A job that was running when its process was killed is marked failed; one that still waited is run. The second
-        call changes nothing.
+        A job that was running when its process was killed is marked interrupted and started again, once; one that still
+        waited is run. The second call changes nothing.
 
         Raises:
             LabelingError: another process runs the jobs of this home folder.
@@ -131,20 +152,20 @@ class Runner:
             self._runner_lock.acquire(timeout=0)
         except Timeout:
             raise LabelingError(f"{self._home.path}: another console runs this folder's jobs; stop it first") from None
-        self._recover()
+        self._tend()
         # Not consumer.start(): it would take the process's signal handlers, which only the main thread may set.
-        self._consumer = self._queue.create_consumer(workers=1, periodic=False, max_delay=LONGEST_IDLE_S)
-        for _, thread in self._consumer.worker_threads:
+        self._consumer = _make_consumer(self._queue, self._tick_s)
+        for thread in _threads_of(self._consumer):
             thread.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop after the running job's next step; what waits stays queued for the next start. Twice is once."""
+        """Stop after the running job's next step; it and what waits are run at the next start. Twice is once."""
         if self._consumer is None:
             return
         self._stopping.set()
         self._wake.flush()
         self._consumer.stop(graceful=False)
-        for _, thread in self._consumer.worker_threads:
+        for thread in _threads_of(self._consumer):
             thread.join(timeout_s)
             if thread.is_alive():
                 # The lock stays ours until this process ends: while the job runs, nobody may call it interrupted.
@@ -155,70 +176,147 @@ class Runner:
         self._queue.storage.close()
         self._runner_lock.release()
 
-    def _submit_once(self, job: str) -> None:
-        """Queue a job unless one already waits: the one that waits will see what this one would."""
-        if not any(state.job == job and state.state == "queued" for state in self._store.read_all()):
-            self.submit(job)
+    def _open_ledger(self) -> Ledger:
+        return Ledger.open(self._home.ledger)
 
-    def _recover(self) -> None:
-        """Settle what a killed process left behind; nobody else runs, since the runner's lock is ours."""
-        waiting = {task.args[0] for task in self._queue.pending()}
-        for state in self._store.read_all():
-            if state.state == "running":
-                logger.warning("job %s (%s) was interrupted", state.job, state.id)
-                self._store.write(end(state, "failed", error="interrupted: its process ended; start it again"))
-            elif state.state == "queued" and state.id not in waiting:
-                self._run_task(state.id)
+    def _submit(self, job: str, params: Mapping[str, Any], *, started_by: str, retry_of: int | None = None) -> Run:
+        if job not in self._jobs:
+            raise LabelingError(f"job '{job}' is not known (known: {', '.join(self.job_names)})")
+        with self._putting, self._open_ledger() as ledger:
+            run_id = ledger.record_run_queued(job, params, started_by=started_by, retry_of=retry_of)
+            assert run_id is not None
+            try:
+                self._put(run_id)
+            except ServiceError as error:
+                ledger.record_run_end(run_id, "failed", error=str(error))
+                raise
+            return _found(ledger, run_id)
 
-    def _run(self, job_id: str) -> None:
-        """Run one job and write how it ended; never raises, since it is the boundary between jobs and the process."""
-        state = self._store.read(job_id)
-        submission = self._store.read_submission(job_id)
-        if state is None or submission is None or state.is_over:
-            return
-        state = replace(state, state="running", started_at=now(), message="starting")
-        self._store.write(state)
-        report_progress = _ProgressWriter(self._store, state, self._stopping)
+    def _submit_once(self, job: str, started_by: str, *, unless: Literal["waiting", "fresh"]) -> None:
+        """Queue a job unless one already waits; what goes wrong is for the log, since nobody called.
+
+        An event tells that Label Studio answers again: it does not wait for the next attempt of one that failed.
+        """
         try:
-            with hold_project_lock(self._home, lambda line: report_progress(None, line)):
-                report = self._call(submission.job, submission.params, report_progress)
-            self._store.write(end(state, "done", progress=1.0, report=report.to_dict()))
-        except JobStoppedError:
-            self._store.write(end(state, "failed", error="stopped with the console; start it again"))
+            with self._putting, self._open_ledger() as ledger:
+                run_id = ledger.record_run_queued(job, {}, started_by=started_by, unless=unless)
+                if run_id is not None:
+                    self._put(run_id)
         except LabelingError as error:
-            logger.warning("job %s failed: %s", state.job, error)
-            self._store.write(end(state, "failed", error=_first_line(error)))
+            logger.warning("no %s was queued (%s): %s", job, started_by, error)
+
+    def _put(self, run_id: int) -> None:
+        try:
+            self._run_task(run_id)
+        except (RedisError, sqlite3.Error) as error:
+            raise ServiceError(f"the job queue cannot be written to ({type(error).__name__})") from error
+
+    def _tend(self) -> None:
+        """Settle what was left behind; called where no job runs here: before the worker starts, or by it.
+
+        A run that is not over was interrupted, or its end could not be written. One that waits and is not in the queue
+        was lost where a process, or Redis, ended between the two writes.
+        """
+        with self._putting, self._open_ledger() as ledger:
+            for run_id in ledger.restart_interrupted():
+                logger.warning("run %d goes on with what was interrupted", run_id)
+            waiting = [run.id for run in ledger.active_runs() if run.state == "queued"]
+            present = {task.args[0] for task in (*self._queue.pending(), *self._queue.scheduled()) if task.args}
+            for run_id in waiting:
+                if run_id not in present:
+                    self._put(run_id)
+
+    def _start_by_clock(self, job: str, is_due: Callable[[datetime], bool]) -> None:
+        if job in self._jobs:
+            self._by_clock(f"start_{job}", is_due, lambda: self._submit_once(job, "schedule", unless="waiting"))
+
+    def _by_clock(self, name: str, is_due: Callable[[datetime], bool], action: Callable[[], None]) -> None:
+        def tick() -> None:
+            try:
+                action()
+            except (LabelingError, RedisError, sqlite3.Error) as error:
+                logger.warning("%s: %s", name, error)
+
+        def is_wanted(utc: datetime) -> bool:
+            # Asked in huey's scheduler, which an exception would end.
+            try:
+                return is_due(utc.replace(tzinfo=UTC).astimezone()) and self._is_ready() and not self._waits(tick_task)
+            except (LabelingError, RedisError, sqlite3.Error) as error:
+                logger.warning("%s: %s", name, error)
+                return False
+
+        tick_task = self._queue.periodic_task(is_wanted, name=name)(tick)
+
+    def _waits(self, task: Any) -> bool:
+        """Return whether one is in the queue: while a long job runs, no more than one piles up."""
+        return any(isinstance(waiting, task.task_class) for waiting in self._queue.pending())
+
+    def _run(self, run_id: int) -> None:
+        """Run one job and record how it ended.
+
+        Raises:
+            RetryTask: huey is to run it again later.
+        """
+        try:
+            with self._open_ledger() as ledger:
+                if ledger.record_run_taken(run_id):
+                    self._perform(ledger, _found(ledger, run_id))
+        except RetryTask:
+            raise
+        except JobStoppedError:
+            logger.info("run %d was stopped", run_id)
+        except LabelingError as error:
+            logger.warning("run %d failed: %s", run_id, error)
         except Exception:
             # The boundary that reports: one bad job must not end the worker, nor its traceback reach a person.
-            logger.exception("job %s (%s) failed", state.job, state.id)
-            self._store.write(end(state, "failed", error="internal error; the console's log has the details"))
+            logger.exception("run %d failed", run_id)
+
+    def _perform(self, ledger: Ledger, run: Run) -> None:
+        delay_s = self._retry_delays_s[run.attempt - 1] if run.attempt <= len(self._retry_delays_s) else None
+
+        def postpone(error: BaseException) -> str | None:
+            if isinstance(error, JobStoppedError) and not isinstance(error, JobCancelledError):
+                return "goes on at the next start of the console"
+            if isinstance(error, ServiceError) and delay_s is not None:
+                return f"tries again {delay_s:.0f} s after: {error}"
+            return None
+
+        params = ledger.run_params(run.id)
+        live = LiveRun(ledger, run.id, is_stopping=self._stopping.is_set)
+        try:
+            report = live.perform(lambda on_progress: self._call(run.job, params, on_progress), postpone=postpone)
+            logger.info("run %d (%s): %s", run.id, run.started_by, next(report.lines()))
+        except ServiceError as error:
+            if delay_s is not None:
+                logger.warning("run %d (%s) tries again in %.0f s: %s", run.id, run.job, delay_s, error)
+                raise RetryTask(delay=delay_s) from None
+            raise
 
     def _call(self, job: str, params: Mapping[str, Any], on_progress: OnProgress) -> Report:
         if job not in self._jobs:
             raise LabelingError(f"job '{job}' is not known to this version")
-        with self._open_context() as context:
+        with (
+            hold_project_lock(self._home, lambda line: on_progress(None, line)),
+            self._open_context() as context,
+        ):
             return self._jobs[job](context, params, on_progress)
 
 
-class _ProgressWriter:
-    """Writes a running job's progress, at most five times a second: a job may call it for every item."""
-
-    def __init__(self, store: JobStore, state: JobState, stopping: threading.Event) -> None:
-        self._store = store
-        self._state = state
-        self._stopping = stopping
-        self._next_write_s = 0.0
-
-    def __call__(self, progress: float | None, message: str) -> None:
-        if self._stopping.is_set():
-            raise JobStoppedError
-        self._state = replace(self._state, progress=progress, message=message)
-        if time.monotonic() >= self._next_write_s:
-            self._store.write(self._state)
-            self._next_write_s = time.monotonic() + PROGRESS_INTERVAL_S
+def _found(ledger: Ledger, run_id: int) -> Run:
+    run = ledger.run(run_id)
+    assert run is not None
+    return run
 
 
-def _first_line(error: Exception) -> str:
-    """Return the error's text as one line; an error without text gives its name."""
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def _make_consumer(queue: Any, tick_s: float) -> Any:
+    class Clock(Scheduler):  # type: ignore[misc]  # huey has no types
+        periodic_task_seconds = tick_s
+
+    class OneWorker(Consumer):  # type: ignore[misc]  # as above
+        scheduler_class = Clock
+
+    return OneWorker(queue, workers=1, periodic=True, max_delay=LONGEST_IDLE_S)
+
+
+def _threads_of(consumer: Any) -> list[threading.Thread]:
+    return [consumer.scheduler, *(thread for _, thread in consumer.worker_threads)]

@@ -29,6 +29,8 @@ STATUS: dict[str, Any] = {
 REPORTS = {
     "push": Report("push", moved=2, failed=(Failure("b_1.jpg", "is empty"),)).to_dict(),
     "pull": Report("pull", moved=3).to_dict(),
+    "resolve": Report("resolve", moved=1).to_dict(),
+    "queue": Report("queue", moved=5, is_dry_run=True).to_dict(),
 }
 
 
@@ -39,6 +41,7 @@ class FakeConsole:
     url: str = ""
     status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
     error: str | None = None
+    is_cancelled: bool = False
     submitted: list[dict[str, Any]] = field(default_factory=list)
     looks: int = 0
 
@@ -57,11 +60,14 @@ class FakeConsole:
 
         @app.post("/api/jobs")
         def submit() -> ResponseReturnValue:
-            self.submitted.append(request.get_json())
+            asked = request.get_json()
+            if asked.pop("started_by", None) != "app":
+                return jsonify(error="started_by: expected app"), 400
+            self.submitted.append(asked)
             self.looks = 0
-            return jsonify(id="j1"), 202
+            return jsonify(id=1), 202
 
-        @app.get("/api/jobs/j1")
+        @app.get("/api/jobs/1")
         def show_job() -> ResponseReturnValue:
             self.looks += 1
             return jsonify(self.read_job())
@@ -70,11 +76,13 @@ class FakeConsole:
 
     def read_job(self) -> dict[str, Any]:
         job = self.submitted[-1]["job"]
-        shown = {"id": "j1", "job": job, "created_at": "2026-01-02T03:04:05+00:00", "report": None, "error": None}
+        shown = {"id": 1, "job": job, "created_at": "2026-01-02T03:04:05+00:00", "report": None, "error": None}
         if self.looks == 1:
             return {**shown, "state": "running", "progress": 0.5, "message": "sent 1 of 2"}
         if self.error is not None:
             return {**shown, "state": "failed", "progress": None, "message": "", "error": self.error}
+        if self.is_cancelled:
+            return {**shown, "state": "cancelled", "progress": 0.5, "message": ""}
         return {**shown, "state": "done", "progress": 1.0, "message": "", "report": REPORTS[job]}
 
 

@@ -55,9 +55,9 @@ def test_the_token_does_not_show(tmp_path: Path) -> None:
 
 
 def test_keys_of_a_newer_console_do_not_matter() -> None:
-    record = {"id": "j1", "job": "pull", "state": "done", "report": {"lines": ["pull: 1 merged"]}, "colour": "blue"}
+    record = {"id": 1, "job": "pull", "state": "done", "report": {"lines": ["pull: 1 merged"]}, "colour": "blue"}
 
-    assert Job.from_dict(record) == Job("j1", "pull", "done", report={"lines": ["pull: 1 merged"]})
+    assert Job.from_dict(record) == Job(1, "pull", "done", report={"lines": ["pull: 1 merged"]})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ FOLDER = Path(fiftyone_plugins.__file__).parent
 SEND = "@labelloop/review/send_to_label_studio"
 PULL = "@labelloop/review/pull_reviewed_labels"
 STATUS = "@labelloop/review/sync_status"
+RESOLVE = "@labelloop/review/resolve_conflicts"
+QUEUE = "@labelloop/review/queue_next"
 
 
 def resolve_form(fiftyone: Any, uri: str, dataset: Any, **context: Any) -> dict[str, Any]:
@@ -56,10 +58,10 @@ def test_every_plugin_loads_and_every_listed_operator_registers(fiftyone: Any) -
 
     assert registry.list_errors() == []
     assert {operator.uri for operator in registry.list_operators(builtin=False)} == listed
-    assert {SEND, PULL, STATUS} <= listed
+    assert {SEND, PULL, STATUS, RESOLVE, QUEUE} <= listed
 
 
-@pytest.mark.parametrize("uri", [SEND, PULL, STATUS])
+@pytest.mark.parametrize("uri", [SEND, PULL, RESOLVE, QUEUE, STATUS])
 def test_every_operator_is_a_button_with_an_icon_in_the_grid(fiftyone: Any, dataset: Any, uri: str) -> None:
     operator = fiftyone.operators.get_operator(uri)
     placement = operator.resolve_placement(None).to_json()
@@ -130,7 +132,7 @@ def test_a_dataset_that_was_never_sent_needs_no_field(fiftyone: Any, dataset: An
     assert read_labels(resolve_form(fiftyone, SEND, dataset)) == ["6 samples go to Label Studio as new tasks."]
 
 
-@pytest.mark.parametrize("uri", [SEND, PULL])
+@pytest.mark.parametrize("uri", [SEND, PULL, RESOLVE, QUEUE])
 def test_without_a_console_the_form_says_so_and_cannot_be_executed(
     fiftyone: Any, dataset: Any, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
@@ -233,6 +235,68 @@ def test_the_status_is_shown_with_its_numbers_and_links(fiftyone: Any, dataset: 
     assert "[Label Studio](http://127.0.0.1:8080/projects/1/data)" in text
 
 
+def test_a_job_that_was_cancelled_in_the_console_is_said(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
+    console.is_cancelled = True
+    told = run_as_the_app(fiftyone, PULL, dataset)
+
+    notices = [params for operator, params in told if operator == "notify"]
+    assert notices == [{"message": "pull: cancelled", "variant": "error"}]
+
+
+@pytest.mark.usefixtures("console")
+def test_the_conflicts_of_the_selection_or_of_the_view_are_counted(fiftyone: Any, dataset: Any) -> None:
+    of_selection = resolve_form(fiftyone, RESOLVE, dataset, selected=dataset.values("id")[:3])
+    of_view = resolve_form(fiftyone, RESOLVE, dataset)
+    of_others = resolve_form(fiftyone, RESOLVE, dataset, selected=dataset.values("id")[2:])
+
+    assert of_selection["summary"]["view"]["label"] == "1 sample is in conflict of those selected."
+    assert of_view["summary"]["view"]["label"] == "1 sample is in conflict of those in the current view."
+    assert [choice["value"] for choice in of_view["side"]["view"]["choices"]] == ["reviewed", "curated"]
+    assert of_others["problem"]["view"]["label"] == "There is nothing to decide."
+
+
+def test_conflicts_are_decided_for_the_chosen_side_and_no_other_sample_is_named(
+    fiftyone: Any, dataset: Any, console: FakeConsole
+) -> None:
+    told = run_as_the_app(fiftyone, RESOLVE, dataset, selected=dataset.values("id")[:3], params={"side": "curated"})
+
+    assert console.submitted == [{"job": "resolve", "params": {"decisions": {dataset.values("id")[1]: "curated"}}}]
+    assert told[2][1] == {"message": "resolve: 1 decided, 0 unchanged", "variant": "success"}
+    assert told[-1][0] == "reload_dataset"
+
+
+def test_no_side_is_chosen_for_a_person(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
+    with pytest.raises(fiftyone.operators.executor.ExecutionError, match="Validation error"):
+        run_as_the_app(fiftyone, RESOLVE, dataset, selected=dataset.values("id")[:3])
+    assert console.submitted == []
+
+
+@pytest.mark.usefixtures("console")
+def test_what_comes_next_can_be_chosen_by_any_number_of_the_samples(fiftyone: Any, dataset: Any) -> None:
+    dataset.add_sample_field("sharpness", fiftyone.FloatField)
+    form = resolve_form(fiftyone, QUEUE, dataset)
+
+    choices = {choice["value"]: choice["label"] for choice in form["by"]["view"]["choices"]}
+    assert list(choices) == ["uncertainty", "mistake", "diversity", "random", "sharpness"]
+    assert choices["sharpness"] == "The highest sharpness"
+    assert form["count"]["default"] == 100
+    assert "problem" not in form
+
+
+@pytest.mark.usefixtures("console")
+def test_no_sample_at_all_cannot_be_queued(fiftyone: Any, dataset: Any) -> None:
+    form = resolve_form(fiftyone, QUEUE, dataset, params={"count": 0})
+    assert form["problem"]["view"]["label"] == "Give a number of 1 or more."
+
+
+def test_a_dry_run_says_what_would_be_queued(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
+    params = {"by": "random", "count": 5, "view": "next five", "dry_run": True}
+    told = run_as_the_app(fiftyone, QUEUE, dataset, params=params)
+
+    assert console.submitted == [{"job": "queue", "params": params}]
+    assert "would be" in told[2][1]["message"]
+
+
 # Python
 
 
@@ -253,3 +317,12 @@ def test_a_job_that_failed_is_an_error_in_python(fiftyone: Any, dataset: Any, co
     console.error = "Label Studio does not answer"
     with pytest.raises(ServiceError, match="pull failed: Label Studio does not answer"):
         fiftyone.operators.get_operator(PULL)(dataset)
+
+
+def test_python_decides_and_queues(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
+    assert fiftyone.operators.get_operator(RESOLVE)(dataset, "reviewed")["moved"] == 1
+    assert fiftyone.operators.get_operator(QUEUE)(dataset, by="diversity", count=5)["moved"] == 5
+    assert [one["params"] for one in console.submitted] == [
+        {"decisions": {dataset.values("id")[1]: "reviewed"}},
+        {"by": "diversity", "count": 5},
+    ]

@@ -1,0 +1,76 @@
+"""The huey queue of a home folder, in SQLite or Redis: numbers of runs that wait. What a run is, the ledger knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any, Final
+
+from huey import RedisHuey, SqliteHuey
+from huey.registry import Message
+from redis.exceptions import RedisError
+
+from labels.errors import ServiceError
+from sync.settings import Home
+
+QUEUE_NAME: Final = "labelloop"
+TIMES: Final = ("eta", "expires_resolved")
+
+
+class JsonSerializer:
+    """Writes the queue's messages as JSON; huey's own writes pickles, which run code when they are read back.
+
+    >>> JsonSerializer().deserialize(JsonSerializer().serialize({"a": [1, None]}))
+    {'a': [1, None]}
+    """
+
+    def serialize(self, data: object) -> bytes:
+        """Return the bytes of plain data, or of a huey message."""
+        if isinstance(data, Message):
+            data = {"message": {name: _to_plain(value) for name, value in data._asdict().items()}}
+        return json.dumps(data).encode()
+
+    def deserialize(self, data: bytes) -> Any:
+        """Return what serialize was given."""
+        plain = json.loads(bytes(data))
+        if isinstance(plain, dict) and plain.keys() == {"message"}:
+            fields = plain["message"]
+            times = {name: datetime.fromisoformat(fields[name]) for name in TIMES if fields.get(name) is not None}
+            return Message(**fields | times)
+        return plain
+
+
+def _to_plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def open_queue(home: Home, redis_url: str | None = None) -> Any:
+    """Return the huey queue of a home folder: jobs.db in it, or the Redis of a URL.
+
+    Raises:
+        ServiceError: the Redis does not answer.
+    """
+    home.run.mkdir(parents=True, exist_ok=True)
+    if redis_url:
+        return _open_redis_queue(home, redis_url)
+    return SqliteHuey(
+        QUEUE_NAME,
+        filename=str(home.jobs_db),
+        results=False,
+        strict_fifo=True,
+        timeout=30,
+        serializer=JsonSerializer(),
+    )
+
+
+def _open_redis_queue(home: Home, redis_url: str) -> Any:
+    # Two homes may share a Redis: neither may take the other's numbers for its own.
+    name = f"{QUEUE_NAME}_{hashlib.sha256(str(home.path).encode()).hexdigest()[:12]}"
+    queue = RedisHuey(name, url=redis_url, results=False, serializer=JsonSerializer())
+    try:
+        queue.storage.conn.ping()
+    except RedisError as error:
+        # The URL is left out of the message: it may carry a password.
+        raise ServiceError(f"LABELLOOP_REDIS_URL: Redis did not answer ({type(error).__name__})") from error
+    return queue

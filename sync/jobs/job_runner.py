@@ -1,0 +1,42 @@
+"""What a job is to those who run it, and a runner to those who ask it. Runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from sync.ledger import Run
+from sync.report import OnProgress, Report
+
+JobFunction = Callable[[Any, Mapping[str, Any], OnProgress], Report]
+"""A job: (context, params, on_progress) -> report. Raises LabelingError for what a person can fix.
+
+What on_progress raises must pass through it: that is how a job is stopped."""
+
+
+class JobRunner(Protocol):
+    """What the console needs of a runner. Every method may be called from any thread."""
+
+    def submit(self, job: str, params: Mapping[str, Any] | None = None, *, started_by: str = "api") -> Run:
+        """Queue a job."""
+
+    def wake(self) -> None:
+        """Ask for a pull soon; return at once."""
+
+    def read_runs(self, limit: int = 25, offset: int = 0, *, job: str | None = None) -> list[Run]:
+        """Return runs, newest first."""
+
+    def count_runs(self, *, job: str | None = None) -> int:
+        """Return how many runs there are."""
+
+    def read_run(self, run_id: int) -> Run | None:
+        """Return one run with its whole report."""
+
+    def read_active(self) -> list[Run]:
+        """Return what runs, then what waits."""
+
+    def cancel(self, run_id: int) -> Run:
+        """End a run that waits or runs."""
+
+    def retry(self, run_id: int, *, only_failed: bool = False, started_by: str = "console") -> Run:
+        """Start a job that is over again."""
