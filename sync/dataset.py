@@ -6,13 +6,16 @@ time. ``FIFTYONE_DATABASE_URI`` must be set before this module is imported.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import fiftyone as fo
 from bson import ObjectId
 from more_itertools import chunked
+from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from labels import fields
@@ -23,24 +26,30 @@ from labels.results import Label
 from sync.fiftyone_labels import read_labels, read_sample, split_columns, to_document
 from sync.fiftyone_sidebar import group_sidebar
 from sync.label_fields import LabelField, declare_fields, to_label_fields
+from sync.sample_finder import CHANGED_AT, SampleFinder, to_utc
 from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
-from sync.stored_labels import StoredLabels
+from sync.stored_labels import StoredLabels, reporting_errors
 
 # A query that names more ids than this is refused by MongoDB for its size.
 IDS_PER_QUERY: Final = 20_000
 SCALARS: Final = {
     fields.UNCERTAINTY: fo.FloatField,
+    fields.U_SUM: fo.FloatField,
+    fields.U_DISAGREE: fo.FloatField,
+    fields.U_RARE: fo.FloatField,
     fields.REVIEW_STATE: fo.StringField,
     fields.TASK_ID: fo.IntField,
     fields.REVIEWER: fo.StringField,
     fields.REVIEWED_AT: fo.DateTimeField,
+    fields.ANNOTATORS: fo.IntField,
+    fields.DISAGREEMENT: fo.FloatField,
     fields.IMAGE_SHA256: fo.StringField,
     fields.SOURCE_PATH: fo.StringField,
     fields.MODEL_VERSION: fo.StringField,
 }
 
 
-class Dataset:
+class Dataset(SampleFinder):
     """One FiftyOne dataset, laid out for one label config.
 
     Raises:
@@ -48,7 +57,7 @@ class Dataset:
     """
 
     def __init__(self, dataset: Any, config: LabelConfig) -> None:
-        self._dataset = dataset
+        super().__init__(dataset)
         self.reviewed_fields = to_label_fields(config, fields.GROUND_TRUTH)
         self.predicted_fields = to_label_fields(config, fields.PREDICTIONS)
         self._stored = StoredLabels(dataset, self.reviewed_fields)
@@ -64,7 +73,7 @@ class Dataset:
             opened._declare()
             if is_new:
                 group_sidebar(dataset)
-        except PyMongoError as error:
+        except (PyMongoError, ConnectionError) as error:
             raise ServiceError(f"MongoDB: {error}") from error
         return opened
 
@@ -111,12 +120,9 @@ class Dataset:
 
     def incomplete_images(self, sample_ids: Sequence[str] | None = None) -> dict[str, Path]:
         """Return the files of those samples, of these or of all, whose size or content sum is not known."""
-        paths = ["filepath", "metadata.width", "metadata.height", fields.IMAGE_SHA256]
-        return {
-            sample_id: Path(path)
-            for sample_id, (path, width, height, sha256) in self._columns(paths, sample_ids)
-            if not (width and height and sha256)
-        }
+        wanted = None if sample_ids is None else set(sample_ids)
+        incomplete = [sample_id for sample_id in self.incomplete_ids() if wanted is None or sample_id in wanted]
+        return {sample_id: Path(path) for sample_id, (path,) in self._columns(["filepath"], incomplete)}
 
     def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str]]) -> None:
         """Write the size of upright images and the SHA-256 of their files."""
@@ -176,33 +182,57 @@ class Dataset:
             found[sample_id] = SamplePrediction(model_version, uncertainty, labels)
         return found
 
-    def states(self) -> dict[str, SampleState]:
-        """Return where every sample stands."""
-        columns = self._columns([fields.REVIEW_STATE, fields.TASK_ID], None)
-        return {sample_id: SampleState(state, task_id) for sample_id, (state, task_id) in columns}
+    def label_counts(self) -> dict[str, int]:
+        """Return how many reviewed regions each class has; one that has none is left out."""
+        counts = Counter[str]()
+        for label_field in self.reviewed_fields:
+            if label_field.is_region:
+                with reporting_errors():
+                    found = self._dataset.count_values(f"{label_field.name}.{label_field.items}.label")
+                counts.update({name: count for name, count in found.items() if name is not None})
+        return dict(counts)
+
+    def prediction_versions(self, sample_ids: Sequence[str]) -> dict[str, str | None]:
+        """Return which weights drew the predictions of these samples; None: the detector never saw the sample."""
+        return {sample_id: version for sample_id, (version,) in self._columns([fields.MODEL_VERSION], sample_ids)}
+
+    def states(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleState]:
+        """Return where these samples stand, or all; what is gone is left out."""
+        columns = self._columns([fields.REVIEW_STATE, fields.TASK_ID, "tags"], sample_ids)
+        return {
+            sample_id: SampleState(state, task_id, fields.CONFLICT_TAG in (tags or ()))
+            for sample_id, (state, task_id, tags) in columns
+        }
+
+    def changed_at(self, sample_ids: Sequence[str]) -> dict[str, datetime]:
+        """Return when each of these samples was changed last (UTC), by whomever."""
+        changed = ((sample_id, to_utc(at)) for sample_id, (at,) in self._columns([CHANGED_AT], sample_ids))
+        return {sample_id: at for sample_id, at in changed if at is not None}
 
     def write_predictions(self, predictions: Mapping[str, SamplePrediction]) -> None:
-        """Replace what the detector drew on these samples; labels of people stay as they are."""
+        """Replace what the detector drew on these samples; labels of people stay as they are.
+
+        A sample gets all of it at once: what names a version was drawn by it, whenever the process ends.
+        """
         sizes = {sample_id: image.size for sample_id, image in self.images(list(predictions)).items()}
         for field in self.predicted_fields:
             if not field.is_region and any(_labels_of(field, one.labels) for one in predictions.values()):
                 declare_fields(self._dataset, [field])
-            if not self._dataset.has_sample_field(field.name):
-                continue
-            documents = {
-                sample_id: to_document(
-                    field,
-                    _labels_of(field, prediction.labels),
-                    None,
-                    sizes[sample_id],
-                    **({fields.MODEL_VERSION: prediction.model_version} if field.items else {}),
-                )
-                for sample_id, prediction in predictions.items()
-                if sample_id in sizes
-            }
-            self._set(field.name, documents)
-        self._set(fields.UNCERTAINTY, {key: value.uncertainty for key, value in predictions.items()})
-        self._set(fields.MODEL_VERSION, {key: value.model_version for key, value in predictions.items()})
+        declared = [field for field in self.predicted_fields if self._dataset.has_sample_field(field.name)]
+        # FiftyOne's own write takes one query a field, and as long again as the drawing to look through each value.
+        updates = [
+            UpdateOne(
+                {"_id": ObjectId(sample_id)},
+                {
+                    "$set": _to_stored(predictions[sample_id], declared, size),
+                    "$currentDate": {CHANGED_AT: True},
+                },
+            )
+            for sample_id, size in sizes.items()
+        ]
+        if updates:
+            with reporting_errors():
+                self._dataset._sample_collection.bulk_write(updates, ordered=False)
 
     def write_labels(
         self, labels: Mapping[str, Sequence[Label]], *, instead_of: Mapping[str, SampleLabels] | None = None
@@ -229,9 +259,14 @@ class Dataset:
         return changed
 
     def write_reviewers(self, reviewers: Mapping[str, Reviewer]) -> None:
-        """Write who reviewed samples, and when."""
-        self._set(fields.REVIEWER, {sample_id: reviewer.name for sample_id, reviewer in reviewers.items()})
-        self._set(fields.REVIEWED_AT, {sample_id: reviewer.at for sample_id, reviewer in reviewers.items()})
+        """Write who reviewed samples and when, how many people answered, and how much they disagree."""
+        for name, attribute in (
+            (fields.REVIEWER, "name"),
+            (fields.REVIEWED_AT, "at"),
+            (fields.ANNOTATORS, "annotators"),
+            (fields.DISAGREEMENT, "disagreement"),
+        ):
+            self._set(name, {sample_id: getattr(reviewer, attribute) for sample_id, reviewer in reviewers.items()})
 
     def write_states(self, states: Mapping[str, SampleState]) -> None:
         """Write where samples stand; the tag of a conflict is put on and taken off with its state."""
@@ -276,6 +311,21 @@ class Dataset:
         ):
             if width and height:
                 yield sample_id, ImageSize(width, height), tuple(columns)
+
+
+def _to_stored(prediction: SamplePrediction, label_fields: Sequence[LabelField], size: ImageSize) -> dict[str, Any]:
+    """Return a prediction as the database holds it, by field."""
+    version = prediction.model_version
+    stored: dict[str, Any] = {
+        **{name: prediction.scores.get(name) for name in (fields.U_SUM, fields.U_DISAGREE, fields.U_RARE)},
+        fields.UNCERTAINTY: prediction.uncertainty,
+        fields.MODEL_VERSION: version,
+    }
+    for field in label_fields:
+        attributes = {fields.MODEL_VERSION: version} if field.items else {}
+        document = to_document(field, _labels_of(field, prediction.labels), None, size, **attributes)
+        stored[field.name] = None if document is None else document.to_dict()
+    return stored
 
 
 def _labels_of(field: LabelField, labels: Iterable[Label]) -> list[Label]:

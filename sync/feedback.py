@@ -5,7 +5,7 @@ Pure: compares two label sets of one image. Storing the verdicts is the ledger's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -60,6 +60,22 @@ def compare_review(predicted: Sequence[Label], reviewed: Sequence[Label]) -> tup
         if id(label) not in paired
     )
     return (*verdicts, *added)
+
+
+def find_version_seen(reviewed: Iterable[Label], pushed: Mapping[str, Sequence[Label]]) -> str | None:
+    """Return the model version whose prediction a review goes back to, by the ids they share; None: it shows none.
+
+    For reviews whose prediction was deleted in Label Studio, which forgets then that there was one. ``pushed`` holds
+    what was sent for the sample, by model version; of versions that share as many ids the last one counts.
+
+    >>> sent = [Label("1", "label", ("car",))]
+    >>> find_version_seen([Label("1", "label", ("bus",))], {"yolo-1": sent}), find_version_seen([], {"yolo-1": sent})
+    ('yolo-1', None)
+    """
+    ids = {label.id for label in reviewed}
+    shared = {version: len(ids & {label.id for label in labels}) for version, labels in pushed.items()}
+    best = max(shared.values(), default=0)
+    return next((version for version in reversed(shared) if shared[version] == best), None) if best else None
 
 
 def _pair(predicted: Sequence[Label], reviewed: Sequence[Label]) -> dict[int, Label]:

@@ -83,6 +83,8 @@ def read_labels(field: LabelField, columns: Sequence[Any], size: ImageSize, *, i
 
 def _to_label(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> Label:
     label_id, confidence = str(values["id"]), values.get("confidence")
+    if isinstance(confidence, list):  # FiftyOne has one for each point of a Keypoint, and ours have one point
+        confidence = confidence[0] if confidence else None
     if field.document is fo.Regression:
         if values["value"] is None or values["value"] != round(values["value"]):
             raise KeyError(f"label {label_id} is {values['value']} (expected a whole number)")
@@ -94,7 +96,7 @@ def _to_label(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> 
         return Label(label_id, field.controls[0].name, classes, confidence=confidence)
     kind, geometry = _to_geometry(field, values, size)
     control = field.control_for(values.get(fields.CONTROL), kind)
-    return Label(label_id, control, classes, geometry, confidence=confidence)
+    return Label(label_id, control, classes, geometry, confidence=confidence, votes=values.get(fields.VOTES))
 
 
 def _to_geometry(field: LabelField, values: Mapping[str, Any], size: ImageSize) -> tuple[str, Any]:
@@ -199,6 +201,8 @@ def _to_values(field: LabelField, label: Label, size: ImageSize) -> dict[str, An
     values: dict[str, Any] = {"label": label.class_name, "confidence": label.confidence}
     if not field.is_region:
         return values
+    if fields.VOTES in field.leaves:
+        values[fields.VOTES] = label.votes
     return values | {fields.CONTROL: label.control} | _to_shape_values(label, size)
 
 

@@ -8,7 +8,18 @@ import fiftyone as fo
 
 from labels import fields
 
-REVIEW_GROUP: Final = (fields.REVIEW_STATE, fields.UNCERTAINTY, fields.REVIEWER, fields.REVIEWED_AT, fields.TASK_ID)
+REVIEW_GROUP: Final = (
+    fields.REVIEW_STATE,
+    fields.UNCERTAINTY,
+    fields.U_SUM,
+    fields.U_DISAGREE,
+    fields.U_RARE,
+    fields.REVIEWER,
+    fields.REVIEWED_AT,
+    fields.ANNOTATORS,
+    fields.DISAGREEMENT,
+    fields.TASK_ID,
+)
 FILE_GROUP: Final = (fields.MODEL_VERSION, fields.IMAGE_SHA256, fields.SOURCE_PATH)
 
 

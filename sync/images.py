@@ -6,6 +6,7 @@ A file that cannot be decoded to its last pixel is refused by name; nothing is g
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -125,6 +126,35 @@ def write_copy(path: Path, target: Path) -> None:
     except UNREADABLE as error:
         raise ItemError(str(path), f"cannot be converted ({_in_words(error, path)})") from error
     part.replace(target)
+
+
+def read_preview(path: Path, *, longest_px: int) -> bytes:
+    """Return a JPEG of the upright image for a page, its longer side at most so many pixels; never larger than it is.
+
+    Raises:
+        ItemError: the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            # A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough.
+            image.draft("RGB", (longest_px, longest_px))
+            upright = _to_eight_bits(ImageOps.exif_transpose(image))
+            upright.thumbnail((longest_px, longest_px))
+            written = io.BytesIO()
+            _on_white(upright).save(written, "JPEG", quality=85)
+    except UNREADABLE as error:
+        raise ItemError(str(path), f"cannot be shown ({_in_words(error, path)})") from error
+    return written.getvalue()
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return the image as JPEG can hold it: what is transparent shows white."""
+    if image.mode not in ("RGBA", "LA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste(layered, mask=layered.getchannel("A"))
+    return ground
 
 
 def _orientation_of(image: Image.Image) -> int:

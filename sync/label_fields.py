@@ -57,14 +57,15 @@ class LabelField:
 
 def to_label_fields(config: LabelConfig, prefix: str) -> tuple[LabelField, ...]:
     """Return the fields that hold a config's labels, named from ``prefix`` (``ground_truth`` or ``predictions``)."""
+    votes = (fields.VOTES,) if prefix == fields.PREDICTIONS else ()
     found = [
         LabelField(prefix, fo.Detections, fo.Detection, "detections",
-                   ("label", "bounding_box", "mask", fields.ROTATION_DEG, "confidence", fields.CONTROL),
+                   ("label", "bounding_box", "mask", fields.ROTATION_DEG, "confidence", fields.CONTROL, *votes),
                    _controls(config, "RectangleLabels", "BrushLabels")),
         LabelField(prefix + fields.POLYGONS_SUFFIX, fo.Polylines, fo.Polyline, "polylines",
                    ("label", "points", "confidence", fields.CONTROL), _controls(config, "PolygonLabels")),
         LabelField(prefix + fields.KEYPOINTS_SUFFIX, fo.Keypoints, fo.Keypoint, "keypoints",
-                   ("label", "points", "diameter", fields.CONTROL), _controls(config, "KeyPointLabels")),
+                   ("label", "points", "diameter", "confidence", fields.CONTROL), _controls(config, "KeyPointLabels")),
     ]  # fmt: skip
     for control in _controls(config, "Choices", "Rating"):
         name = control.name if prefix == fields.GROUND_TRUTH else f"{prefix}_{control.name}"
@@ -90,6 +91,7 @@ def declare_fields(dataset: Any, label_fields: Iterable[LabelField]) -> None:
     attributes = {
         fields.ROTATION_DEG: fo.FloatField,
         fields.CONTROL: fo.StringField,
+        fields.VOTES: fo.IntField,
         fields.MODEL_VERSION: fo.StringField,
         REGION_ATTRIBUTE: fo.StringField,
         "diameter": fo.FloatField,

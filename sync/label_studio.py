@@ -7,9 +7,7 @@ lost may have happened, and the caller looks before it creates again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 import httpx
@@ -19,75 +17,64 @@ from label_studio_sdk.core.request_options import RequestOptions
 from more_itertools import chunked
 
 from labels.errors import ServiceError
+from sync.label_studio_classes import ClassCalls
+from sync.tasks import (
+    Annotation,
+    MadeTasks,
+    Prediction,
+    Task,
+    TaskPredictions,
+    TaskRef,
+    to_ref,
+    to_task,
+    to_task_predictions,
+    to_text,
+    to_timestamp,
+)
+
+__all__ = [
+    "Annotation",
+    "LabelStudio",
+    "MadeTasks",
+    "Prediction",
+    "RefusedError",
+    "Task",
+    "TaskPredictions",
+    "TaskRef",
+    "to_timestamp",
+]
 
 SEND_ONCE: Final = RequestOptions(max_retries=0, timeout_in_seconds=600)
 READ_TIMEOUT_S: Final = 120
 READ: Final = RequestOptions(max_retries=3, timeout_in_seconds=READ_TIMEOUT_S)
-REF_COLUMNS: Final = "id,data,updated_at,total_annotations,cancelled_annotations,total_predictions"
+REF_COLUMNS: Final = "id,data,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"
+# Without what was drawn: to find predictions that are there twice.
+PREDICTION_COLUMNS: Final = "id,annotations,predictions,parent_prediction,model_version,created_at"
 # Named columns keep Label Studio from computing the others, which takes it three times as long as these.
 TASK_COLUMNS: Final = (
     "id,data,updated_at,annotations,predictions,"
     # One list for all levels: these are columns of the annotations and predictions.
-    "result,was_cancelled,lead_time,completed_by,parent_prediction,model_version"
+    "result,was_cancelled,ground_truth,lead_time,completed_by,updated_by,import_id,"
+    "parent_annotation,parent_prediction,model_version"
 )
 REFS_PER_PAGE: Final = 1000
 TASKS_PER_PAGE: Final = 200
+CONFLICT_STATUS: Final = 409
+GONE_STATUS: Final = 404
 
 Answer = TypeVar("Answer")
+Fields = Literal["all", "task_only"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRef:
-    """A task in brief. ``sample_id`` is None for a task that labelloop did not make."""
+class RefusedError(ServiceError):
+    """Label Studio answered no, with this status; None: the answer had none."""
 
-    task_id: int
-    sample_id: str | None
-    updated_at: str
-    annotations: int
-    skips: int
-    predictions: int
+    def __init__(self, problem: str, status_code: int | None) -> None:
+        super().__init__(problem)
+        self.status_code = status_code
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model drew on a task; ``result`` holds Label Studio's regions."""
-
-    prediction_id: int
-    model_version: str
-    result: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """What a person submitted on a task. ``is_skip``: the person passed the task on without an answer."""
-
-    annotation_id: int
-    result: tuple[Mapping[str, Any], ...]
-    is_skip: bool
-    updated_at: str
-    reviewer: str
-    lead_time_s: float | None
-    prediction_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task with everything people and models said of it."""
-
-    task_id: int
-    sample_id: str | None
-    updated_at: str
-    annotations: tuple[Annotation, ...]
-    predictions: tuple[Prediction, ...]
-
-    @property
-    def review(self) -> Annotation | None:
-        """The annotation that counts: the one changed last, a skip only where there is nothing else; None when none."""
-        answers = [annotation for annotation in self.annotations if not annotation.is_skip]
-        return max(answers or self.annotations, key=lambda annotation: annotation.updated_at, default=None)
-
-
-class LabelStudio:
+class LabelStudio(ClassCalls):
     """One project of a Label Studio server.
 
     Raises:
@@ -106,28 +93,32 @@ class LabelStudio:
         """Close the connections."""
         self._http.close()
 
-    def fetch_task_refs(self, *, changed_since: str | None = None) -> Iterator[TaskRef]:
-        """Yield all tasks in brief, or those whose ``updated_at`` is not before the given ``to_timestamp``."""
-        filters = (
-            [] if changed_since is None else [_filter("updated_at", "greater_or_equal", "Datetime", changed_since)]
-        )
-        yield from self._fetch_refs(_query(filters))
+    def fetch_task_refs(self, *, changed_since: str | None = None, after_id: int = 0) -> Iterator[TaskRef]:
+        """Yield tasks in brief, by id from after ``after_id`` on: all, or those changed since a ``to_timestamp``.
 
-    def fetch_answered_refs(self) -> Iterator[TaskRef]:
-        """Yield the tasks somebody has answered or skipped, in brief."""
-        counts = ("total_annotations", "cancelled_annotations")
-        yield from self._fetch_refs(_query([_filter(name, "greater", "Number", 0) for name in counts], "or"))
+        Holds one page at a time. A task made or deleted meanwhile shifts no other out of sight.
+        """
+        filters = [] if changed_since is None else [_changed_since(changed_since)]
+        for task in self._fetch_by_id("task_only", REF_COLUMNS, filters, REFS_PER_PAGE, after_id):
+            yield to_ref(task)
 
-    def _fetch_refs(self, query: str) -> Iterator[TaskRef]:
-        for task in self._fetch_pages("task_only", REF_COLUMNS, query, REFS_PER_PAGE):
-            yield TaskRef(
-                task_id=task.id,
-                sample_id=_sample_id_of(task.data),
-                updated_at=_to_text(task.updated_at),
-                annotations=task.total_annotations or 0,
-                skips=task.cancelled_annotations or 0,
-                predictions=task.total_predictions or 0,
-            )
+    def fetch_refs_of(self, task_ids: Sequence[int]) -> Iterator[TaskRef]:
+        """Yield the tasks of these ids in brief; ids that are gone are left out."""
+        for chunk in chunked(task_ids, REFS_PER_PAGE):
+            yield from map(to_ref, self._fetch_page("task_only", REF_COLUMNS, [_in_list(chunk)], len(chunk)).items)
+
+    def fetch_changed_count(self, changed_since: str | None = None) -> int:
+        """Return how many tasks changed since a ``to_timestamp``, or how many there are."""
+        filters = [] if changed_since is None else [_changed_since(changed_since)]
+        return int(self._fetch_page("task_only", "id", filters, 1).response.total)
+
+    def fetch_draft_task_ids(self, *, among: Sequence[int] | None = None) -> Iterator[int]:
+        """Yield the tasks, of these or of all, with something somebody began and did not submit."""
+        drafts = _filter("draft_exists", "equal", "Boolean", True)
+        chunks = [[]] if among is None else [[_in_list(chunk)] for chunk in chunked(among, REFS_PER_PAGE)]
+        for chosen in chunks:
+            for task in self._fetch_by_id("task_only", "id", [drafts, *chosen], REFS_PER_PAGE, 0):
+                yield int(task.id)
 
     def fetch_task_count(self) -> int:
         """Return how many tasks the project has."""
@@ -136,15 +127,23 @@ class LabelStudio:
     def fetch_tasks(self, task_ids: Sequence[int]) -> Iterator[Task]:
         """Yield the tasks of these ids with annotations and predictions; ids that are gone are left out."""
         for chunk in chunked(task_ids, TASKS_PER_PAGE):
-            query = _query([_filter("id", "in_list", "List", chunk)])
-            for task in self._fetch_pages("all", TASK_COLUMNS, query, TASKS_PER_PAGE):
-                yield self._to_task(task)
+            yield from map(self._to_task, self._fetch_page("all", TASK_COLUMNS, [_in_list(chunk)], len(chunk)).items)
 
-    def send_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Create tasks with their predictions and return their ids in order. Doing it twice makes them twice.
+    def fetch_predictions(self, task_ids: Sequence[int]) -> Iterator[TaskPredictions]:
+        """Yield which predictions the tasks have, and which of them annotations were made from."""
+        for chunk in chunked(task_ids, TASKS_PER_PAGE):
+            yield from map(
+                to_task_predictions, self._fetch_page("all", PREDICTION_COLUMNS, [_in_list(chunk)], len(chunk)).items
+            )
+
+    def send_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> MadeTasks:
+        """Create tasks with their predictions and annotations. Doing it twice makes them twice.
+
+        When its database is locked for a moment, Label Studio makes the tasks in a second try, and says that all is
+        well, without what was to be on them: the answer's counts are to be compared with what was sent.
 
         Raises:
-            ServiceError: Label Studio refused them, or made another number of tasks or predictions than were sent.
+            ServiceError: Label Studio refused them, or made another number of tasks than were sent.
         """
         answer = self._ask(
             f"POST import of {len(tasks)} tasks",
@@ -157,10 +156,8 @@ class LabelStudio:
         )
         made = answer.dict()
         task_ids = [int(task_id) for task_id in made.get("task_ids") or ()]
-        predictions = sum(len(task.get("predictions", ())) for task in tasks)
         _check_count("tasks", sent=len(tasks), made=len(task_ids))
-        _check_count("predictions", sent=predictions, made=made.get("prediction_count") or 0)
-        return task_ids
+        return MadeTasks(tuple(task_ids), made.get("prediction_count") or 0, made.get("annotation_count") or 0)
 
     def send_predictions(self, predictions: Sequence[Mapping[str, Any]]) -> None:
         """Add predictions to tasks that are there (each names its ``task``). Doing it twice adds them twice.
@@ -178,6 +175,55 @@ class LabelStudio:
         )
         _check_count("predictions", sent=len(predictions), made=answer.created or 0)
 
+    def send_annotation(
+        self,
+        task_id: int,
+        result: Sequence[Mapping[str, Any]],
+        *,
+        unique_id: str,
+        import_id: int | None = None,
+        parent_id: int | None = None,
+    ) -> tuple[int, str] | None:
+        """Add an annotation, made from another one or not, and return its id and ``updated_at``.
+
+        Label Studio takes a ``unique_id`` once: None where it is there already, and nothing changed then.
+        """
+        given = {"import_id": import_id, "parent_annotation": parent_id}
+        origin: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        try:
+            made = self._ask(
+                f"POST an annotation to task {task_id}",
+                lambda: self._sdk.annotations.create(
+                    id=task_id,
+                    result=[dict(region) for region in result],
+                    unique_id=unique_id,
+                    ground_truth=False,
+                    was_cancelled=False,
+                    request_options=SEND_ONCE,
+                    **origin,
+                ),
+            )
+        except RefusedError as error:
+            if error.status_code != CONFLICT_STATUS:
+                raise
+            return None
+        return int(made.id or 0), to_text(made.updated_at)
+
+    def send_prediction_deletion(self, prediction_id: int) -> None:
+        """Delete a prediction; one that is gone is no error."""
+        self._delete(f"DELETE prediction {prediction_id}", lambda: self._sdk.predictions.delete(prediction_id))
+
+    def send_task_deletion(self, task_id: int) -> None:
+        """Delete a task with all that is on it; one that is gone is no error."""
+        self._delete(f"DELETE task {task_id}", lambda: self._sdk.tasks.delete(str(task_id)))
+
+    def _delete(self, what: str, call: Callable[[], object]) -> None:
+        try:
+            self._ask(what, call)
+        except RefusedError as error:
+            if error.status_code != GONE_STATUS:
+                raise
+
     def fetch_model_version(self) -> str:
         """Return the model version whose predictions annotators see; empty when none was set."""
         return self._ask("GET project", lambda: self._sdk.projects.get(self.project_id)).model_version or ""
@@ -186,47 +232,34 @@ class LabelStudio:
         """Show annotators the predictions of this version: without it, sampling and sorting by score are dead."""
         self._ask("PATCH project", lambda: self._sdk.projects.update(self.project_id, model_version=model_version))
 
-    def _fetch_pages(
-        self, fields: Literal["all", "task_only"], include: str, query: str, page_size: int
+    def _fetch_by_id(
+        self, fields: Fields, include: str, filters: Sequence[Mapping[str, Any]], page_size: int, after_id: int
     ) -> Iterator[Any]:
-        page: Any = self._ask(
+        # By id, not by page number: a task deleted meanwhile would move another one to a page that was read already.
+        while True:
+            found = self._fetch_page(
+                fields, include, [_filter("id", "greater", "Number", after_id), *filters], page_size
+            )
+            yield from found.items
+            if len(found.items) < page_size:
+                return
+            after_id = found.items[-1].id
+
+    def _fetch_page(self, fields: Fields, include: str, filters: Sequence[Mapping[str, Any]], page_size: int) -> Any:
+        return self._ask(
             "GET tasks",
             lambda: self._sdk.tasks.list(
                 project=self.project_id,
                 fields=fields,
                 include=include,
                 page_size=page_size,
-                query=query,
+                query=json.dumps({"filters": {"conjunction": "and", "items": list(filters)}}),
                 request_options=READ,
             ),
         )
-        seen = 0
-        while page is not None and page.items:
-            yield from page.items
-            seen += len(page.items)
-            # The SDK always expects a further page; asking for one behind the last is an error.
-            page = self._ask("GET tasks", page.next_page) if seen < page.response.total else None
 
     def _to_task(self, task: Any) -> Task:
-        return Task(
-            task_id=task.id,
-            sample_id=_sample_id_of(task.data),
-            updated_at=_to_text(task.updated_at),
-            annotations=tuple(self._to_annotation(raw) for raw in task.annotations or ()),
-            predictions=tuple(_to_prediction(raw) for raw in task.predictions or ()),
-        )
-
-    def _to_annotation(self, raw: Any) -> Annotation:
-        values = raw if isinstance(raw, Mapping) else raw.dict()
-        return Annotation(
-            annotation_id=values["id"],
-            result=tuple(values["result"] or ()),
-            is_skip=bool(values.get("was_cancelled")),
-            updated_at=_to_text(values["updated_at"]),
-            reviewer=self._email_of(values.get("completed_by")),
-            lead_time_s=values.get("lead_time"),
-            prediction_id=values.get("parent_prediction"),
-        )
+        return to_task(task, self._email_of)
 
     def _email_of(self, user: Any) -> str:
         user_id = user.get("id") if isinstance(user, Mapping) else user
@@ -242,9 +275,8 @@ class LabelStudio:
             return call()
         except ApiError as error:
             hint = ", check the token of Label Studio" if error.status_code == 401 else ""
-            raise ServiceError(
-                f"Label Studio, {what}: {error.status_code}{hint} {_detail(error.body)}".strip()
-            ) from error
+            problem = f"Label Studio, {what}: {error.status_code}{hint} {_detail(error.body)}".strip()
+            raise RefusedError(problem, error.status_code) from error
         except httpx.HTTPError as error:
             raise ServiceError(f"Label Studio at {self.url}, {what}: no answer ({error})") from error
 
@@ -253,39 +285,17 @@ def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
 
 
-def _query(filters: list[dict[str, Any]], conjunction: Literal["and", "or"] = "and") -> str:
-    return json.dumps({"filters": {"conjunction": conjunction, "items": filters}})
+def _changed_since(moment: str) -> dict[str, Any]:
+    return _filter("updated_at", "greater_or_equal", "Datetime", moment)
+
+
+def _in_list(task_ids: Sequence[int]) -> dict[str, Any]:
+    return _filter("id", "in_list", "List", list(task_ids))
 
 
 def _check_count(what: str, *, sent: int, made: int) -> None:
     if sent != made:
         raise ServiceError(f"Label Studio kept {made} of {sent} {what}; run push again")
-
-
-def _sample_id_of(data: Any) -> str | None:
-    value = data.get("sample_id") if isinstance(data, Mapping) else None
-    return value if isinstance(value, str) else None
-
-
-def _to_prediction(raw: Any) -> Prediction:
-    values = raw if isinstance(raw, Mapping) else raw.dict()
-    result = values["result"]
-    return Prediction(
-        values["id"], values.get("model_version") or "", tuple(result) if isinstance(result, Iterable) else ()
-    )
-
-
-def to_timestamp(moment: datetime) -> str:
-    """Return a time in the one form Label Studio's filters read, in UTC with microseconds: texts sort as the times do.
-
-    >>> to_timestamp(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    '2026-01-02T03:04:05.000000Z'
-    """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _to_text(when: Any) -> str:
-    return to_timestamp(when if isinstance(when, datetime) else datetime.fromisoformat(str(when)))
 
 
 def _detail(body: Any) -> str:

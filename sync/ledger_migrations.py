@@ -136,7 +136,78 @@ def m003_task_times(db: Database) -> None:
     db.table("links").add_column("task_updated_at", str)
 
 
-MIGRATION_NAMES: Final = (m001_reviews.__name__, m002_runs_models_exports.__name__, m003_task_times.__name__)
+@migrations()
+def m004_incremental(db: Database) -> None:
+    """What is left to do for which link, so that no job has to look at those that are done; corrections of curators."""
+    links = db.table("links")
+    links.add_column("answers", str)
+    for name in ("is_gone", "is_mirrored", "correction_due"):
+        links.add_column(name, int, not_null_default=0)
+    links.create_index(["model_version"])
+    # Partial indexes: each holds only the few rows that are asked for. A query uses one that names its condition.
+    for name, columns, condition in (
+        ("links_not_mirrored", "sample_id", "is_mirrored = 0"),
+        ("links_due", "sample_id", "correction_due = 1"),
+        ("links_gone", "sample_id", "is_gone = 1"),
+        ("links_unfinished", "task_id", "problem is not null or state = 'conflict'"),
+    ):
+        db.execute(f"create index {name} on links ({columns}) where {condition}")
+    for name in ("ours_at", "theirs_at"):
+        db.table("conflicts").add_column(name, str)
+    db.table("corrections").create(
+        {
+            "mark": int,
+            "sample_id": str,
+            "task_id": int,
+            "parent_id": int,
+            "labels": str,
+            "annotation_id": int,
+            "annotation_updated_at": str,
+        },
+        pk="mark",
+        not_null=("mark", "sample_id", "task_id", "parent_id", "labels"),
+        strict=True,
+    )
+    db.table("corrections").create_index(["sample_id"])
+    db.table("readings").create(
+        {"annotation_id": int, "sample_id": str, "labels": str},
+        pk="annotation_id",
+        not_null=("annotation_id", "sample_id", "labels"),
+        strict=True,
+    )
+    db.table("readings").create_index(["sample_id"])
+
+
+@migrations()
+def m005_run_progress(db: Database) -> None:
+    """Runs that wait, how far each one is, who asked for it, and whether it is still wanted."""
+    # A run that waits has no process yet.
+    unset = ("started_at", "host", "pid", "process_started_at")
+    db.table("runs").transform(not_null=dict.fromkeys(unset, False))
+    for name, kind in {"progress": float, "retry_of": int, "error": str, "started_by": str, "full_params": str}.items():
+        db.table("runs").add_column(name, kind)
+    db.table("runs").add_column("message", str, not_null_default="")
+    db.table("runs").add_column("cancel_requested", int, not_null_default=0)
+    db.table("runs").add_column("attempt", int, not_null_default=1)
+    db.table("runs").add_column("created_at", str, not_null_default="")
+    db.table("runs").create_index(["state"])
+    # Of weights that a server reports, only the server knows the file.
+    db.table("models").transform(not_null=dict.fromkeys(("path", "sha256"), False))
+    db.execute("update runs set created_at = started_at")
+    # An error was kept in place of the report.
+    db.execute(
+        "update runs set error = json_extract(report, '$.error'), report = null "
+        "where json_extract(report, '$.error') is not null"
+    )
+
+
+MIGRATION_NAMES: Final = (
+    m001_reviews.__name__,
+    m002_runs_models_exports.__name__,
+    m003_task_times.__name__,
+    m004_incremental.__name__,
+    m005_run_progress.__name__,
+)
 
 
 def apply_migrations(db: Database, *, stop_before: str | None = None) -> None:

@@ -18,7 +18,8 @@ class Link:
 
     ``state`` is a review state of ``labels.fields``. ``problem`` says why the task could not be pulled; None: it could.
     ``annotation_id`` and ``annotation_updated_at`` name the annotation last read, ``task_updated_at`` the state of the
-    task it was read in; None: none was read yet.
+    task it was read in; None: none was read yet. ``answers`` names all that people had said by then, and how it was
+    read. ``is_gone``: the task was deleted in Label Studio.
     """
 
     sample_id: str
@@ -30,6 +31,34 @@ class Link:
     annotation_id: int | None = None
     annotation_updated_at: str | None = None
     task_updated_at: str | None = None
+    answers: str | None = None
+    is_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A curator's labels as they were sent to Label Studio, as an annotation of their own.
+
+    ``mark`` is the number that annotation carries (``import_id``), ``parent_id`` the annotation that was corrected.
+    ``annotation_id`` and ``annotation_updated_at`` are None until Label Studio has said that it is there.
+    """
+
+    mark: int
+    sample_id: str
+    task_id: int
+    parent_id: int
+    labels: tuple[Label, ...]
+    annotation_id: int | None = None
+    annotation_updated_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an annotation said when it was last read: from there on its author changes it."""
+
+    annotation_id: int
+    sample_id: str
+    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +78,9 @@ class Review:
     ``base`` is the label set to record as agreed, ``conflicts`` all open conflicts of the sample; None leaves what is
     stored of either as it is (a skipped task says nothing about labels). ``verdicts`` holds the comparison with the
     prediction of ``model_version``; that is None where the annotator saw no prediction. ``lead_time_s`` None: not told.
+    ``correction_due``: the catalogue holds a curator's change that Label Studio does not show (None: leave what is
+    stored). ``taken_over`` are marks
+    of corrections that a person has changed: from now on these are that person's annotations.
     """
 
     sample_id: str
@@ -63,6 +95,10 @@ class Review:
     verdicts: tuple[Verdict, ...] = ()
     model_version: str | None = None
     task_updated_at: str | None = None
+    answers: str | None = None
+    correction_due: bool | None = None
+    readings: tuple[Reading, ...] = ()
+    taken_over: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +116,15 @@ class FeedbackRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One job that ran: ``state`` is running, done, failed, or interrupted (its process is gone without a word)."""
-
-    id: int
-    job: str
-    params: Mapping[str, Any]
-    state: str
-    started_at: str
-    ended_at: str | None
-    report: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
-    """Weights that were used: their content-given name, where they lie and came from, and anything measured on them."""
+    """Weights that were used: their content-given name, where they came from, and anything measured on them.
+
+    ``path`` and ``sha256`` are None where only the server that has them knows.
+    """
 
     model_version: str
-    path: str
-    sha256: str
+    path: str | None
+    sha256: str | None
     source: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -120,7 +146,7 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def to_row(value: Link | Pushed | Model | Export) -> dict[str, Any]:
+def to_row(value: Link | Pushed | Correction | Reading | Model | Export) -> dict[str, Any]:
     """Return the fields as they are, by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
@@ -172,13 +198,32 @@ def conflicts_to_rows(sample_id: str, conflicts: Iterable[Conflict]) -> Iterator
             "base": _label_to_json(conflict.base),
             "ours": _label_to_json(conflict.ours),
             "theirs": _label_to_json(conflict.theirs),
+            "ours_at": conflict.ours_at,
+            "theirs_at": conflict.theirs_at,
         }
 
 
 def conflict_from_row(row: Mapping[str, Any]) -> Conflict:
     """Return the conflict that ``conflicts_to_rows`` wrote."""
     base, ours, theirs = (_label_from_json(row[side]) for side in ("base", "ours", "theirs"))
-    return Conflict(row["label_id"], base, ours, theirs)
+    return Conflict(row["label_id"], base, ours, theirs, row["ours_at"], row["theirs_at"])
+
+
+def link_from_row(row: Mapping[str, Any]) -> Link:
+    """Return the link of a row."""
+    named = {name: row[name] for name in Link.__dataclass_fields__ if name != "is_gone"}
+    return Link(**named, is_gone=bool(row["is_gone"]))
+
+
+def correction_from_row(row: Mapping[str, Any]) -> Correction:
+    """Return the correction of a row."""
+    named = {name: row[name] for name in Correction.__dataclass_fields__ if name != "labels"}
+    return Correction(**named, labels=labels_from_json(row["labels"]))
+
+
+def reading_from_row(row: Mapping[str, Any]) -> Reading:
+    """Return the reading of a row."""
+    return Reading(row["annotation_id"], row["sample_id"], labels_from_json(row["labels"]))
 
 
 def model_from_row(row: Mapping[str, Any]) -> Model:

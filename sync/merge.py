@@ -6,12 +6,14 @@ matched by its control, since an image has one answer per control and each side 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Literal
 
 from labels.errors import LabelingError
-from labels.results import Label, is_same
+from labels.results import Label, is_same, to_record
 
 Side = Literal["ours", "theirs"]
 LabelKey = tuple[str, str]
@@ -19,12 +21,22 @@ LabelKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A label that both sides changed in different ways; a side is None where the label is absent."""
+    """A label that both sides changed in different ways; a side is None where the label is absent.
+
+    ``ours_at`` and ``theirs_at`` say since when each side says so (``to_timestamp``); None: not known. Conflicts are
+    equal whose sides are.
+    """
 
     label_id: str
     base: Label | None
     ours: Label | None
     theirs: Label | None
+    ours_at: str | None = field(default=None, compare=False)
+    theirs_at: str | None = field(default=None, compare=False)
+
+
+Choose = Callable[[Conflict], Side | None]
+"""Decides a conflict for a side; None leaves it open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,11 @@ class Merge:
 def label_key(label: Label) -> LabelKey:
     """Return what a label is matched by: its id, or its control when it speaks of the whole image."""
     return ("label", label.id) if label.geometry is not None else ("control", label.control)
+
+
+def key_of(conflict: Conflict) -> LabelKey:
+    """Return what the label in conflict is matched by."""
+    return next(label_key(label) for label in _versions(conflict))
 
 
 def merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[Label]) -> Merge:
@@ -82,19 +99,56 @@ def merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[
     return Merge(tuple(labels), tuple(conflicts), tuple(new_base), changed)
 
 
-def resolve(merged: Merge, *, prefer: Side) -> Merge:
-    """Return the merge with each conflict decided for one side.
+def decide(merged: Merge, choose: Choose) -> Merge:
+    """Return the merge with those conflicts decided that ``choose`` decides; the others stay open.
 
-    Their version becomes the base either way: where ours was preferred, it is then a change of ours alone.
+    Their version becomes the base either way: where ours was preferred, it is then a change of ours alone, and the
+    conflict does not come back.
     """
-    if not merged.conflicts:
-        return merged
-    decided = {label_key(label) for conflict in merged.conflicts for label in _versions(conflict)}
-    theirs = [conflict.theirs for conflict in merged.conflicts if conflict.theirs is not None]
-    new_base = _overlay(merged.new_base, theirs, decided)
-    if prefer == "ours":
-        return replace(merged, conflicts=(), new_base=new_base)
-    return Merge(_overlay(merged.labels, theirs, decided), (), new_base, changed=True)
+    sides = [(conflict, choose(conflict)) for conflict in merged.conflicts]
+    decided = {label_key(label) for conflict, side in sides if side for label in _versions(conflict)}
+    theirs = [conflict.theirs for conflict, side in sides if side and conflict.theirs is not None]
+    taken = [conflict for conflict, side in sides if side == "theirs"]
+    replaced = {label_key(label) for conflict in taken for label in _versions(conflict)}
+    return Merge(
+        labels=_overlay(merged.labels, [one.theirs for one in taken if one.theirs is not None], replaced),
+        conflicts=tuple(conflict for conflict, side in sides if side is None),
+        new_base=_overlay(merged.new_base, theirs, decided),
+        changed=merged.changed or bool(taken),
+    )
+
+
+def with_bases_of(base: Sequence[Label], conflicts: Iterable[Conflict]) -> tuple[Label, ...]:
+    """Return the base with the versions that open conflicts started from, so that none ends without a decision."""
+    known = list(conflicts)
+    keys = {label_key(label) for conflict in known for label in _versions(conflict)}
+    return _overlay(base, [conflict.base for conflict in known if conflict.base is not None], keys)
+
+
+def conflicts_version(conflicts: Iterable[Conflict]) -> str:
+    """Return a short name of what the sides of the conflicts say: who decides names what they were shown.
+
+    >>> conflicts_version([]) == conflicts_version([Conflict("1", None, None, None)])
+    False
+    """
+    texts = sorted(
+        json.dumps(
+            [one.label_id, *(None if side is None else to_record(side) for side in (one.ours, one.theirs))],
+            sort_keys=True,
+        )
+        for one in conflicts
+    )
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def is_same_set(first: Iterable[Label], second: Iterable[Label]) -> bool:
+    """Return whether two label sets say the same, in whatever order.
+
+    Raises:
+        LabelingError: as ``merge``.
+    """
+    one, other = _by_key(first, "the first set"), _by_key(second, "the second set")
+    return one.keys() == other.keys() and all(is_same(label, other[key]) for key, label in one.items())
 
 
 def _overlay(labels: Iterable[Label], chosen: Iterable[Label], decided: Set[LabelKey]) -> tuple[Label, ...]:

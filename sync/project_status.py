@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from labels import fields
 from sync.console.status import Counts, Status, Tool
 from sync.jobs.context import Services, open_dataset
@@ -24,13 +22,11 @@ def read_status(home: Home, services: Services) -> Status:
         return Status(tools=_to_tools(services, None), problem="no project yet, start with: labelloop up --images DIR")
     dataset = open_dataset(project.name, read_label_config(home), services.database_uri)
     with Ledger.open(home.ledger) as ledger:
-        counts, links = ledger.counts(), ledger.links()
+        counts, versions = ledger.counts(), ledger.model_versions()
         runs = tuple(ledger.runs(limit=RUNS_SHOWN))
-    versions = Counter(link.model_version for link in links.values() if link.model_version is not None)
-    sample_ids = set(dataset.sample_ids())
     return Status(
         counts=Counts(
-            not_sent=len(sample_ids - links.keys()),
+            not_sent=dataset.unsent_count(),
             queued=counts[fields.QUEUED],
             reviewed=counts[fields.REVIEWED],
             skipped=counts[fields.SKIPPED],
@@ -38,7 +34,7 @@ def read_status(home: Home, services: Services) -> Status:
             failed=counts["failed"],
         ),
         dataset=project.name,
-        model_version=versions.most_common(1)[0][0] if versions else None,
+        model_version=next(iter(versions), None),
         runs=runs,
         tools=_to_tools(services, project),
     )
@@ -57,5 +53,5 @@ def _to_tools(services: Services, project: Project | None) -> tuple[Tool, ...]:
             "label_studio", "Label Studio", tasks, "tasks, the most uncertain first", f"{services.label_studio}/health"
         ),
         Tool("app", "FiftyOne App", app, "the whole collection", services.app),
-        Tool("ml_backend", "ML backend", None, "draws the pre-labels", f"{services.ml_backend}/health"),
+        Tool("ml_backend", "ML backend", None, "draws the pre-labels", f"{services.ml_backend}/ready"),
     )

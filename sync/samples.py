@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -35,11 +36,16 @@ class SampleImage:
 
 @dataclass(frozen=True, slots=True)
 class SamplePrediction:
-    """What the detector drew on a sample: ``labels`` may be empty, ``uncertainty`` is 0..1."""
+    """What the detector drew on a sample: ``labels`` may be empty, ``uncertainty`` is 0..1.
+
+    ``scores`` are further measures of uncertainty by field name, None where not computed; they are written, and read by
+    nobody here.
+    """
 
     model_version: str
     uncertainty: float
     labels: tuple[Label, ...]
+    scores: Mapping[str, float | None] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +56,41 @@ class SampleLabels:
     has_regions: bool
 
 
+def restore_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[Label, ...]:
+    """Return what a sample says where a field that was cleared says nothing: its labels are still those of the base.
+
+    Only an empty list says that nothing is there.
+
+    >>> restore_cleared(SampleLabels((), has_regions=True), [Label("1", "label", ("car",))])
+    ()
+    """
+    if said is None:
+        return tuple(base)
+    if said.has_regions:
+        return said.labels
+    return (*(label for label in base if label.geometry is not None), *said.labels)
+
+
 @dataclass(frozen=True, slots=True)
 class SampleState:
-    """Where a sample stands in its review; ``review_state`` None: it was never sent."""
+    """Where a sample stands in its review; ``review_state`` None: it was never sent.
+
+    ``is_tagged``: it has the tag of a conflict. States are equal that say the same of the review.
+    """
 
     review_state: str | None
     task_id: int | None
+    is_tagged: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """Who reviewed a sample, and when (UTC)."""
+    """Who reviewed a sample, and when (UTC).
+
+    ``annotators`` is how many people answered, ``disagreement`` (0..1) how much they disagree; None: not known.
+    """
 
     name: str
     at: datetime
+    annotators: int | None = None
+    disagreement: float | None = None

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
@@ -19,6 +19,9 @@ from labels.errors import LabelingError
 DEFAULT_HOME: Final = ".labelloop"
 DEFAULT_ADMIN_EMAIL: Final = "admin@labelloop.local"
 DEFAULT_PROJECT: Final = "labelloop"
+AnnotatorPolicy = Literal["latest", "ground_truth", "agreement"]
+"""What counts where several people answered one task: the answer changed last, the starred one, what most agree on."""
+ANNOTATOR_POLICIES: Final[tuple[str, ...]] = get_args(AnnotatorPolicy)
 DEMO_FOLDER: Final = "demo_images"
 OWN_FILES: Final = (
     *("project.json", "project.part", "label_config.xml", "label_config.part"),
@@ -169,7 +172,7 @@ class Project:
     """The one project of a home: FiftyOne dataset, Label Studio project and model.
 
     ``label_studio_id`` is None until Label Studio has the project. ``images`` maps the name of a link under
-    ``media/images`` to the person's folder.
+    ``media/images`` to the person's folder. ``annotators`` is an ``AnnotatorPolicy``.
     """
 
     name: str = DEFAULT_PROJECT
@@ -177,6 +180,7 @@ class Project:
     label_studio_id: int | None = None
     label_studio_view: int | None = None
     images: Mapping[str, str] | None = None
+    annotators: str = "latest"
 
     @classmethod
     def read(cls, home: Home) -> Project | None:

@@ -33,7 +33,7 @@ class StoredLabels:
         """Return what is stored of these samples; ids that are gone are left out."""
         chosen = {"_id": {"$in": [ObjectId(sample_id) for sample_id in sample_ids]}}
         names = [field.name for field in self._fields]
-        with _reporting_errors():
+        with reporting_errors():
             found = list(self._dataset._sample_collection.find(chosen, names))
         return {str(one["_id"]): tuple(one.get(name) for name in names) for one in found}
 
@@ -59,12 +59,13 @@ class StoredLabels:
         values = [None if document is None else document.to_dict() for document in after]
         update = {"$set": dict(zip(names, values, strict=True)), "$currentDate": {"last_modified_at": True}}
         unchanged = {"_id": ObjectId(sample_id), **dict(zip(names, before, strict=True))}
-        with _reporting_errors():
+        with reporting_errors():
             return bool(self._dataset._sample_collection.update_one(unchanged, update).matched_count)
 
 
 @contextmanager
-def _reporting_errors() -> Iterator[None]:
+def reporting_errors() -> Iterator[None]:
+    """Turn what MongoDB says into a ServiceError."""
     try:
         yield
     except PyMongoError as error:

@@ -13,7 +13,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from labels.config import LabelConfig
 from labels.errors import ServiceError
-from sync.services.label_config_check import check_nothing_in_use_is_lost
+from sync.services.label_config_check import check_image_key_stays, check_nothing_in_use_is_lost
 from sync.services.label_studio_token import fetch_json, read_or_make_token
 from sync.services.programs import StackSettings
 from sync.services.secrets import read_or_make_secret
@@ -21,6 +21,9 @@ from sync.services.stack_record import Addresses
 from sync.settings import Home
 
 BACKEND_TITLE = "labelloop ML backend"
+BACKEND_USER = "labelloop"
+BACKEND_WEBHOOK_PATH = "/webhook"
+CONNECTED = "CO"
 STORAGE_TITLE = "labelloop images"
 VIEW_TITLE = "Uncertain first"
 VIEW_ORDERING = ["tasks:predictions_score"]
@@ -75,11 +78,15 @@ def bootstrap(home: Home, settings: StackSettings, addresses: Addresses, *, proj
     )
     config = LabelConfig.read(settings.label_config)
     secret = read_or_make_secret(home.secrets / "webhook_secret")
+    password = read_or_make_secret(home.secrets / "ml_backend_password")
     with connect(addresses.label_studio, token) as client:
         project, changes = _find_or_make_project(client, config, title=settings.project_title, project_id=project_id)
         changes += _mend_project(client, project, config, url=addresses.label_studio, token=token)
         changes += _mend_storage(client, project, path=str(home.images))
-        changes += _mend_backend(client, project, url=addresses.ml_backend)
+        changes += _mend_backend(client, project, url=addresses.ml_backend, password=password)
+        changes += _mend_backend_webhook(
+            client, project, url=addresses.ml_backend + BACKEND_WEBHOOK_PATH, secret=secret
+        )
         changes += _mend_webhook(client, project, url=addresses.console + WEBHOOK_PATH, secret=secret)
         changes += _mend_model_version(client, project, url=addresses.label_studio, token=token)
         view, view_changes = _find_or_make_view(client, project)
@@ -148,6 +155,7 @@ def _mend_project(client: LabelStudio, project_id: int, config: LabelConfig, *, 
         key: value for key, value in PROJECT_SETTINGS.items() if getattr(project, key) != value
     }
     if (project.label_config or "").strip() != config.xml.strip():
+        check_image_key_stays(project, config)
         drafts = fetch_json(url, token, f"/api/projects/{project_id}/summary/")["created_labels_drafts"]
         check_nothing_in_use_is_lost(client, project_id, config, drafts=drafts)
         different["label_config"] = config.xml
@@ -169,20 +177,42 @@ def _mend_storage(client: LabelStudio, project_id: int, *, path: str) -> list[st
     return ["storage"]
 
 
-def _mend_backend(client: LabelStudio, project_id: int, *, url: str) -> list[str]:
-    """Connect the ML backend, or follow it to its new port, and with it the webhook that Label Studio made for it."""
+def _mend_backend(client: LabelStudio, project_id: int, *, url: str, password: str) -> list[str]:
+    """Connect the ML backend, or follow it to its new port or password, and with it the webhook made for it."""
     backends = [backend for backend in client.ml.list(project=project_id) if backend.title == BACKEND_TITLE]
+    wanted: dict[str, Any] = {
+        "project": project_id,
+        "url": url,
+        "title": BACKEND_TITLE,
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": BACKEND_USER,
+        "basic_auth_pass": password,
+    }
     if not backends:
-        client.ml.create(project=project_id, url=url, title=BACKEND_TITLE, is_interactive=False)
+        client.ml.create(**wanted, is_interactive=False)
         return ["ML backend"]
     (backend, *_others) = backends
-    if backend.url == url or backend.id is None:
+    # The list asks the backend how it is: Label Studio never tells the password, but whether it still opens the door.
+    is_known = backend.auth_method == "BASIC_AUTH" and backend.basic_auth_user == BACKEND_USER
+    if backend.id is None or (backend.url == url and is_known and backend.state == CONNECTED):
         return []
-    client.ml.update(id=backend.id, project=project_id, url=url, title=BACKEND_TITLE)
+    client.ml.update(id=backend.id, **wanted)
     for hook in client.webhooks.list(project=str(project_id)):
-        if hook.url == f"{backend.url}/webhook" and hook.id is not None:
-            client.webhooks.update(id=hook.id, url=f"{url}/webhook", send_payload=True, send_for_all_actions=True)
-    return ["ML backend's address"]
+        if hook.url == f"{backend.url}{BACKEND_WEBHOOK_PATH}" and hook.url != url + BACKEND_WEBHOOK_PATH and hook.id:
+            client.webhooks.update(
+                id=hook.id, url=url + BACKEND_WEBHOOK_PATH, send_payload=True, send_for_all_actions=True
+            )
+    return ["ML backend's address" if backend.url != url else "ML backend's password"]
+
+
+def _mend_backend_webhook(client: LabelStudio, project_id: int, *, url: str, secret: str) -> list[str]:
+    """Give the webhook that Label Studio makes for a backend our secret: it does not send the backend's password."""
+    headers = {SECRET_HEADER: secret}
+    hooks = [hook for hook in client.webhooks.list(project=str(project_id)) if hook.url == url]
+    different = [hook for hook in hooks if hook.id is not None and hook.headers != headers]
+    for hook in different:
+        client.webhooks.update(id=hook.id or 0, url=url, headers=headers, send_payload=True, send_for_all_actions=True)
+    return ["ML backend's webhook"] if different else []
 
 
 def _mend_webhook(client: LabelStudio, project_id: int, *, url: str, secret: str) -> list[str]:

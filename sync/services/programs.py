@@ -153,7 +153,11 @@ def _plan_ml_backend(home: Home, settings: StackSettings, ports: Mapping[str, in
             "LABELLOOP_SCORE_THRESHOLD": str(settings.score_threshold),
             "LABELLOOP_BATCH_SIZE": str(settings.batch_size),
             "LABELLOOP_DEVICE": settings.device,
+            "LABELLOOP_ML_BACKEND_PASSWORD_FILE": str(home.secrets / "ml_backend_password"),
+            "LABELLOOP_WEBHOOK_SECRET_FILE": str(home.secrets / "webhook_secret"),
         },
+        # Its port answers at once; this says whether the model is there.
+        health_path="/ready",
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from labels.errors import LabelingError, ServiceError
 from sync.services.bootstrap import bootstrap
+from sync.services.console_login import make_console_login
 from sync.services.programs import StackSettings
 from sync.services.secrets import read_or_make_secret, read_secret, write_secret
 from sync.services.stack import SECRETS
@@ -34,6 +35,7 @@ def make_secrets(home: Home, environment: Mapping[str, str]) -> None:
         write_secret(home.secrets / "admin_password", password)
     for name in SECRETS:
         read_or_make_secret(home.secrets / name)
+    make_console_login(home.secrets)
 
 
 def connect_tools(home: Home, environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from labels.errors import ServiceError
 from sync.services import programs as local
+from sync.services.console_login import make_console_login
 from sync.services.phases import Event, States, bring_down, bring_up, end_orphans
 from sync.services.ports import plan_ports
 from sync.services.programs import Program, StackSettings
@@ -29,7 +30,7 @@ from sync.services.supervisord_files import (
 from sync.settings import Home
 
 WATCH_S = 1.0
-SECRETS = ("admin_password", "console_token", "webhook_secret")
+SECRETS = ("admin_password", "console_token", "webhook_secret", "ml_backend_password")
 
 Plan = Callable[[Home, StackSettings, Mapping[str, int]], list[Program]]
 
@@ -77,6 +78,7 @@ class Stack:
         with self._locked(), ending_signals():
             for name in SECRETS:
                 read_or_make_secret(self._home.secrets / name)
+            make_console_login(self._home.secrets)
             supervisor = self._supervisor()
             if supervisor.is_running():
                 programs = self._prepare(supervisor.fetch_states(), on_event)

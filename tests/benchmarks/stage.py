@@ -22,8 +22,7 @@ from labels import fields
 from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
 from labels.results import Label
-from sync.backend import MLBackend
-from sync.jobs.context import Context, open_dataset
+from sync.jobs.context import Context, connect_backend, open_dataset
 from sync.jobs.ingest import ingest
 from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
@@ -136,7 +135,7 @@ def open_ours(server: Server, material: Material, name: str) -> Iterator[Context
             ledger=ledger,
             dataset=open_dataset(name, config, server.addresses.database_uri),
             label_studio=LabelStudio(server.url, server.token, workbench.project_id),
-            backend=MLBackend(server.addresses.ml_backend),
+            backend=connect_backend(server.home, server.addresses.ml_backend),
         )
         ingest(context.home, context.dataset, material.folder)
         images = context.dataset.images()

@@ -60,7 +60,11 @@ class RunningStack:
 
 def run_labelloop(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sync.cli", "--home", str(home.path), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    # A pull by the clock would come between two looks of a test.
+    environment = {**os.environ, "LABELLOOP_PULL_EVERY_MIN": "0", "LABELLOOP_SWEEP_AT": ""}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+    )
 
 
 @pytest.fixture(scope="session")

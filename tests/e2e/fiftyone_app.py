@@ -80,10 +80,10 @@ class App:
         with Image.open(io.BytesIO(now)) as picture:
             return [picture.convert("RGB").crop(place) for place in self._read_places()]
 
-    def open_form(self, operator: str) -> Form:
-        """Press an operator's button and return the form that comes."""
+    def open_form(self, operator: str, *, choose: str | None = None) -> Form:
+        """Press an operator's button and return the form that comes, with a choice made where it asks for one."""
         self._press(operator)
-        return Form(self._page)
+        return Form(self._page, choose)
 
     def run(self, operator: str) -> Result:
         """Press the button of an operator that asks nothing and return what it shows."""
@@ -130,9 +130,11 @@ class App:
 class Form:
     """The form an operator shows before it runs, when it can be submitted."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, choose: str | None = None) -> None:
         self._page = page
         self._modal = page.locator("[data-cy=operators-prompt-modal]")
+        if choose is not None:
+            self._modal.get_by_text(choose, exact=True).click(timeout=FORM_TIMEOUT_MS)
         expect(self._modal.get_by_role("button").last).to_be_enabled(timeout=FORM_TIMEOUT_MS)
 
     @property
@@ -144,6 +146,15 @@ class Form:
     def chosen(self) -> str:
         """The choice that is made."""
         return self._modal.locator("label", has=self._page.locator("input:checked")).inner_text()
+
+    def fill(self, label: str, text: str) -> None:
+        """Type into the field of that name."""
+        # The App ties no label to its field: it is the next one on the page.
+        self._modal.get_by_text(label, exact=True).locator("xpath=following::input[1]").fill(text)
+
+    def tick(self, label: str) -> None:
+        """Tick the box of that name."""
+        self._modal.get_by_label(label).check()
 
     def submit(self, button: str) -> Result:
         """Press its button and return what comes of it."""

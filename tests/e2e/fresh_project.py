@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,16 @@ def open_fresh_project(
     images: int,
     config: LabelConfig | None = None,
     backend: MLBackend | None = None,
+    draw: bool = True,
+    ledger_folder: Path | None = None,
 ) -> Iterator[FreshProject]:
-    """Open a project with as many images, each with an uncertainty and three predicted boxes of its own."""
+    """Open a project with as many images, each with an uncertainty and three predicted boxes of its own.
+
+    ``draw`` False: nothing is predicted. ``ledger_folder``: where the ledger lies, if not beside the images.
+    """
     config = config or read_label_config(stack.home)
-    name = f"fresh-{next(_numbers)}"
+    # The process id: several test runs may share one stack.
+    name = f"fresh-{os.getpid()}-{next(_numbers)}"
     paths = write_images(folder / "images", images)
     link_folder(stack.home, (folder / "images").resolve())
     token = read_secret(stack.home, "label_studio_token") or ""
@@ -113,10 +120,11 @@ def open_fresh_project(
         NewImage(path.resolve(), SIZE, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, "image/png")
         for path in paths
     )
-    dataset.write_predictions(make_predictions(sample_ids))
+    if draw:
+        dataset.write_predictions(make_predictions(sample_ids))
     with (
         closing(http),
-        Ledger.open(folder / f"{name}.db") as ledger,
+        Ledger.open((ledger_folder or folder) / f"{name}.db") as ledger,
         closing(LabelStudio(stack.addresses.label_studio, token, made.id)) as label_studio,
     ):
         context = Context(
@@ -150,46 +158,17 @@ def make_predictions(sample_ids: list[str]) -> dict[str, SamplePrediction]:
     return predictions
 
 
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-class KillSwitch:
-    """Counts every write of a job, and ends the job before or after the write of a given number."""
-
-    def __init__(self, at: int | None = None, *, before: bool = True) -> None:
-        self.writes = 0
-        self._at = at
-        self._before = before
-
-    def guard(self, context: Context) -> Context:
-        """Return the context with each of its tools behind this switch."""
-        tools: Mapping[str, Any] = {
-            name: _Guarded(getattr(context, name), self) for name in ("ledger", "dataset", "label_studio")
-        }
-        return replace(context, **tools)
-
-    def write(self, call: Callable[[], Any]) -> Any:
-        """Make one write, unless the end comes first."""
-        self.writes += 1
-        is_the_end = self.writes == self._at
-        if is_the_end and self._before:
-            raise KilledError
-        answer = call()
-        if is_the_end:
-            raise KilledError
-        return answer
-
-
-class _Guarded:
-    """Hands everything on; writes go through the switch."""
-
-    def __init__(self, target: Any, switch: KillSwitch) -> None:
-        self._target = target
-        self._switch = switch
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if name.partition("_")[0] in ("write", "record", "send"):
-            return lambda *args, **kwargs: self._switch.write(lambda: found(*args, **kwargs))
-        return found
+def add_images(project: FreshProject, number: int, model_version: str = MODEL_VERSION) -> list[str]:
+    """Add images to a project that nobody has sent, with a predicted box each, and return their sample ids."""
+    dataset = project.context.dataset
+    known = len(dataset.sample_ids())
+    folder = next(iter(dataset.images().values())).path.parent
+    paths = write_images(folder / f"more-{known}", number)
+    sample_ids = dataset.write_images(
+        NewImage(path.resolve(), SIZE, f"{known + index:064x}", path.stat().st_size, "image/png")
+        for index, path in enumerate(paths)
+    )
+    boxes = {one: Label(f"e{known:011x}{index:012x}", "label", ("dog",), Box(3, 4, 20, 11), confidence=0.5)
+             for index, one in enumerate(sample_ids)}  # fmt: skip
+    dataset.write_predictions({one: SamplePrediction(model_version, 0.5, (box,)) for one, box in boxes.items()})
+    return sample_ids

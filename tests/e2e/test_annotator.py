@@ -168,9 +168,20 @@ def test_no_secret_is_in_a_log_or_open_to_others(stack: RunningStack):
 
 
 def test_the_console_counts_the_review(reviewed: dict[str, Any], stack: RunningStack, annotator: Page):
+    password, token = (
+        (stack.home.secrets / name).read_text(encoding="utf-8").strip() for name in ("admin_password", "console_token")
+    )
     annotator.goto(stack.addresses.console)
-    status = json.loads(annotator.request.get(f"{stack.addresses.console}/status.json").text())
+    annotator.get_by_label("Password of the console").fill(password)
+    annotator.keyboard.press("Enter")
+    annotator.wait_for_selector(".funnel")
+    header = {"Authorization": f"Bearer {token}"}
+    status = json.loads(annotator.request.get(f"{stack.addresses.console}/api/status", headers=header).text())
     assert status["counts"]["reviewed"] >= 1
+    shown = dict(
+        zip(("not_sent", "queued", "reviewed"), annotator.locator(".funnel b").all_inner_texts(), strict=False)
+    )
+    assert shown == {name: str(status["counts"][name]) for name in shown}
     with stack.open() as context:
         sent = len(context.ledger.links())
     assert status["counts"]["queued"] == sent - status["counts"]["reviewed"]

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from labels.geometry import Box
 from ml_backend.detectors import build_detector
 from ml_backend.weights import resolve_weights
-from sync.backend import MLBackend
+from sync.jobs.context import connect_backend
 from sync.jobs.ingest import ingest
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
@@ -34,7 +34,7 @@ SCORE_FLOOR = 0.2
 )
 def test_pre_labels_pushed_and_pulled_back_unchanged_score_like_the_detector(stack: RunningStack, tmp_path: Path):
     truth = COCO(str(COCO128 / "instances.json"))
-    backend = MLBackend(stack.addresses.ml_backend)
+    backend = connect_backend(stack.home, stack.addresses.ml_backend)
     with open_fresh_project(stack, tmp_path, images=0, backend=backend) as project:
         context = project.context
         assert ingest(stack.home, context.dataset, COCO128 / "images").moved == 128

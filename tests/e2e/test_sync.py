@@ -28,10 +28,9 @@ from tests.e2e.fresh_project import (
     MODEL_VERSION,
     SIZE,
     FreshProject,
-    KilledError,
-    KillSwitch,
     open_fresh_project,
 )
+from tests.fakes.killing import KilledError, KillSwitch
 
 NEW_REGION = "kX9_b-Q2sA"
 
@@ -231,10 +230,11 @@ def test_of_several_annotations_the_last_one_counts_and_that_is_said(project: Fr
 
 def test_a_file_that_is_gone_is_not_sent(stack: RunningStack, tmp_path: Path):
     with open_fresh_project(stack, tmp_path, images=2) as project:
-        gone, _ = (image.path for image in project.context.dataset.images().values())
-        gone.unlink()
+        gone, _ = project.context.dataset.images().values()
+        gone.path.unlink()
         report = push(project.context)
-        assert (report.moved, report.failed) == (1, (Failure(str(gone), "is gone; its task would have no picture"),))
+        problem = "is gone; its task would have no picture"
+        assert (report.moved, report.failed) == (1, (Failure(str(gone.path), problem, gone.sample_id),))
 
 
 def test_a_deleted_task_and_a_deleted_annotation_take_no_label_away(project: FreshProject):
@@ -265,7 +265,7 @@ def test_an_annotation_that_cannot_be_carried_is_reported_until_it_can(project: 
     problem = "control 'note' is not in label_config.xml (known: label, quality)"
     for _ in range(2):
         report = pull(project.context)
-        assert report.failed == (Failure(f"task {first}, region r1", problem),)
+        assert report.failed == (Failure(f"task {first}, region r1", problem, sample_id),)
     assert project.context.dataset.labels([sample_id]) == {}
     (task,) = project.context.label_studio.fetch_tasks([first])
     project.sdk.annotations.update(

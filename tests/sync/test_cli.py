@@ -7,7 +7,33 @@ from click.testing import CliRunner
 from sync.cli import main
 from sync.settings import Home, Project
 
-COMMANDS = ("up", "demo", "down", "status", "app", "reset", "ingest", "prelabel", "push", "pull", "export")
+COMMANDS = (
+    "up",
+    "demo",
+    "down",
+    "status",
+    "app",
+    "reset",
+    "ingest",
+    "prelabel",
+    "push",
+    "pull",
+    "export",
+    "sweep",
+    "resolve",
+    "verify",
+    "queue",
+    "feedback",
+    "relabel",
+    "password",
+    "runs",
+    "cancel",
+    "retry",
+    "models",
+    "predict",
+    "compile",
+    "calibrate",
+)
 
 
 def run(home: Path, *arguments: str, **environment: str) -> "click.testing.Result":

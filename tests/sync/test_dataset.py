@@ -190,6 +190,26 @@ def test_a_new_prediction_replaces_the_old_one_and_leaves_people_alone(dataset: 
     assert dataset.labels()[samples[0]].labels == (EVERYTHING[0],)
 
 
+def test_a_predicted_point_keeps_its_confidence(dataset: Any, samples: list[str]):
+    point = Label(ids(1), "point", ("nose",), Keypoint(12.5, 7.25, 2.0), confidence=0.75)
+    bare = Label(ids(2), "point", ("nose",), Keypoint(1.5, 7.25, 2.0))
+
+    dataset.write_predictions({samples[0]: SamplePrediction("m-1", 0.25, (point, bare))})
+
+    assert [label.confidence for label in dataset.predictions()[samples[0]].labels] == [0.75, None]
+
+
+def test_the_votes_of_an_ensemble_stay_on_the_prediction_and_are_not_vouched_for(dataset: Any, samples: list[str]):
+    box = Label(ids(1), "box", ("car",), Box(3, 4, 20, 9), confidence=0.75, votes=2)
+    alone = Label(ids(2), "box", ("dog",), Box(30, 5, 12, 7), confidence=0.5)
+
+    dataset.write_predictions({samples[0]: SamplePrediction("m-1", 0.25, (box, alone))})
+    dataset.write_labels({samples[0]: [box]})
+
+    assert [label.votes for label in dataset.predictions()[samples[0]].labels] == [2, None]
+    assert dataset.labels()[samples[0]].labels[0].votes is None
+
+
 def test_what_a_detector_says_of_the_whole_image_gets_a_field_when_it_says_it(dataset: Any, samples: list[str]):
     assert not dataset._dataset.has_sample_field("predictions_kind")
     label = Label(ids(5), "kind", ("photo",), confidence=0.75)

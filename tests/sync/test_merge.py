@@ -11,7 +11,22 @@ from hypothesis import strategies as st
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label, is_same
-from sync.merge import Conflict, Merge, label_key, merge, resolve
+from sync.merge import (
+    Conflict,
+    Merge,
+    Side,
+    conflicts_version,
+    decide,
+    label_key,
+    merge,
+    with_bases_of,
+)
+
+
+def resolve(merged: Merge, *, prefer: Side) -> Merge:
+    """Decide every conflict for one side."""
+    return decide(merged, lambda _: prefer)
+
 
 CAR = Label("1", "label", ("car",), Box(10, 20, 30, 40))
 MOVED_CAR = replace(CAR, geometry=Box(11, 20, 30, 40))
@@ -219,3 +234,45 @@ def test_changed_says_whether_the_held_set_differs_from_ours(base: Labels | None
     merged = merge(base, ours, theirs)
     assert merged.changed == (not _says_the_same(merged.labels, ours))
     assert [label for label in merged.labels if label in ours] == [label for label in ours if label in merged.labels]
+
+
+def test_each_conflict_can_be_decided_for_a_side_of_its_own() -> None:
+    base = (CAR, DOG)
+    ours = (replace(CAR, classes=("bus",)), replace(DOG, classes=("bus",)))
+    theirs = (replace(CAR, classes=("cat",)), replace(DOG, classes=("cat",)))
+    sides = {CAR.id: "theirs", DOG.id: "ours"}
+    decided = decide(merge(base, ours, theirs), lambda conflict: sides[conflict.label_id])
+    assert decided == Merge((theirs[0], ours[1]), (), theirs, changed=True)
+    assert merge(decided.new_base, decided.labels, theirs) == replace(decided, changed=False)
+
+
+def test_a_conflict_that_nobody_decides_stays_with_its_base() -> None:
+    ours = (replace(CAR, classes=("bus",)), replace(DOG, classes=("bus",)))
+    theirs = (replace(CAR, classes=("cat",)), replace(DOG, classes=("cat",)))
+    merged = merge((CAR, DOG), ours, theirs)
+    decided = decide(merged, lambda conflict: "ours" if conflict.label_id == CAR.id else None)
+    assert decided.conflicts == merged.conflicts[1:]
+    assert decided.new_base == (theirs[0], DOG)
+    assert decide(merged, lambda _: None) == merged
+
+
+def test_an_answer_about_the_whole_image_is_decided_like_a_shape() -> None:
+    ours, theirs = Label("1", "quality", ("keep",)), Label("2", "quality", ("trash",))
+    stars = Label("3", "stars", rating=2), Label("4", "stars", rating=5)
+    merged = merge(None, (ours, stars[0]), (theirs, stars[1]))
+    decided = decide(merged, lambda conflict: "theirs" if conflict.label_id == "1" else "ours")
+    assert decided == Merge((theirs, stars[0]), (), (theirs, stars[1]), changed=True)
+
+
+def test_what_was_shown_is_told_from_what_changed_since() -> None:
+    shown = Conflict("1", CAR, None, DOG)
+    same = replace(shown, base=None, ours_at="2026-01-01T00:00:00.000000Z")
+    assert conflicts_version([shown]) == conflicts_version([same])
+    assert conflicts_version([shown]) != conflicts_version([replace(shown, theirs=CAR)])
+    assert conflicts_version([shown]) != conflicts_version([])
+
+
+def test_an_open_conflict_keeps_its_base_when_another_annotation_counts() -> None:
+    bus, cat = replace(CAR, classes=("bus",)), replace(CAR, classes=("cat",))
+    assert with_bases_of((cat, DOG), [Conflict(CAR.id, CAR, bus, cat)]) == (CAR, DOG)
+    assert with_bases_of((cat, DOG), [Conflict(CAR.id, None, bus, cat)]) == (DOG,)

@@ -9,7 +9,7 @@ import pytest
 
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError
-from sync.services.label_config_check import check_image_key_stays, count_uses, find_lost
+from sync.services.label_config_check import check_image_key_stays, count_uses, find_lost, name_images
 
 CONFIG = LabelConfig.from_xml(
     '<View><Image name="image" value="$image"/>'
@@ -41,6 +41,19 @@ def test_annotations_count_as_used_and_predictions_do_not() -> None:
     uses = count_uses(tasks)
     assert uses == Counter({("box", "car"): 1, ("quality", "keep"): 1, ("box", "cat"): 1, ("stars", None): 1})
     assert find_lost(uses, CONFIG) == {"class 'cat' of control 'box'": 1, "control 'stars'": 1}
+
+
+def test_the_images_on_which_a_class_is_used_are_named() -> None:
+    tasks = [
+        {
+            "id": 7,
+            "data": {"image": "/data/local-files/?d=images/photos-1a/cat.jpg", "sample_id": "s1"},
+            "annotations": [{"result": [region("box", "rectanglelabels", ["cat"])]}] * 2,
+        },
+        {"id": 8, "data": {}, "annotations": [{"result": [region("box", "rectanglelabels", ["cat"])]}]},
+        {"id": 9, "data": {"image": "dog.jpg"}, "annotations": []},
+    ]
+    assert name_images(tasks, "image") == {("box", "cat"): ["cat.jpg", "task 8"]}
 
 
 def test_a_config_that_only_grows_loses_nothing() -> None:

@@ -78,6 +78,9 @@ def test_no_secret_stands_on_a_command_line_or_in_a_plan(tmp_path: Path) -> None
 
 def test_the_ml_backend_reads_its_settings_from_what_it_is_given(tmp_path: Path) -> None:
     home = Home(tmp_path)
+    home.make()
+    for name in ("ml_backend_password", "webhook_secret"):
+        (home.secrets / name).write_text(f"the {name}", encoding="utf-8")
     settings = StackSettings(model="best.pt", score_threshold=0.35, batch_size=4, device="cpu")
     (program,) = [item for item in plan_programs(home, settings, PORTS) if item.name == programs.ML_BACKEND]
     found = Settings.from_environment(program.environment)
@@ -86,12 +89,13 @@ def test_the_ml_backend_reads_its_settings_from_what_it_is_given(tmp_path: Path)
     assert (found.models_dir, found.media_root) == (home.models, home.media)
     assert found.label_studio_url == "http://127.0.0.1:4002"
     assert found.api_key_file == home.secrets / "label_studio_token"
+    assert (found.password, found.webhook_secret) == ("the ml_backend_password", "the webhook_secret")
 
 
 def test_the_console_reads_its_settings_from_what_it_is_given(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.make()
-    for name in ("console_token", "webhook_secret"):
+    for name in ("console_token", "webhook_secret", "console_session_key", "console_password"):
         (home.secrets / name).write_text(f"the {name}", encoding="utf-8")
     (program,) = [item for item in plan_programs(home, StackSettings(), PORTS) if item.name == programs.CONSOLE]
     found = ConsoleSettings.from_environ(program.environment)

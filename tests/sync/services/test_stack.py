@@ -242,7 +242,9 @@ def test_secrets_and_control_files_are_for_their_owner_alone(stub_stack: StubSta
         *home.secrets.iterdir(),
         *(home.run / name for name in ("supervisord.conf", "programs.json", "stack.json")),
     ]
-    assert {path.name for path in home.secrets.iterdir()} == {"admin_password", "console_token", "webhook_secret"}
+    made = {"admin_password", "console_token", "webhook_secret", "ml_backend_password"}
+    made |= {"console_password", "console_session_key"}
+    assert {path.name for path in home.secrets.iterdir()} == made
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
     password = (home.secrets / "admin_password").read_text(encoding="utf-8").strip()

@@ -1,0 +1,241 @@
+"""Queue: choose what people see next among the samples that were never sent, save the choice as a view, and send it.
+
+Order of writes: the view, which says that it is being sent, then the tasks (``push``), then the view says that it was
+sent. Killed in between, the same call with the same view goes on with the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from labels import fields
+from labels.errors import LabelingError
+from sync.choosing import Candidate, Chosen, by_group, choose_farthest, choose_highest, choose_random, is_missing
+from sync.jobs.context import Context
+from sync.jobs.push import push
+from sync.report import OnProgress, Report, ignore_progress
+
+if TYPE_CHECKING:
+    from sync.fiftyone_views import Views
+
+UNCERTAINTY: Final = "uncertainty"
+MISTAKE: Final = "mistake"
+DIVERSITY: Final = "diversity"
+RANDOM: Final = "random"
+STRATEGIES: Final = (UNCERTAINTY, MISTAKE, DIVERSITY, RANDOM)
+FIELDS: Final = {UNCERTAINTY: fields.UNCERTAINTY, MISTAKE: fields.MISTAKENNESS}
+CURES: Final = {
+    fields.UNCERTAINTY: "; labelloop prelabel computes it",
+    fields.EMBEDDING: "; choose --by uncertainty or --by random, or compute embeddings in the FiftyOne App",
+}
+NAMES_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What would be sent next, best first, and why the others are not.
+
+    ``candidates`` samples were never sent; ``without_value`` of the chosen have no value and came last; ``held_back``
+    were passed over since they show nearly the same as what waits or was chosen.
+    """
+
+    by: str
+    field: str | None
+    chosen: tuple[Chosen, ...]
+    candidates: int
+    without_value: int
+    held_back: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Samples by where they stand."""
+
+    unsent: list[Candidate]
+    waiting: list[Candidate]
+    answered: list[Candidate]
+
+
+def queue(
+    context: Context,
+    *,
+    by: str,
+    count: int,
+    view: str | None = None,
+    seed: int = 0,
+    dry_run: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> Report:
+    """Choose up to ``count`` samples that were never sent, save them as a FiftyOne view, and send them.
+
+    ``by`` is a strategy or the name of a field with a number for each sample: the highest first. ``dry_run`` says what
+    would be sent and changes nothing.
+
+    Raises:
+        LabelingError: there is no such field, no sample has a value to choose by, or the view is somebody's own.
+        ServiceError: a tool did not answer; what was sent before stays.
+    """
+    from sync.fiftyone_views import SavedView, Views
+
+    on_progress(None, f"choosing {count} samples by {by}")
+    views = Views(context.dataset.name)
+    wish = f"labelloop queue: {count} by {by}" + (f", seed {seed}" if by == RANDOM else "")
+    unfinished = None if view is None else _find_unfinished(context, views, view, wish)
+    choice = unfinished or choose(context, by=by, count=count, seed=seed)
+    notes = list(_explain(context, choice, is_rest=unfinished is not None, dry_run=dry_run))
+    sample_ids = [one.sample_id for one in choice.chosen]
+    details = _count(choice)
+    if dry_run or not sample_ids:
+        left = choice.candidates - len(sample_ids)
+        moved = len(sample_ids) if dry_run else 0
+        return Report("queue", moved, left, notes=tuple(notes), details=details, is_dry_run=dry_run)
+    saved = None if view is None else SavedView(view, f"{wish}, being sent", tuple(sample_ids))
+    if saved is not None and unfinished is None:
+        views.write_view(saved)
+    sent = push(context, sample_ids=sample_ids, on_progress=on_progress)
+    if saved is not None:
+        whole = views.saved(saved.name) or saved
+        views.write_view(replace(whole, description=f"{wish}, sent"))
+        notes.append(f"saved as the view {view!r} of the dataset {context.dataset.name!r}")
+    return Report(
+        "queue",
+        moved=sent.moved,
+        unchanged=choice.candidates - len(sample_ids),
+        failed=sent.failed,
+        notes=(*notes, *sent.notes),
+        details=details,
+    )
+
+
+def choose(context: Context, *, by: str, count: int, seed: int = 0) -> Choice:
+    """Return what ``queue`` would send; reads only.
+
+    Raises:
+        LabelingError: there is no such field, or no sample that was never sent has a value to choose by.
+    """
+    from sync.fiftyone_views import Views
+
+    if count < 1:
+        raise LabelingError(f"count {count}: expected a whole number above 0")
+    views = Views(context.dataset.name)
+    field = None if by in (DIVERSITY, RANDOM) else _check_field(views, FIELDS.get(by, by))
+    pool = _read_pool(context, views, field)
+    _check_any(pool.unsent, by, field)
+    try:
+        if by == DIVERSITY:
+            found = choose_farthest(pool.unsent, pool.waiting, pool.answered, count)
+        elif by == RANDOM:
+            found = choose_random(pool.unsent, pool.waiting, count, seed=seed)
+        else:
+            found = choose_highest(pool.unsent, pool.waiting, count)
+    except ValueError as error:
+        raise LabelingError(f"the embeddings cannot be compared ({error}): compute them anew with one model") from error
+    chosen = {one.sample_id for one in found.chosen}
+    has_none = (one.embedding is None if by == DIVERSITY else is_missing(one.value) for one in pool.unsent)
+    without = {one.sample_id for one, is_none in zip(pool.unsent, has_none, strict=True) if is_none}
+    without_value = 0 if by == RANDOM else len(without & chosen)
+    return Choice(by, field, found.chosen, len(pool.unsent), without_value, found.held_back)
+
+
+def _check_field(views: Views, name: str) -> str:
+    numbers = views.numeric_fields()
+    if name in numbers:
+        return name
+    if name in FIELDS.values():
+        raise LabelingError(f"no sample has {name!r} yet{CURES.get(name, '; it is computed in the FiftyOne App')}")
+    raise LabelingError(
+        f"--by {name!r}: no such field with one number for each sample "
+        f"(known: {', '.join(STRATEGIES)}, {', '.join(numbers)})"
+    )
+
+
+def _check_any(unsent: Sequence[Candidate], by: str, field: str | None) -> None:
+    """Refuse to rank by what nobody has: any order would look like an answer."""
+    if not unsent or by == RANDOM:
+        return
+    if by == DIVERSITY and all(one.embedding is None for one in unsent):
+        raise LabelingError(f"no sample that waits to be sent has {fields.EMBEDDING!r}{CURES[fields.EMBEDDING]}")
+    if field is not None and all(is_missing(one.value) for one in unsent):
+        raise LabelingError(f"no sample that waits to be sent has {field!r}{CURES.get(field, '')}")
+
+
+def _read_pool(context: Context, views: Views, field: str | None) -> _Pool:
+    wanted = (fields.REVIEW_STATE, field or fields.REVIEW_STATE, fields.EMBEDDING)
+    rows = views.read_columns([*wanted, fields.IMAGE_SHA256, fields.DUPLICATE_GROUP])
+    groups = by_group({"bytes": [row[3] or None for row in rows.values()], "group": [row[4] for row in rows.values()]})
+    pool = _Pool([], [], [])
+    linked = context.ledger.links(list(rows)).keys()
+    for (sample_id, (state, value, embedding, _, _)), names in zip(rows.items(), groups, strict=True):
+        number = None if field is None or value is None else float(value)
+        candidate = Candidate(sample_id, number, _to_embedding(embedding), names)
+        if state is None and sample_id not in linked:
+            pool.unsent.append(candidate)
+        elif state in (None, fields.QUEUED):
+            # A push that was killed may not have written the state of what it sent.
+            pool.waiting.append(candidate)
+        else:
+            pool.answered.append(candidate)
+    return pool
+
+
+def _to_embedding(value: Any) -> Any:
+    """Return an embedding, or None for what has no direction and so is like nothing."""
+    if value is None:
+        return None
+    vector = np.asarray(value, dtype=np.float32)
+    return vector if vector.ndim == 1 and np.isfinite(vector).all() and vector.any() else None
+
+
+def _find_unfinished(context: Context, views: Views, name: str, wish: str) -> Choice | None:
+    """Return what is left to send of a choice that was saved and not sent to its end; None: nothing."""
+    saved = views.saved(name)
+    if saved is None or saved.description != f"{wish}, being sent":
+        return None
+    linked = context.ledger.links(list(saved.sample_ids)).keys()
+    present = context.dataset.images(list(saved.sample_ids))
+    left = [Chosen(one, None) for one in saved.sample_ids if one in present and one not in linked]
+    return Choice(wish, None, tuple(left), len(left), 0, ())
+
+
+def _count(choice: Choice) -> dict[str, int]:
+    counts = {
+        "chosen": len(choice.chosen),
+        "never sent before": choice.candidates,
+        "held back as near-duplicates": len(choice.held_back),
+        "chosen without a value": choice.without_value,
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _explain(context: Context, choice: Choice, *, is_rest: bool, dry_run: bool) -> Iterator[str]:
+    """Yield why these were chosen, and which."""
+    if is_rest:
+        yield f"going on with a choice that was not sent to its end: {choice.by}"
+    if not choice.chosen:
+        yield "nothing to choose from: every sample was sent already, or shows nearly the same as one that waits"
+        return
+    if choice.without_value:
+        name = choice.field or fields.EMBEDDING
+        yield f"without {name}: {choice.without_value} of the chosen; they come last{CURES.get(name, '')}"
+    images = context.dataset.images([one.sample_id for one in choice.chosen[:NAMES_SHOWN]])
+    for one in choice.chosen[:NAMES_SHOWN] if dry_run else ():
+        image = images.get(one.sample_id)
+        path = Path(one.sample_id) if image is None else image.source_path or image.path
+        yield f"would send {path.name}{_describe_value(choice, one.value)}"
+    if dry_run and len(choice.chosen) > NAMES_SHOWN:
+        yield f"would send {len(choice.chosen) - NAMES_SHOWN} more"
+    values = [one.value for one in choice.chosen if one.value is not None]
+    if values and not is_rest and choice.by != RANDOM:
+        what = "distance to the nearest" if choice.by == DIVERSITY else choice.field
+        yield f"chosen by {what}: {max(values):.3g} down to {min(values):.3g}"
+
+
+def _describe_value(choice: Choice, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f" (distance {value:.3f})" if choice.by == DIVERSITY else f" ({choice.field} {value:.3g})"

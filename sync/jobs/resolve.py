@@ -1,0 +1,152 @@
+"""Resolve: conflicts decided by a person, label by label or a whole sample at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from more_itertools import chunked
+
+from labels import fields
+from labels.errors import LabelingError
+from sync.jobs.answers import to_policy
+from sync.jobs.context import Context
+from sync.jobs.merging import Merging, Tally
+from sync.jobs.reviewing import is_equal
+from sync.jobs.states import mirror_states
+from sync.merge import Conflict, Merge, Side, conflicts_version, decide, key_of, label_key
+from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import SampleLabels
+
+SAMPLES_PER_CHUNK: Final = 100
+SIDES: Final[Mapping[str, Side]] = {"reviewed": "theirs", "curated": "ours"}
+CHANGED: Final = "changed since it was shown; look at it again and decide anew"
+
+Decision = str | Mapping[str, str]
+"""``reviewed`` or ``curated`` for a whole sample, or one of them for each label id."""
+
+
+def resolve(
+    context: Context,
+    *,
+    decisions: Mapping[str, Decision],
+    shown: Mapping[str, str] | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Report:
+    """Decide open conflicts by sample id; what is decided does not come back.
+
+    ``reviewed`` takes Label Studio's version, ``curated`` keeps FiftyOne's, which the next push sends as a correction.
+    A label that is not named stays in conflict. ``shown`` names what the person saw (``conflicts_version``); without
+    it, that is what the ledger holds now. Where a side has changed since, nothing is decided: the conflict is listed
+    with its new sides. A decision that was carried out before is left as it is, so this can be run again.
+
+    Raises:
+        LabelingError: a decision is neither ``reviewed`` nor ``curated``.
+        ServiceError: Label Studio or MongoDB did not answer; what was decided before stays.
+    """
+    chosen = {sample_id: _to_sides(sample_id, decision) for sample_id, decision in decisions.items()}
+    resolving = _Resolving(context, chosen, shown or {})
+    for done, chunk in enumerate(chunked(sorted(chosen), SAMPLES_PER_CHUNK)):
+        on_progress(done * SAMPLES_PER_CHUNK / len(chosen), f"deciding, {done * SAMPLES_PER_CHUNK}/{len(chosen)}")
+        resolving.resolve(chunk)
+    mirror_states(context)
+    return resolving.to_report()
+
+
+def _to_sides(sample_id: str, decision: Any) -> Side | Mapping[str, Side]:
+    if isinstance(decision, str) and decision in SIDES:
+        return SIDES[decision]
+    if isinstance(decision, Mapping) and all(isinstance(one, str) and one in SIDES for one in decision.values()):
+        return {str(label_id): SIDES[side] for label_id, side in decision.items()}
+    raise LabelingError(f"sample {sample_id}: decision {decision!r} is not known (known: {', '.join(SIDES)})")
+
+
+class _Resolving:
+    def __init__(
+        self, context: Context, chosen: Mapping[str, Side | Mapping[str, Side]], shown: Mapping[str, str]
+    ) -> None:
+        self._context = context
+        self._chosen = chosen
+        self._shown = shown
+        self._open: dict[str, dict[str, Conflict]] = {}
+        self._refused: dict[str, str] = {}
+        self._tally = Tally()
+        self._merging = Merging(context, to_policy(context.project.annotators), self._choose, self._tally)
+        self.decided: set[str] = set()
+        self.settled = 0
+
+    def resolve(self, sample_ids: Sequence[str]) -> None:
+        """Decide the conflicts of these samples."""
+        conflicts = self._context.ledger.conflicts(sample_ids)
+        self._open = {
+            sample_id: {conflict.label_id: conflict for conflict in found} for sample_id, found in conflicts.items()
+        }
+        for sample_id, found in conflicts.items():
+            if sample_id in self._shown and self._shown[sample_id] != conflicts_version(found):
+                self._refused[sample_id] = CHANGED
+        links = self._context.ledger.links(list(conflicts))
+        self._merging.pull([link.task_id for link in links.values() if not link.is_gone])
+        self._resolve_gone([link.sample_id for link in links.values() if link.is_gone])
+        left, failed = self._context.ledger.conflicts(sample_ids), {one.sample_id for one in self._tally.failed}
+        for sample_id in sample_ids:
+            before, after = len(conflicts.get(sample_id, ())), len(left.get(sample_id, ()))
+            if after < before:
+                self.decided.add(sample_id)
+            elif sample_id not in self._refused and sample_id not in failed:
+                self.settled += 1
+
+    def _resolve_gone(self, sample_ids: Sequence[str]) -> None:
+        """Decide conflicts whose task was deleted: the ledger has kept Label Studio's side."""
+        context = self._context
+        said, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
+        for sample_id in sample_ids:
+            ours = said.get(sample_id)
+            if not isinstance(ours, SampleLabels):
+                self._refused[sample_id] = "its labels cannot be read"
+                continue
+            held = {label_key(label): label for label in ours.labels}
+            conflicts = tuple(replace(one, ours=held.get(key_of(one))) for one in self._open[sample_id].values())
+            merged = Merge(ours.labels, conflicts, bases.get(sample_id, ()), changed=False)
+            decided = decide(merged, partial(self._choose_gone, sample_id))
+            if decided.changed and context.dataset.write_labels(
+                {sample_id: decided.labels}, instead_of={sample_id: ours}
+            ):
+                self._refused[sample_id] = CHANGED
+                continue
+            state = fields.CONFLICT if decided.conflicts else fields.REVIEWED
+            context.ledger.record_decision(sample_id, state, decided.new_base, decided.conflicts, is_due=False)
+
+    def _choose_gone(self, sample_id: str, conflict: Conflict) -> Side | None:
+        # Both say the same by now: it was decided by a job that ended before it could record that.
+        return "ours" if is_equal(conflict.ours, conflict.theirs) else self._choose(sample_id, conflict)
+
+    def _choose(self, sample_id: str, conflict: Conflict) -> Side | None:
+        """Decide a conflict as it is now, if it is the one that was decided on."""
+        chosen = self._chosen.get(sample_id)
+        side = chosen.get(conflict.label_id) if isinstance(chosen, Mapping) else chosen
+        if side is None or sample_id in self._refused:
+            return None
+        seen = self._open.get(sample_id, {}).get(conflict.label_id)
+        if seen is None or not (is_equal(seen.ours, conflict.ours) and is_equal(seen.theirs, conflict.theirs)):
+            self._refused[sample_id] = CHANGED
+            return None
+        return side
+
+    def to_report(self) -> Report:
+        """Return what was decided, what was decided before, and what still waits."""
+        open_now = self._context.ledger.conflicts(list(self._chosen))
+        failed = [Failure(f"sample {key}", problem, key) for key, problem in sorted(self._refused.items())]
+        images = self._context.dataset.images(list(open_now))
+        return Report(
+            "resolve",
+            moved=len(self.decided),
+            unchanged=self.settled,
+            failed=(*failed, *self._tally.failed),
+            conflicts=tuple(
+                f"{images[key].path.name if key in images else key}: labels: {len(found)} (sample {key})"
+                for key, found in sorted(open_now.items())
+            ),
+            notes=tuple(self._tally.notes),
+        )

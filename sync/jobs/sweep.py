@@ -1,0 +1,164 @@
+"""Sweep: every task is looked at once, in brief. What no event tells of is noticed, and what is there twice is cleaned.
+
+Holds one page of tasks at a time. Nothing of people's is deleted: a second task of a sample goes only while nobody has
+said or begun anything on it, a second prediction only when no annotation was made from it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from more_itertools import chunked
+
+from labels import fields
+from sync.jobs.adoption import record_tasks
+from sync.jobs.answers import to_policy
+from sync.jobs.context import Context
+from sync.jobs.deletions import pair_links, record_deleted
+from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
+from sync.jobs.pull import describe_conflicts
+from sync.jobs.states import is_mirrored, mirror_states
+from sync.label_studio import TaskPredictions, TaskRef, to_timestamp
+from sync.ledger import Link
+from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import SampleState
+
+# Somebody may have a task open and submit what was made from a prediction: the young ones are left to the next sweep.
+GRACE: Final = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class _Found:
+    tasks: int = 0
+    doubled_tasks: int = 0
+    doubled_predictions: int = 0
+    young_predictions: int = 0
+    missing_samples: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+
+def sweep(context: Context, *, grace: timedelta = GRACE, on_progress: OnProgress = ignore_progress) -> Report:
+    """Compare all tasks with the ledger by id, and delete surplus tasks and predictions that hold nothing of people.
+
+    Deleted tasks are recorded; their samples keep all labels. Reviews that no pull has read are merged, as pull does.
+
+    Raises:
+        ServiceError: Label Studio or MongoDB did not answer; what was done before stays.
+    """
+    found = _Found()
+    merging = Merging(context, to_policy(context.project.annotators), lambda _id, _conflict: None, found.tally)
+    total = max(1, context.label_studio.fetch_task_count())
+    for refs, links in pair_links(context, context.label_studio.fetch_task_refs()):
+        on_progress(min(1.0, found.tasks / total), f"looking at tasks, {found.tasks}/{total}")
+        found.tasks += len(refs)
+        found.tally.gone += record_deleted(context, refs, links)
+        _clean_tasks(context, [ref for ref in refs if ref.task_id not in links and ref.sample_id], found)
+        _clean_predictions(context, refs, found, before=to_timestamp(datetime.now(UTC) - grace))
+        missed = [ref.task_id for ref in refs if _is_news(ref, links.get(ref.task_id))]
+        for chunk in chunked(missed, TASKS_PER_CHUNK):
+            merging.pull(chunk)
+        found.missing_samples += _mend_states(context, links)
+    drafts = sum(1 for _ in context.label_studio.fetch_draft_task_ids())
+    mirror_states(context)
+    return _to_report(context, found, drafts)
+
+
+def _is_news(ref: TaskRef, link: Link | None) -> bool:
+    """Return whether people said something that was not read, or took back what was."""
+    if link is None or link.task_updated_at == ref.updated_at:
+        return False
+    return ref.may_be_answered or link.annotation_id is not None
+
+
+def _clean_tasks(context: Context, unlinked: Sequence[TaskRef], found: _Found) -> None:
+    """Record tasks the ledger does not know, and delete those of samples that have another one, if they are empty."""
+    if not unlinked or not record_tasks(context, unlinked):
+        return
+    linked = context.ledger.links_by_task([ref.task_id for ref in unlinked])
+    links = context.ledger.links([ref.sample_id for ref in unlinked if ref.sample_id])
+    surplus = [ref for ref in unlinked if ref.task_id not in linked and ref.sample_id in links]
+    begun = set(context.label_studio.fetch_draft_task_ids(among=[ref.task_id for ref in surplus]))
+    # The annotations themselves, not their number: what is deleted is gone.
+    for ref in context.label_studio.fetch_tasks([ref.task_id for ref in surplus]):
+        kept = links[str(ref.sample_id)].task_id
+        if ref.annotations or ref.task_id in begun:
+            problem = f"is a second task of sample {ref.sample_id}, and people worked on it; its first is task {kept}"
+            found.tally.failed.append(Failure(f"task {ref.task_id}", problem, ref.sample_id))
+        else:
+            context.label_studio.send_task_deletion(ref.task_id)
+            found.doubled_tasks += 1
+
+
+def _clean_predictions(context: Context, refs: Sequence[TaskRef], found: _Found, *, before: str) -> None:
+    several = [ref.task_id for ref in refs if ref.predictions > 1]
+    begun = set(context.label_studio.fetch_draft_task_ids(among=several)) if several else set[int]()
+    for task in context.label_studio.fetch_predictions(several):
+        for prediction_id in find_surplus(task):
+            if task.created_at[prediction_id] >= before or task.task_id in begun:
+                found.young_predictions += 1
+                continue
+            context.label_studio.send_prediction_deletion(prediction_id)
+            found.doubled_predictions += 1
+
+
+def find_surplus(task: TaskPredictions) -> Iterator[int]:
+    """Yield the predictions that another one of the same version stands beside, and that nothing was made from.
+
+    >>> list(find_surplus(TaskPredictions(1, {5: "a", 6: "a", 7: "b", 8: "a"}, frozenset({6}), {})))
+    [5, 8]
+    """
+    by_version: dict[str, list[int]] = defaultdict(list)
+    for prediction_id, version in sorted(task.versions.items()):
+        by_version[version].append(prediction_id)
+    for ids in by_version.values():
+        used = [one for one in ids if one in task.used]
+        yield from (one for one in ids if one not in task.used and one != (used or ids)[0])
+
+
+def _mend_states(context: Context, links: Mapping[int, Link]) -> int:
+    """Have states written anew that somebody changed in the catalogue; return how many samples are gone from it."""
+    by_sample = {link.sample_id: link for link in links.values()}
+    present = context.dataset.states(list(by_sample))
+    differing = [
+        sample_id for sample_id, state in present.items() if not is_mirrored(to_state(by_sample[sample_id]), state)
+    ]
+    context.ledger.record_unmirrored(differing)
+    return len(by_sample) - len(present)
+
+
+def to_state(link: Link) -> SampleState:
+    """Return what a sample should say of its review."""
+    return SampleState(link.state, link.task_id, link.state == fields.CONFLICT)
+
+
+def _to_report(context: Context, found: _Found, drafts: int) -> Report:
+    tally = found.tally
+    details = {
+        "tasks": found.tasks,
+        "tasks newly found deleted": tally.gone,
+        "reviews found": tally.moved,
+        "annotations deleted": tally.reopened,
+        "doubled tasks deleted": found.doubled_tasks,
+        "doubled predictions deleted": found.doubled_predictions,
+        "doubled predictions left for the next sweep": found.young_predictions,
+        "unfinished": drafts,
+        "samples deleted from the dataset": found.missing_samples,
+    }
+    moved = tally.gone + tally.moved + tally.reopened + found.doubled_tasks + found.doubled_predictions
+    notes = list(tally.notes)
+    gone = context.ledger.counts()["gone"]
+    if gone:
+        notes.append(f"tasks deleted in Label Studio: {gone}; their samples keep all labels, and can be sent again")
+    return Report(
+        "sweep",
+        moved=moved,
+        unchanged=max(0, found.tasks - moved),
+        failed=tuple(tally.failed),
+        conflicts=tuple(describe_conflicts(context)),
+        notes=tuple(notes),
+        details={name: count for name, count in details.items() if count or name == "tasks"},
+    )

@@ -1,0 +1,248 @@
+"""Verify: what Label Studio, the ledger and the catalogue hold, compared. Writes nothing.
+
+Every disagreement is reported; what is only on its way (a review that was not pulled, a change that was not sent, a
+conflict that waits) is counted. Holds one page of tasks at a time, and the list of disagreements.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from more_itertools import chunked
+
+from labels import fields
+from labels.errors import ItemError, LabelingError
+from labels.results import Label
+from sync.annotators import Answer, choose_answer
+from sync.jobs.answers import has_same_answers, to_policy
+from sync.jobs.context import Context
+from sync.jobs.corrections import People, leave_out_corrections
+from sync.jobs.deletions import pair_links
+from sync.jobs.states import is_mirrored
+from sync.jobs.sweep import find_surplus, to_state
+from sync.label_studio import TaskRef
+from sync.ledger import Correction, Link
+from sync.merge import Conflict, conflicts_version, is_same_set, merge
+from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.samples import SampleLabels, restore_cleared
+
+SAMPLES_PER_CHUNK: Final = 1000
+TASKS_PER_CHUNK: Final = 200
+
+TO_BE_PULLED: Final = "reviews to be pulled"
+TO_BE_SENT: Final = "changes of curators to be sent"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the ledger and the catalogue hold of a reviewed sample."""
+
+    link: Link
+    ours: SampleLabels | ItemError | None
+    base: tuple[Label, ...] | None
+    conflicts: tuple[Conflict, ...]
+    corrections: tuple[Correction, ...]
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.failed: list[Failure] = []
+        self.counts: Counter[str] = Counter()
+        self.links = 0
+        self._wrong: set[str] = set()
+
+    def add(self, item: str, problem: str, sample_id: str | None = None) -> None:
+        """Note a disagreement."""
+        self.failed.append(Failure(item, problem, sample_id))
+        if sample_id is not None:
+            self._wrong.add(sample_id)
+
+    @property
+    def agreeing(self) -> int:
+        """Samples with a task about which nothing was found."""
+        return max(0, self.links - len(self._wrong))
+
+
+def verify(context: Context, *, on_progress: OnProgress = ignore_progress) -> Report:
+    """Compare all three, and return every disagreement; nothing is changed.
+
+    What holds: each sample has one task that is there, or is recorded as deleted; the states in the catalogue are the
+    ledger's; a reviewed sample would be left as it is by another merge, and its open conflicts are those listed; what
+    was agreed is what people said last; ids are unique; no prediction is there twice.
+
+    Raises:
+        ServiceError: Label Studio or MongoDB did not answer.
+    """
+    findings = _Findings()
+    total, seen = max(1, context.label_studio.fetch_task_count()), 0
+    for refs, links in pair_links(context, context.label_studio.fetch_task_refs()):
+        on_progress(min(1.0, seen / total), f"comparing, {seen}/{total}")
+        seen += len(refs)
+        findings.links += len(links)
+        _check_tasks(context, refs, links, findings)
+        _check_states(context, links, findings)
+        _check_predictions(context, refs, links, findings)
+        answered = [ref.task_id for ref in refs if _is_answered(ref, links.get(ref.task_id))]
+        for chunk in chunked(answered, TASKS_PER_CHUNK):
+            _check_reviews(context, {task_id: links[task_id] for task_id in chunk}, findings)
+    on_progress(1.0, "comparing the catalogue with the ledger")
+    _check_catalogue(context, findings)
+    _check_conflicts(context, findings)
+    findings.counts["open conflicts"] = len(context.ledger.conflict_sample_ids())
+    return Report(
+        "verify",
+        unchanged=findings.agreeing,
+        failed=tuple(findings.failed),
+        details={name: count for name, count in findings.counts.items() if count},
+    )
+
+
+def _check_tasks(context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], findings: _Findings) -> None:
+    present = {ref.task_id: ref for ref in refs}
+    missing = [task_id for task_id, link in links.items() if task_id not in present]
+    found = {ref.task_id for ref in context.label_studio.fetch_refs_of(missing)} if missing else set[int]()
+    for task_id, link in links.items():
+        ref, item = present.get(task_id), f"task {task_id}"
+        if ref is None and task_id not in found:
+            findings.counts["tasks deleted in Label Studio"] += link.is_gone
+            if not link.is_gone:
+                findings.add(item, "was deleted in Label Studio, and that is not recorded; run sweep", link.sample_id)
+        elif link.is_gone:
+            findings.add(item, "is recorded as deleted, and it is there; run sweep", link.sample_id)
+        elif ref is not None and ref.sample_id != link.sample_id:
+            findings.add(item, f"carries sample {ref.sample_id}, and is known as that of {link.sample_id}")
+    unlinked = [ref for ref in refs if ref.task_id not in links]
+    others = context.ledger.links([ref.sample_id for ref in unlinked if ref.sample_id])
+    for ref in unlinked:
+        if ref.sample_id is None:
+            findings.counts["tasks made by others"] += 1
+        elif ref.sample_id in others:
+            first = others[ref.sample_id].task_id
+            findings.add(f"task {ref.task_id}", f"is a second task of its sample, the first is {first}", ref.sample_id)
+        else:
+            findings.add(f"task {ref.task_id}", f"is not known to the ledger (sample {ref.sample_id}); run push")
+
+
+def _check_states(context: Context, links: Mapping[int, Link], findings: _Findings) -> None:
+    by_sample = {link.sample_id: link for link in links.values()}
+    present = context.dataset.states(list(by_sample))
+    findings.counts["samples deleted from the dataset"] += len(by_sample) - len(present)
+    for sample_id, state in present.items():
+        wanted = to_state(by_sample[sample_id])
+        if not is_mirrored(wanted, state):
+            tag = ", tagged as a conflict" if state.is_tagged else ""
+            problem = (
+                f"says {state.review_state}, task {state.task_id}{tag}; "
+                f"it is {wanted.review_state}, task {wanted.task_id}"
+            )
+            findings.add(f"sample {sample_id}", problem, sample_id)
+
+
+def _check_predictions(
+    context: Context, refs: Sequence[TaskRef], links: Mapping[int, Link], findings: _Findings
+) -> None:
+    for ref in refs:
+        link = links.get(ref.task_id)
+        if link is not None and link.model_version is not None and not ref.predictions:
+            findings.counts["tasks whose prediction was deleted"] += 1
+    several = [ref.task_id for ref in refs if ref.predictions > 1 and ref.task_id in links]
+    for task in context.label_studio.fetch_predictions(several) if several else ():
+        surplus = list(find_surplus(task))
+        if surplus:
+            sample_id = links[task.task_id].sample_id
+            findings.add(f"task {task.task_id}", f"has {len(surplus)} predictions twice; run sweep", sample_id)
+
+
+def _is_answered(ref: TaskRef, link: Link | None) -> bool:
+    return link is not None and (ref.may_be_answered or link.annotation_id is not None)
+
+
+def _check_reviews(context: Context, links: Mapping[int, Link], findings: _Findings) -> None:
+    sample_ids = [link.sample_id for link in links.values()]
+    ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
+    conflicts, corrections = context.ledger.conflicts(sample_ids), context.ledger.corrections(sample_ids)
+    present = context.dataset.states(sample_ids)
+    for task in context.label_studio.fetch_tasks(list(links)):
+        link = links[task.task_id]
+        if link.sample_id not in present:
+            continue
+        key = link.sample_id
+        held = _Held(link, ours.get(key), bases.get(key), conflicts.get(key, ()), corrections.get(key, ()))
+        people = leave_out_corrections(task, held.corrections, context.config)
+        try:
+            _check_review(context, people, held, findings)
+        except LabelingError as error:
+            # The pull has named it, and will go on doing so.
+            findings.counts["tasks that cannot be read"] += link.problem is not None
+            if link.problem is None:
+                findings.add(f"task {task.task_id}", str(error), key)
+
+
+def _check_review(context: Context, people: People, held: _Held, findings: _Findings) -> None:
+    task, link = people.task, held.link
+    if not task.annotations and link.annotation_id is None:
+        return
+    if people.taken_over or people.confirmed or link.problem is not None or not has_same_answers(task, link):
+        # Raises where it cannot be read.
+        choose_answer(task, to_policy(context.project.annotators), context.config)
+        findings.counts[TO_BE_PULLED] += 1
+        return
+    answer = choose_answer(task, to_policy((link.answers or "").partition(":")[0]), context.config)
+    if answer is None:
+        if link.state != fields.SKIPPED:
+            findings.add(f"task {task.task_id}", f"was skipped, and is recorded as {link.state}", link.sample_id)
+        return
+    if isinstance(held.ours, ItemError):
+        findings.add(f"sample {link.sample_id}", held.ours.problem, link.sample_id)
+        return
+    for problem in _compare(held, answer, findings):
+        findings.add(f"sample {link.sample_id}", problem, link.sample_id)
+
+
+def _compare(held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
+    """Yield what is wrong with a review that was read: nothing has changed in Label Studio since."""
+    link = held.link
+    if held.base is None:
+        yield "was reviewed, and what was agreed is not known"
+        return
+    ours = restore_cleared(None if isinstance(held.ours, ItemError) else held.ours, held.base)
+    merged = merge(held.base, ours, answer.labels)
+    if link.state == fields.CONFLICT and conflicts_version(merged.conflicts) != conflicts_version(held.conflicts):
+        # A curator has changed the sample since; each pull looks at conflicts again.
+        findings.counts["conflicts to be looked at again"] += 1
+        return
+    if merged.changed:
+        yield "lacks what people said last; run pull --all"
+    if len(merged.conflicts) != len(held.conflicts):
+        yield f"has {len(merged.conflicts)} conflicts, and {len(held.conflicts)} are listed"
+    if bool(held.conflicts) != (link.state == fields.CONFLICT):
+        yield f"has {len(held.conflicts)} open conflicts, and is recorded as {link.state}"
+    if not held.conflicts and not is_same_set(held.base, answer.labels):
+        yield "what was agreed is not what people said last"
+    if not held.conflicts and not is_same_set(ours, held.base):
+        last = next((one for one in reversed(held.corrections) if one.annotation_updated_at is not None), None)
+        is_sent = last is not None and is_same_set(last.labels, ours)
+        findings.counts["changes of curators, sent" if is_sent else TO_BE_SENT] += 1
+
+
+def _check_catalogue(context: Context, findings: _Findings) -> None:
+    for chunk in chunked(context.dataset.sent_ids(), SAMPLES_PER_CHUNK):
+        links = context.ledger.links(chunk)
+        for sample_id in chunk:
+            if sample_id not in links:
+                findings.add(f"sample {sample_id}", "says it was sent, and the ledger knows no task of it")
+
+
+def _check_conflicts(context: Context, findings: _Findings) -> None:
+    after = ""
+    while chunk := context.ledger.conflict_sample_ids(after, limit=SAMPLES_PER_CHUNK):
+        links = context.ledger.links(chunk)
+        for sample_id in chunk:
+            link = links.get(sample_id)
+            if link is None or link.state != fields.CONFLICT:
+                state = "has no task" if link is None else f"is recorded as {link.state}"
+                findings.add(f"sample {sample_id}", f"has conflicts listed, and {state}", sample_id)
+        after = chunk[-1]

@@ -1,0 +1,88 @@
+"""What renaming a class needs of Label Studio's API: single annotations and predictions, drafts, the config.
+
+An annotation has no version to write against: whoever calls this reads before a write and again after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from label_studio_sdk import LabelStudio as Sdk
+from label_studio_sdk.core.request_options import RequestOptions
+
+from sync.tasks import to_text
+
+Answer = TypeVar("Answer")
+# Setting a result or a config twice sets it once: these may be sent again.
+SET: Final = RequestOptions(max_retries=3, timeout_in_seconds=120)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Something a person began on a task and did not submit."""
+
+    draft_id: int
+    task_id: int
+    result: tuple[Any, ...]
+
+
+class ClassCalls:
+    """A part of ``LabelStudio``; raises what that does."""
+
+    project_id: int
+    _sdk: Sdk
+
+    def _ask(self, what: str, call: Callable[[], Answer]) -> Answer:
+        raise NotImplementedError
+
+    def fetch_annotation(self, annotation_id: int) -> tuple[tuple[Any, ...], str]:
+        """Return an annotation's regions and its ``updated_at`` as they are now."""
+        found = self._ask(f"GET annotation {annotation_id}", lambda: self._sdk.annotations.get(annotation_id))
+        return tuple(found.result or ()), to_text(found.updated_at)
+
+    def send_annotation_result(self, annotation_id: int, result: Sequence[Any]) -> str:
+        """Replace an annotation's regions and return its new ``updated_at``; who submitted it stays."""
+        made = self._ask(
+            f"PATCH annotation {annotation_id}",
+            lambda: self._sdk.annotations.update(id=annotation_id, result=list(result), request_options=SET),
+        )
+        return to_text(made.updated_at)
+
+    def send_prediction_result(self, prediction_id: int, task_id: int, result: Sequence[Any]) -> None:
+        """Replace a prediction's regions; its score and version stay."""
+        self._ask(
+            f"PATCH prediction {prediction_id}",
+            # With its task: Label Studio checks the regions against the project of that.
+            lambda: self._sdk.predictions.update(
+                id=prediction_id, task=task_id, result=list(result), request_options=SET
+            ),
+        )
+
+    def fetch_label_config(self) -> str:
+        """Return the project's label config."""
+        return self._ask("GET project", lambda: self._sdk.projects.get(self.project_id)).label_config or ""
+
+    def send_label_config(self, xml: str) -> None:
+        """Replace the project's label config. Label Studio does not ask whether a class that goes is in use."""
+        self._ask(
+            "PATCH project",
+            lambda: self._sdk.projects.update(self.project_id, label_config=xml, request_options=SET),
+        )
+
+    def fetch_drafts(self, task_id: int) -> list[Draft]:
+        """Return what people began on a task and did not submit, everybody's."""
+
+        def read() -> Any:
+            # The SDK has no call for it, and the list of tasks has one's own drafts alone.
+            client = self._sdk._client_wrapper.httpx_client
+            answer = client.request(f"api/tasks/{task_id}/drafts", method="GET")
+            answer.raise_for_status()
+            return answer.json()
+
+        return [
+            Draft(one["id"], task_id, tuple(one.get("result") or ()))
+            for one in self._ask(f"GET drafts of task {task_id}", read)
+            if isinstance(one, Mapping)
+        ]

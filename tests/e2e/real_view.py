@@ -1,0 +1,49 @@
+"""What the real tools hold, as ``tests/fakes/oracle.py`` looks at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labels.errors import ItemError
+from tests.e2e.fresh_project import FreshProject
+from tests.fakes.model import said_by_labels
+from tests.fakes.oracle import View
+
+TASKS_PER_PAGE = 500
+
+
+def read_view(project: FreshProject) -> View:
+    """Return what Label Studio, FiftyOne and the ledger hold now, asked of each of them."""
+    tasks = list(_fetch_tasks(project))
+    context = project.context
+    said = context.dataset.labels()
+    assert not any(isinstance(one, ItemError) for one in said.values())
+    labels: dict[str, Any] = {sample_id: said.get(sample_id) for sample_id in context.dataset.sample_ids()}
+    return View(
+        tasks=[(task["id"], task["data"]["sample_id"]) for task in tasks],
+        annotations={row["id"]: row for task in tasks for row in task["annotations"]},
+        predictions=[(task["id"], row["model_version"]) for task in tasks for row in task["predictions"]],
+        held={key: None if one is None else said_by_labels(one.labels) for key, one in labels.items()},
+        label_ids={key: [label.id for label in one.labels] for key, one in labels.items() if one},
+        silent=frozenset(key for key, one in labels.items() if one is None or not one.has_regions),
+        states={key: state.review_state for key, state in context.dataset.states().items()},
+        links=context.ledger.links(),
+        conflicts=context.ledger.conflicts(),
+    )
+
+
+def _fetch_tasks(project: FreshProject) -> list[dict[str, Any]]:
+    """Return the tasks of the project as the server writes them, without labelloop's own reader."""
+    found: list[dict[str, Any]] = []
+    wrapper = project.sdk._client_wrapper
+    for page in range(1, 1000):
+        answer = wrapper.httpx_client.request(
+            "api/tasks",
+            method="GET",
+            params={"project": project.project_id, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE},
+        )
+        body = answer.json()
+        found += body["tasks"]
+        if len(found) >= body["total"]:
+            break
+    return [{**task, "annotations": [{**row, "task": task["id"]} for row in task["annotations"]]} for task in found]

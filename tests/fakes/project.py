@@ -1,0 +1,108 @@
+"""A whole project in memory: both tools are fakes, the ledger is a real one."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from labels.config import LabelConfig
+from labels.geometry import ImageSize
+from sync.jobs.context import Context
+from sync.ledger import Ledger
+from sync.samples import NewImage
+from sync.settings import Home, Project
+from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import FakeClock
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.label_studio import FakeServer, open_fake
+from tests.fakes.model import said_by_labels
+from tests.fakes.oracle import View
+from tests.fakes.people import Annotator
+
+SIZE = ImageSize(120, 80)
+CONFIG = LabelConfig.from_xml(
+    """<View><Image name="image" value="$image"/>
+    <RectangleLabels name="label" toName="image">
+      <Label value="car"/><Label value="dog"/><Label value="bus"/>
+    </RectangleLabels>
+    <PolygonLabels name="outline" toName="image"><Label value="lake"/></PolygonLabels>
+    <Choices name="quality" toName="image"><Choice value="keep"/><Choice value="trash"/></Choices>
+    <Rating name="stars" toName="image" maxRating="5"/></View>"""
+)
+MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class FakeProject:
+    """A context on fakes, and the people at both ends."""
+
+    context: Context
+    server: FakeServer
+    dataset: FakeDataset
+    backend: FakeBackend
+    annotator: Annotator
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """The samples in their order."""
+        return self.dataset.sample_ids()
+
+    def task_ids(self) -> dict[str, int]:
+        """Return the task of each sample."""
+        return {ref.sample_id: ref.task_id for ref in self.context.label_studio.fetch_task_refs() if ref.sample_id}
+
+    def view(self) -> View:
+        """Return what both tools and the ledger hold now."""
+        labels = {key: sample.labels() for key, sample in self.dataset.samples.items()}
+        return View(
+            tasks=[(task_id, task["data"]["sample_id"]) for task_id, task in self.server.tasks.items()],
+            annotations=self.server.annotations,
+            predictions=[
+                (row["task"], row["model_version"])
+                for row in self.server.predictions.values()
+                if not row.get("by_server")
+            ],
+            held={key: None if said is None else said_by_labels(said.labels) for key, said in labels.items()},
+            label_ids={key: [label.id for label in said.labels] for key, said in labels.items() if said},
+            silent=frozenset(key for key, sample in self.dataset.samples.items() if sample.regions is None),
+            states={key: sample.state.review_state for key, sample in self.dataset.samples.items()},
+            links=self.context.ledger.links(),
+            conflicts=self.context.ledger.conflicts(),
+        )
+
+
+@contextmanager
+def open_fake_project(*, images: int, config: LabelConfig = CONFIG, size: ImageSize = SIZE) -> Iterator[FakeProject]:
+    """Open a project of as many images, nothing drawn and nothing sent; its files are gone at the end."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+        home = Home(Path(scratch))
+        home.images.mkdir(parents=True)
+        clock = FakeClock()
+        server, dataset = FakeServer(clock), FakeDataset(config, clock)
+        dataset.write_images(_write_image(home.images / f"{number:04}.png", size) for number in range(images))
+        backend = FakeBackend(config, size)
+        label_studio: Any = open_fake(server)
+        fake: Any = dataset
+        with Ledger.open(home.ledger) as ledger:
+            context = Context(
+                home=home,
+                project=Project(name="fake", label_studio_id=1),
+                config=config,
+                ledger=ledger,
+                dataset=fake,
+                label_studio=label_studio,
+                backend=backend,
+            )
+            yield FakeProject(context, server, dataset, backend, Annotator(label_studio._sdk, label_studio))
+
+
+def _write_image(path: Path, size: ImageSize) -> NewImage:
+    Image.new("RGB", (size.width, size.height)).save(path)
+    return NewImage(path, size, hashlib.sha256(path.name.encode()).hexdigest(), path.stat().st_size, "image/png")

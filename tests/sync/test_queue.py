@@ -1,0 +1,199 @@
+"""Choosing on a real MongoDB, sending to a Label Studio in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from labels import fields
+from labels.errors import LabelingError
+from labels.results import Label
+from sync.jobs.pull import pull
+from sync.jobs.push import push
+from sync.jobs.queue import choose, queue
+from sync.samples import NewImage, SamplePrediction
+from tests.fakes.killing import KilledError, KillSwitch
+from tests.fakes.project import CONFIG, FakeProject, open_fake_project
+
+IMAGES = 8
+
+
+@pytest.fixture
+def project(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[FakeProject]:
+    """Eight samples in a real dataset, the last without an uncertainty."""
+    from sync.dataset import Dataset
+
+    with open_fake_project(images=IMAGES) as fake:
+        dataset = Dataset.open(request.node.name, CONFIG)
+        images: list[NewImage] = [sample.image for sample in fake.dataset.samples.values()]
+        sample_ids = dataset.write_images(images)
+        drawn = {
+            sample_id: SamplePrediction("fake-1", number / 10, ())
+            for number, sample_id in enumerate(sample_ids[: IMAGES - 1])
+        }
+        dataset.write_predictions(drawn)
+        yield replace(fake, context=replace(fake.context, dataset=dataset))
+        dataset._dataset.delete()
+
+
+def numbers(project: FakeProject, sample_ids: list[str]) -> list[int]:
+    """Return which image each sample is, counted from 0."""
+    order = project.context.dataset.sample_ids()
+    return [order.index(sample_id) for sample_id in sample_ids]
+
+
+def chosen(project: FakeProject, **wish: Any) -> list[int]:
+    return numbers(project, [one.sample_id for one in choose(project.context, **wish).chosen])
+
+
+def sent(project: FakeProject) -> set[int]:
+    return {*numbers(project, list(project.task_ids()))}
+
+
+def set_column(project: FakeProject, name: str, values: list[Any]) -> None:
+    dataset = project.context.dataset._dataset
+    dataset.set_values(name, values)
+    dataset.save()
+
+
+def test_the_most_uncertain_are_sent_and_saved_as_a_view(project: FakeProject):
+    report = queue(project.context, by="uncertainty", count=3, view="next")
+    assert (report.moved, report.unchanged, report.failed) == (3, 5, ())
+    assert sent(project) == {6, 5, 4}
+    dataset = project.context.dataset._dataset
+    dataset.reload()
+    assert numbers(project, dataset.load_saved_view("next").values("id")) == [6, 5, 4]
+    assert dataset.get_saved_view_info("next")["description"] == "labelloop queue: 3 by uncertainty, sent"
+    assert report.details == {"chosen": 3, "never sent before": 8}
+    # Again: the next ones, under the same name.
+    queue(project.context, by="uncertainty", count=3, view="next")
+    assert sent(project) == {6, 5, 4, 3, 2, 1}
+
+
+def test_what_has_no_value_comes_last_and_is_said(project: FakeProject):
+    report = queue(project.context, by="uncertainty", count=99)
+    assert report.moved == IMAGES
+    assert chosen(project, by="random", count=9) == []
+    assert report.details["chosen without a value"] == 1
+    assert "without uncertainty: 1 of the chosen; they come last; labelloop prelabel computes it" in report.notes
+
+
+def test_a_dry_run_says_what_would_be_sent_and_changes_nothing(project: FakeProject):
+    before = [list(project.context.dataset._dataset._sample_collection.find()), project.context.ledger.snapshot()]
+    report = queue(project.context, by="uncertainty", count=2, view="next", dry_run=True)
+    assert (report.is_dry_run, report.moved) == (True, 2)
+    assert list(report.notes) == [
+        "would send 0006.png (uncertainty 0.6)",
+        "would send 0005.png (uncertainty 0.5)",
+        "chosen by uncertainty: 0.6 down to 0.5",
+    ]
+    assert sent(project) == set()
+    after = [list(project.context.dataset._dataset._sample_collection.find()), project.context.ledger.snapshot()]
+    assert after == before
+    assert not project.context.dataset._dataset.has_saved_view("next")
+
+
+def test_any_field_with_numbers_can_be_chosen_by(project: FakeProject):
+    set_column(project, "brightness", [5.0, 1.0, None, 9.0, float("nan"), 2.5, 0.0, -1.0])
+    assert chosen(project, by="brightness", count=8) == [3, 0, 5, 1, 6, 7, 2, 4]
+    set_column(project, fields.MISTAKENNESS, [0.1, 0.9, None, None, None, None, None, None])
+    assert chosen(project, by="mistake", count=2) == [1, 0]
+
+
+def test_what_nobody_has_is_nothing_to_choose_by(project: FakeProject):
+    with pytest.raises(LabelingError, match=r"'reviewer': no such field.*known: uncertainty, mistake"):
+        choose(project.context, by="reviewer", count=1)
+    with pytest.raises(LabelingError, match="no sample has 'mistakenness' yet"):
+        choose(project.context, by="mistake", count=1)
+    with pytest.raises(LabelingError, match="has 'embedding'; choose --by uncertainty"):
+        choose(project.context, by="diversity", count=1)
+    set_column(project, fields.UNCERTAINTY, [None] * IMAGES)
+    with pytest.raises(LabelingError, match="has 'uncertainty'; labelloop prelabel computes it"):
+        choose(project.context, by="uncertainty", count=1)
+    with pytest.raises(LabelingError, match="count 0"):
+        choose(project.context, by="random", count=0)
+
+
+def test_diversity_goes_far_from_what_waits_and_from_what_is_reviewed(project: FakeProject):
+    axes = [[1, 0, 0], [0, 1, 0], [0.99, 0.1, 0], [0, 0.3, 1], [-1, 0, 0], [0, -1, 0], None, [0, 0, 0]]
+    set_column(project, fields.EMBEDDING, [None if axis is None else [float(part) for part in axis] for axis in axes])
+    ids = project.context.dataset.sample_ids()
+    push(project.context, sample_ids=ids[:2])
+    task = project.task_ids()[ids[1]]
+    project.context.label_studio._sdk.annotations.create(id=task, result=[], was_cancelled=False)
+    pull(project.context)
+    # 4 and 5 are at right angles to both of them, 3 leans to what is reviewed, 2 is nearly the same as what waits.
+    choice = choose(project.context, by="diversity", count=8)
+    assert numbers(project, [one.sample_id for one in choice.chosen]) == [4, 5, 3, 6, 7]
+    assert numbers(project, list(choice.held_back)) == [2]
+    assert (choice.without_value, choice.candidates) == (2, 6)
+
+
+def test_embeddings_of_two_models_are_refused(project: FakeProject):
+    set_column(project, fields.EMBEDDING, [[1.0, 2.0], [1.0, 2.0, 3.0], *[None] * 6])
+    with pytest.raises(LabelingError, match="compute them anew with one model"):
+        choose(project.context, by="diversity", count=2)
+
+
+def test_the_same_file_twice_and_one_of_a_duplicate_group_wait(project: FakeProject):
+    set_column(project, fields.DUPLICATE_GROUP, ["x", "x", "x", None, None, None, None, None])
+    sums = project.context.dataset._dataset.values(fields.IMAGE_SHA256)
+    set_column(project, fields.IMAGE_SHA256, [*sums[:4], sums[3], *sums[5:]])
+    assert chosen(project, by="uncertainty", count=8) == [6, 5, 4, 2, 7]
+
+
+def test_a_view_somebody_saved_is_left_alone(project: FakeProject):
+    dataset = project.context.dataset._dataset
+    dataset.save_view("mine", dataset.limit(1))
+    with pytest.raises(LabelingError, match="the view 'mine' is not labelloop's"):
+        queue(project.context, by="random", count=1, view="mine")
+    assert sent(project) == set()
+    dataset.reload()
+    assert len(dataset.load_saved_view("mine")) == 1
+
+
+def test_a_file_that_is_gone_is_reported_and_the_others_are_sent(project: FakeProject):
+    images = list(project.context.dataset.images().values())
+    images[6].path.unlink()
+    report = queue(project.context, by="uncertainty", count=2, view="next")
+    assert (report.moved, len(report.failed)) == (1, 1)
+    assert sent(project) == {5}
+    # It is not in the way of the next call.
+    assert queue(project.context, by="random", count=9, view="next").moved == IMAGES - 2
+
+
+def test_a_choice_killed_at_any_write_goes_on_with_the_same_samples(project: FakeProject):
+    undisturbed = KillSwitch()
+    guarded = undisturbed.guard(project.context)
+    ids = project.context.dataset.sample_ids()
+    queue(guarded, by="random", seed=0, count=2, view="first")
+    assert undisturbed.writes >= 4
+    wanted: set[int] = sent(project)
+    for at in range(1, undisturbed.writes + 1):
+        left = [n for n in range(len(ids)) if n not in sent(project)]
+        if len(left) < 2:
+            break
+        wish = {"by": "random", "seed": at, "count": 2, "view": f"view {at}"}
+        expected = chosen(project, by="random", seed=at, count=2)
+        with pytest.raises(KilledError):
+            queue(KillSwitch(at).guard(project.context), **wish)
+        queue(project.context, **wish)
+        wanted |= {*expected}
+        assert sent(project) == wanted
+
+
+def test_a_ledger_alone_knows_what_was_sent(project: FakeProject):
+    """A push that was killed has not written the states yet."""
+    ids = project.context.dataset.sample_ids()
+    push(project.context, sample_ids=ids[4:7])
+    set_column(project, fields.REVIEW_STATE, [None] * IMAGES)
+    assert chosen(project, by="uncertainty", count=2) == [3, 2]
+
+
+def test_labels_of_a_curator_are_no_reason_not_to_send(project: FakeProject):
+    ids = project.context.dataset.sample_ids()
+    project.context.dataset.write_labels({ids[0]: [Label("f" * 24, "quality", ("keep",))]})
+    assert 0 in chosen(project, by="random", count=8)
