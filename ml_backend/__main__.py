@@ -17,11 +17,11 @@ from typing import Any, Final
 import waitress
 
 from labels.errors import LabelingError
-from ml_backend.app import create_app
-from ml_backend.detectors import import_libraries
-from ml_backend.engine import Engine
-from ml_backend.loading import ModelHolder, load_model, spare_the_cores
-from ml_backend.metrics import Metrics
+from ml_backend.models.building import import_libraries
+from ml_backend.serving.app import create_app
+from ml_backend.serving.engine import Engine
+from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
 
 # Threads that no prediction ever takes: Label Studio gives /health one second, however busy the model is.

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from labels.errors import LabelingError
+from ml_backend.answers.label_plans import parse_class_thresholds
+from ml_backend.answers.uncertainty import SCORE_NAMES
 from ml_backend.detectors import FUSIONS, PRECISIONS, RUNTIMES, DetectorOptions
 from ml_backend.environment import Environment
-from ml_backend.label_plans import parse_class_thresholds
-from ml_backend.uncertainty import SCORE_NAMES
 
 DEFAULT_HOME: Final = ".labelloop"
 MEGABYTE: Final = 1024 * 1024

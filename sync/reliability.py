@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
-from ml_backend.calibration_fit import Bin
+from ml_backend.models.calibration_fit import Bin
 
 SIZE_INCHES: Final = (6.2, 5.0)
 SMALLEST_DOT: Final = 12.0

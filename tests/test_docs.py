@@ -214,7 +214,7 @@ def test_the_architecture_names_every_table_of_the_ledger() -> None:
 
 
 def test_every_route_of_the_ml_backend_is_in_its_document() -> None:
-    source = (REPOSITORY / "ml_backend" / "app.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "ml_backend" / "serving" / "app.py").read_text(encoding="utf-8")
     text = (REPOSITORY / "docs" / "ml-backend.md").read_text(encoding="utf-8")
     routes = {f"{verb.upper()} {path}" for verb, path in re.findall(r'@app\.(get|post)\("([^"]+)"\)', source)}
     assert "POST /predict" in routes

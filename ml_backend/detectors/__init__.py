@@ -1,12 +1,9 @@
-"""The one shape every detector has, and the one place that builds one. Importing this loads no library."""
+"""The one shape every detector has, and what can be asked of it. Importing this loads no library."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,9 +16,6 @@ from labels.geometry import Box, ImageSize
 
 Image = npt.NDArray[np.uint8]
 """An image: RGB, (height, width, 3)."""
-
-# Ultralytics asks the network for updates and installs packages by itself; a server does neither.
-QUIET_ULTRALYTICS: Final = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 
 TASKS: Final = ("detect", "segment", "pose", "obb", "classify", "zero_shot")
 RUNTIMES: Final = ("auto", "torch", "onnx", "openvino")
@@ -187,7 +181,7 @@ class DetectorOptions:
 
 # What these say does not change which boxes are found, but for the last digits.
 _SILENT_OPTIONS: Final = ("is_trusted", "runtime", "precision", "cache_dir", "models_dir")
-_DEFAULT_OPTIONS: Final = DetectorOptions()
+DEFAULT_OPTIONS: Final = DetectorOptions()
 
 
 def to_served_version(version: str, options: DetectorOptions) -> str:
@@ -198,7 +192,7 @@ def to_served_version(version: str, options: DetectorOptions) -> str:
     >>> to_served_version("yolo11n-c130b90b", DetectorOptions(views=("flip",)))
     'yolo11n-c130b90b-6f076fcd'
     """
-    usual = asdict(_DEFAULT_OPTIONS)
+    usual = asdict(DEFAULT_OPTIONS)
     changed = {
         key: value for key, value in asdict(options).items() if key not in _SILENT_OPTIONS and value != usual[key]
     }
@@ -206,34 +200,3 @@ def to_served_version(version: str, options: DetectorOptions) -> str:
         return version
     text = json.dumps(changed, sort_keys=True, ensure_ascii=True)
     return f"{version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def build_detector(
-    weights: Path | Sequence[Path], *, device: str = "auto", options: DetectorOptions = _DEFAULT_OPTIONS
-) -> Detector:
-    """Load a model, or several as one ensemble; ``device`` is auto, cpu, cuda or cuda:N.
-
-    Raises:
-        LabelingError: a file is no model we can run, may not be read without trust, or the device is not there.
-    """
-    for key, value in QUIET_ULTRALYTICS.items():
-        os.environ.setdefault(key, value)
-    from ml_backend.detectors.building import build  # the libraries are loaded here, not at import
-
-    return build([weights] if isinstance(weights, Path) else list(weights), device=device, options=options)
-
-
-def import_libraries(model: str) -> None:
-    """Import what a model named like this runs in, before anybody waits: each import stops all threads for a while.
-
-    Ultralytics is imported for what may be a checkpoint of its own, and not for a path to any other form.
-    """
-    for key, value in QUIET_ULTRALYTICS.items():
-        os.environ.setdefault(key, value)
-    names = [Path(name.strip()) for name in model.split(",")]
-    modules = ["torch", "torchvision", "onnxruntime", "openvino", "ml_backend.detectors.exported"]
-    if any(name.suffix.lower() in {".pt", ""} and not name.is_dir() for name in names):
-        modules.append("ml_backend.detectors.ultralytics")
-    for module in modules:
-        with contextlib.suppress(ImportError):  # whoever needs it says so when it loads a model
-            importlib.import_module(module)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from labels.errors import LabelingError
-from ml_backend.compiling import write_onnx
+from ml_backend.detectors.onnx_writing import write_onnx
 from ml_backend.detectors.runtimes import Description
 from ml_backend.detectors.torchvision import load_model
 
@@ -32,9 +32,12 @@ def export(weights: Path, target: Path) -> str:
     """Write a detector as ONNX, and return its description as text.
 
     Raises:
-        LabelingError: it gives masks or points, which the exported form would lose.
+        LabelingError: it gives masks or points, which the exported form would lose, or is an SSD, whose exported form
+            was seen to choose other boxes.
     """
     card, model = load_model(weights)
+    if card.model.startswith("ssd"):
+        raise LabelingError(f"{weights}: {card.model} finds other boxes once it is exported, and is not")
     if card.model.startswith(("mask", "key")):
         raise LabelingError(f"{weights}: {card.model} gives more than boxes, and is not exported")
     text = Description("boxes", card.names, licence=card.licence, takes_pixels=True, batch_size=1).to_json()

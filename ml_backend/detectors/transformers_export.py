@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from labels.errors import LabelingError
-from ml_backend.compiling import write_onnx
+from ml_backend.detectors.onnx_writing import write_onnx
 from ml_backend.detectors.runtimes import Description
 from ml_backend.detectors.transformers import PixelsIn, load_model
 

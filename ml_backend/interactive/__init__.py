@@ -16,13 +16,13 @@ from typing import Any, Final
 from labels.config import Control
 from labels.geometry import Box, Geometry
 from labels.results import Label, to_result
+from ml_backend.answers.label_plans import LabelPlan
+from ml_backend.answers.regions import PredictedItem, compute_region_id, to_mask, to_polygon
 from ml_backend.detectors import Detector, Image, MaskCrop
 from ml_backend.interactive.features import FeatureCache
 from ml_backend.interactive.lookalikes import find_lookalikes
 from ml_backend.interactive.prompts import Prompt, read_boxes, read_prompt
 from ml_backend.interactive.segmenters import Segmenter, load_segmenter
-from ml_backend.label_plans import LabelPlan
-from ml_backend.regions import PredictedItem, compute_region_id, to_mask, to_polygon
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labels.errors import LabelingError
+from ml_backend.answers.uncertainty import compute_iou_matrix
 from ml_backend.detectors import Image
-from ml_backend.uncertainty import compute_iou_matrix
-from ml_backend.weights import resolve_weights
+from ml_backend.models.weights import resolve_weights
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labels.geometry import Box
+from ml_backend.answers.uncertainty import compute_iou_matrix
 from ml_backend.interactive.features import FeatureMap, ImageFeatures
-from ml_backend.uncertainty import compute_iou_matrix
 
 MIN_LIKENESS: Final = 0.5
 MIN_WINDOW_LIKENESS: Final = 0.7

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labels.errors import LabelingError
-from ml_backend.detectors import Detections, Detector, Image, MaskCrop, build_detector
+from ml_backend.detectors import Detections, Detector, Image, MaskCrop
 from ml_backend.interactive.prompts import Prompt
-from ml_backend.weights import resolve_weights
+from ml_backend.models.building import build_detector
+from ml_backend.models.weights import resolve_weights
 
 SIDE: Final = 1024
 FASTSAM_FLOOR: Final = 0.25

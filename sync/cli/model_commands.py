@@ -14,7 +14,7 @@ from sync.cli.running import run_here
 from sync.settings import Home, Project
 
 if TYPE_CHECKING:
-    from ml_backend.engine import Engine
+    from ml_backend.serving.engine import Engine
     from ml_backend.settings import Settings
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -30,7 +30,7 @@ def models(home: Home, here: bool, task: str | None) -> None:
 
     Example: labelloop models --here
     """
-    from ml_backend.catalog import list_models
+    from ml_backend.models.catalog import list_models
 
     rows = [("name", "task", "params M", "COCO mAP", "licence", "weights")]
     for model in list_models(home.models):
@@ -79,7 +79,7 @@ def predict(
 
     Example: labelloop predict photo.jpg --model yolo11n
     """
-    from ml_backend.offline import open_engine
+    from ml_backend.serving.offline import open_engine
 
     if dataset == bool(paths):
         raise click.UsageError("give images or folders, or --dataset")
@@ -156,9 +156,9 @@ def _read_dataset(home: Home) -> list[Path]:
 def _draw(engine: Engine, images: list[Path], out: Path, conf: float) -> int:
     import numpy as np
 
-    from ml_backend.decoding import decode_image
-    from ml_backend.drawing import draw_detections
-    from ml_backend.offline import detect_files
+    from ml_backend.answers.drawing import draw_detections
+    from ml_backend.imaging.decoding import decode_image
+    from ml_backend.serving.offline import detect_files
 
     out.mkdir(parents=True, exist_ok=True)
     names = engine.holder.get().detector.names
@@ -206,9 +206,9 @@ def _describe(found: Any, names: Any) -> str:
 def _write_lines(engine: Engine, images: list[Path], target: Path, conf: float) -> int:
     import json
 
-    from ml_backend.jsonl import read_done, to_line
-    from ml_backend.offline import detect_files
-    from ml_backend.uncertainty import CANDIDATE_FLOOR
+    from ml_backend.answers.uncertainty import CANDIDATE_FLOOR
+    from ml_backend.serving.jsonl import read_done, to_line
+    from ml_backend.serving.offline import detect_files
     from sync.terminal import watch_progress
 
     model = engine.holder.get()
@@ -246,8 +246,8 @@ def compile_command(home: Home, model: str, form: str, trust_weights: bool) -> N
 
     Example: labelloop compile yolo11n --to onnx
     """
-    from ml_backend.compiling import compile_model
-    from ml_backend.weights import resolve_weights
+    from ml_backend.models.compiling import compile_model
+    from ml_backend.models.weights import resolve_weights
 
     weights = resolve_weights(model, models_dir=home.models)
     for path in weights.paths:

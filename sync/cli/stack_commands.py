@@ -82,9 +82,7 @@ def up(
     if images is not None and project is None and _holds_demo(home):
         raise LabelingError(f"{home.path} holds the demo; use another folder (--home) or remove it: labelloop reset")
     chosen = startup.choose_project(home, name=project, model=model, annotators=annotators)
-    _run_stack(
-        home, chosen, ports, lambda _: images, detach=detach, label_config=label_config, with_push=not no_push
-    )
+    _run_stack(home, chosen, ports, lambda _: images, detach=detach, label_config=label_config, with_push=not no_push)
 
 
 @click.command()

@@ -16,8 +16,8 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.geometry import compute_iou
 from labels.results import Label, from_result
-from ml_backend.calibration import Calibration, find_base_version, load_calibration, path_of, write_calibration
-from ml_backend.calibration_fit import METHODS, Example, fit_calibration
+from ml_backend.models.calibration import Calibration, find_base_version, load_calibration, path_of, write_calibration
+from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
 from sync.jobs.context import Context
 from sync.jobs.drawing import Drawer
 from sync.media import MediaRoots

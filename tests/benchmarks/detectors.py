@@ -19,7 +19,8 @@ import numpy as np
 import simplejpeg
 import torch
 
-from ml_backend.detectors import DetectorOptions, Image, build_detector
+from ml_backend.detectors import DetectorOptions, Image
+from ml_backend.models.building import build_detector
 
 FLOOR = 0.25
 

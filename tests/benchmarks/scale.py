@@ -1,6 +1,6 @@
 """Prints what syncing costs as the project grows: time and memory with N samples, and with a tenth of them.
 
-    uv run python tests/benchmarks/scale.py --samples 100000
+    uv run python -m tests.benchmarks.scale --samples 100000
 
 Starts a Label Studio (on SQLite) and a MongoDB of its own in a temporary folder, on free ports; all of it is stopped
 and removed at the end. Each size is a project of its own: reviewed samples with five boxes each, made in MongoDB by
@@ -183,7 +183,7 @@ def to_lines(sizes: list[int], figures: Mapping[tuple[int, str], Mapping[str, An
 def main(samples: int, seed: int, home: Path | None, step: str | None) -> None:
     """Print what syncing costs with N samples and with a tenth of them.
 
-    Example: uv run python tests/benchmarks/scale.py --samples 100000
+    Example: uv run python -m tests.benchmarks.scale --samples 100000
     """
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     if home is not None and step is not None:

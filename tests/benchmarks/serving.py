@@ -295,10 +295,10 @@ def print_split(home: Path, urls: Sequence[str], options: argparse.Namespace) ->
     """Print where the time of one image goes, one image at a time in this process."""
     from functools import partial
 
-    from ml_backend.app import create_app
-    from ml_backend.engine import Engine
-    from ml_backend.loading import ModelHolder, load_model, spare_the_cores
-    from ml_backend.metrics import Metrics
+    from ml_backend.serving.app import create_app
+    from ml_backend.serving.engine import Engine
+    from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+    from ml_backend.serving.metrics import Metrics
 
     spare_the_cores()
     settings = Settings.from_environment({"LABELLOOP_HOME": str(home), "LABELLOOP_OFFLINE": "1"})

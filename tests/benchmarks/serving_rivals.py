@@ -56,10 +56,10 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def make_simulated(options: argparse.Namespace) -> Any:
-    from ml_backend.app import create_app
-    from ml_backend.engine import Engine
-    from ml_backend.loading import ModelHolder, ServedModel
-    from ml_backend.metrics import Metrics
+    from ml_backend.serving.app import create_app
+    from ml_backend.serving.engine import Engine
+    from ml_backend.serving.loading import ModelHolder, ServedModel
+    from ml_backend.serving.metrics import Metrics
 
     settings = Settings(options.media.parent / "models", options.media, batch_size=options.batch_size, cache_bytes=0)
     metrics = Metrics()
@@ -78,7 +78,7 @@ def make_official(options: argparse.Namespace) -> Any:
     from ultralytics.models import YOLO
 
     from labels.config import LabelConfig
-    from ml_backend.weights import resolve_weights
+    from ml_backend.models.weights import resolve_weights
 
     weights = resolve_weights(options.weights, models_dir=options.media.parent / "models", is_offline=True)
     model: Any = YOLO(str(weights.path), task="detect")

@@ -27,12 +27,12 @@ from sklearn.metrics import roc_auc_score
 
 from labels.geometry import Box
 from labels.results import Label
-from ml_backend.calibration_fit import METHODS, Example, fit_calibration
-from ml_backend.decoding import decode_image
+from ml_backend.answers.uncertainty import Candidate, Uncertainties, compute_disagreement, compute_uncertainties
 from ml_backend.detectors import Detections, Detector, Image
-from ml_backend.offline import open_engine
+from ml_backend.imaging.decoding import decode_image
+from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
+from ml_backend.serving.offline import open_engine
 from ml_backend.settings import Settings
-from ml_backend.uncertainty import Candidate, Uncertainties, compute_disagreement, compute_uncertainties
 from sync.jobs.calibrate import to_examples
 
 FLOOR = 0.05

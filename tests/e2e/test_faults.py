@@ -102,7 +102,7 @@ class Outage:
             self.oracle.check_pulled(view, None, is_done=is_done and name == "pull")
         if name == "resolve":
             decided = {key: {to_key(one): "reviewed" for one in found} for key, found in conflicts.items()}
-            self.oracle.check_resolved(view, decided, is_current=False, is_done=is_done)
+            self.oracle.check_resolved(view, decided, conflicts, is_current=False, is_done=is_done)
         self.oracle.expect_nothing_touched(view)
         self.oracle.expect_nothing_doubled(view)
         self.oracle.expect_held(view)

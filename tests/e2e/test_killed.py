@@ -73,9 +73,10 @@ class Siege:
             self.oracle.check_pulled(view, params.get("prefer"), is_done=is_done)
         if job == "resolve":
             decided = {
-                key: {to_key(one): side for one in first.conflicts[key]} for key, side in params["decisions"].items()
+                key: {to_key(one): side for one in first.conflicts.get(key, ())}
+                for key, side in params["decisions"].items()
             }
-            self.oracle.check_resolved(view, decided, is_current=False, is_done=is_done)
+            self.oracle.check_resolved(view, decided, first.conflicts, is_current=False, is_done=is_done)
         if is_done:
             self.lasts_s[job] = ending.took_s
         self.oracle.expect_nothing_touched(view)

@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from labels.geometry import Box
-from ml_backend.detectors import build_detector
-from ml_backend.weights import resolve_weights
+from ml_backend.models.building import build_detector
+from ml_backend.models.weights import resolve_weights
 from sync.jobs.context import connect_backend
 from sync.jobs.ingest import ingest
 from sync.jobs.prelabel import prelabel

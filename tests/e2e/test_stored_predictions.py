@@ -14,10 +14,10 @@ from label_studio_sdk import LabelStudio as Sdk
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import from_result
+from ml_backend.answers.label_plans import Thresholds, build_plan
+from ml_backend.answers.predictions import to_prediction
+from ml_backend.answers.regions import PredictedItem
 from ml_backend.detectors import Detections, MaskCrop
-from ml_backend.label_plans import Thresholds, build_plan
-from ml_backend.predictions import to_prediction
-from ml_backend.regions import PredictedItem
 from sync.settings import read_secret
 from tests.e2e.conftest import RunningStack
 

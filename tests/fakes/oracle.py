@@ -22,6 +22,7 @@ from tests.fakes.model import (
     UnreadableError,
     Value,
     merge_one,
+    said_by_labels,
     said_by_regions,
 )
 
@@ -126,18 +127,41 @@ class Oracle:
         self._check(self.models, view, lambda _sample_id, _key: {prefer}, is_done=is_done)
 
     def check_resolved(
-        self, view: View, decided: Mapping[str, Mapping[Key, Prefer]], *, is_current: bool, is_done: bool
+        self,
+        view: View,
+        decided: Mapping[str, Mapping[Key, Prefer]],
+        found: Mapping[str, Sequence[Conflict]],
+        *,
+        is_current: bool,
+        is_done: bool,
     ) -> None:
         """Check what a decision did. ``is_current``: nothing changed since it was made, so that it must be carried out.
 
-        Else it may be refused, which leaves the conflict open.
+        Else it may be refused, which leaves the conflict open. ``found`` are the conflicts that were decided: where the
+        task is gone, what they remember of it counts.
         """
+        for sample_id in decided:
+            if sample_id not in view.task_of:
+                self._decide_remembered(view, sample_id, decided[sample_id], found.get(sample_id, ()))
 
         def to_sides(sample_id: str, key: Key) -> set[Prefer]:
             side = decided[sample_id].get(key)
             return {side} if is_current or side is None else {side, None}
 
         self._check({key: self.models[key] for key in decided}, view, to_sides, is_done=is_done)
+
+    def _decide_remembered(
+        self, view: View, sample_id: str, sides: Mapping[Key, Prefer], found: Sequence[Conflict]
+    ) -> None:
+        model, actual = self.models[sample_id], view.held[sample_id] or {}
+        theirs = {to_key(one): said_by_labels([one.theirs]) if one.theirs else {} for one in found}
+        for key in model.keys(actual):
+            before = (model.held or {}).get(key)
+            allowed = {before, theirs[key].get(key)} if sides.get(key) == "reviewed" and key in theirs else {before}
+            assert actual.get(key) in allowed, f"{sample_id} {key}: holds {actual.get(key)}, expected one of {allowed}"
+            if actual.get(key) != before or key in sides:
+                model.agreed[key] = model.agreed_on(key) | allowed
+        model.held = view.held[sample_id]
 
     def _check(
         self,

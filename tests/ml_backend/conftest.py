@@ -13,13 +13,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image as PillowImage
 
-from ml_backend.app import create_app
-from ml_backend.detectors import Detections, Detector, Image, build_detector
-from ml_backend.engine import Engine
-from ml_backend.loading import ModelHolder, ServedModel
-from ml_backend.metrics import Metrics
+from ml_backend.detectors import Detections, Detector, Image
+from ml_backend.models.building import build_detector
+from ml_backend.models.weights import Weights, resolve_weights
+from ml_backend.serving.app import create_app
+from ml_backend.serving.engine import Engine
+from ml_backend.serving.loading import ModelHolder, ServedModel
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
-from ml_backend.weights import Weights, resolve_weights
 
 CONFIG = """
 <View>

@@ -443,7 +443,7 @@ def test_whatever_the_tasks_are_each_gets_an_answer(client: FlaskClient, config_
 
 def test_importing_the_backend_loads_nothing_heavy() -> None:
     heavy = ("torch", "torchvision", "ultralytics", "onnxruntime", "cv2", "fiftyone")
-    code = f"import sys, ml_backend.app, ml_backend.__main__; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys, ml_backend.serving.app, ml_backend.__main__; print([n for n in {heavy} if n in sys.modules])"
 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from labels.errors import LabelingError
-from ml_backend import batching
-from ml_backend.batching import Job, Lane, ModelQueue
 from ml_backend.detectors import Detections, Image
-from ml_backend.metrics import Metrics
+from ml_backend.serving import batching
+from ml_backend.serving.batching import Job, Lane, ModelQueue
+from ml_backend.serving.metrics import Metrics
 
 WAIT_S = 10
 

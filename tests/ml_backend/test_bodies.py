@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import BadRequest
 
-from ml_backend.bodies import read_context, read_label_counts, read_object, write_answer
+from ml_backend.serving.bodies import read_context, read_label_counts, read_object, write_answer
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

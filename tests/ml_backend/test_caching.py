@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from labels.geometry import ImageSize
-from ml_backend.batching import Job, Lane
-from ml_backend.caching import ENTRY_BYTES, Look, Question, ResultCache, count_bytes
 from ml_backend.detectors import Detections, MaskCrop
-from ml_backend.metrics import Metrics
+from ml_backend.serving.batching import Job, Lane
+from ml_backend.serving.caching import ENTRY_BYTES, Look, Question, ResultCache, count_bytes
+from ml_backend.serving.metrics import Metrics
 from tests.ml_backend.conftest import FakeDetector, make_detections
 
 LOOK = Look(Detections.nothing(), ImageSize(4, 3))

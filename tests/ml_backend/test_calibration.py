@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labels.errors import LabelingError
-from ml_backend.calibration import (
+from ml_backend.detectors import Detections, Image
+from ml_backend.models.calibration import (
     SHARED,
     CalibratedDetector,
     Calibration,
@@ -17,7 +18,7 @@ from ml_backend.calibration import (
     load_calibration,
     write_calibration,
 )
-from ml_backend.calibration_fit import (
+from ml_backend.models.calibration_fit import (
     METHODS,
     Example,
     compute_bins,
@@ -25,7 +26,6 @@ from ml_backend.calibration_fit import (
     fit_calibration,
     fit_curve,
 )
-from ml_backend.detectors import Detections, Image
 
 MakeDetections = Callable[..., Detections]
 HALVED = Curve((0.0, 0.5, 1.0), (0.0, 0.25, 1.0))

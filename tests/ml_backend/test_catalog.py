@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from ml_backend.catalog import ModelInfo, list_models
+from ml_backend.models.catalog import ModelInfo, list_models
 
 
 def find(models: list[ModelInfo], name: str) -> ModelInfo:

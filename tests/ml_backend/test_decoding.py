@@ -14,8 +14,8 @@ from PIL import ImageOps
 
 from labels.errors import ItemError
 from labels.geometry import ImageSize
-from ml_backend import decoding
-from ml_backend.decoding import decode_image
+from ml_backend.imaging import decoding
+from ml_backend.imaging.decoding import decode_image
 
 TURNED_CLOCKWISE = 6  # EXIF: the camera was turned, show it turned by 90 degrees clockwise
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]

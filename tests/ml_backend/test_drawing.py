@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ml_backend.answers.drawing import draw_detections, to_colour
 from ml_backend.detectors import Detections, MaskCrop
-from ml_backend.drawing import draw_detections, to_colour
 
 GREY = np.full((120, 200, 3), 128, np.uint8)
 NAMES = {0: "car", 1: "person"}

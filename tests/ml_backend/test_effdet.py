@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from ml_backend.detectors import build_detector
+from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, read_rgb
 
 effdet = pytest.importorskip("effdet")

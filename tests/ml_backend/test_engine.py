@@ -11,11 +11,11 @@ import pytest
 from PIL import Image as PillowImage
 
 from labels.geometry import ImageSize
-from ml_backend.batching import Lane
+from ml_backend.answers.predictions import to_failed_prediction
 from ml_backend.detectors import Detections, Detector, Image
-from ml_backend.engine import Answer, BusyError, CancelledError, Engine
-from ml_backend.offline import FileAnswer, detect_files, predict_files
-from ml_backend.predictions import to_failed_prediction
+from ml_backend.serving.batching import Lane
+from ml_backend.serving.engine import Answer, BusyError, CancelledError, Engine
+from ml_backend.serving.offline import FileAnswer, detect_files, predict_files
 from ml_backend.settings import Settings
 from tests.ml_backend.conftest import FakeDetector, make_detections
 
@@ -233,7 +233,7 @@ def test_a_bug_of_ours_in_one_task_keeps_nobody_and_is_located_in_the_log(
 
     tasks = save_widths([100, 101])
     good = predict(engine, tasks[:1], config_xml)
-    monkeypatch.setattr("ml_backend.looking.decode_image", break_once)
+    monkeypatch.setattr("ml_backend.serving.looking.decode_image", break_once)
 
     answers = predict(engine, tasks, config_xml)
 

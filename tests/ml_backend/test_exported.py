@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from labels.errors import LabelingError
-from ml_backend.compiling import compile_model, compute_cache_name
-from ml_backend.detectors import DetectorOptions, build_detector
+from ml_backend.detectors import DetectorOptions
 from ml_backend.detectors.runtimes import Description, describe
-from ml_backend.weights import Weights
+from ml_backend.models.building import build_detector
+from ml_backend.models.compiling import compile_model, compute_cache_name
+from ml_backend.models.weights import Weights
 from tests.ml_backend.models import SHARED_WEIGHTS, assert_same_set, find_floor, make_yolo, read_rgb, to_full
 
 YOLOX = SHARED_WEIGHTS / "yolox_nano.onnx"
@@ -87,7 +88,8 @@ SERVE = """
 import sys
 import numpy as np
 from pathlib import Path
-from ml_backend.detectors import DetectorOptions, build_detector, import_libraries
+from ml_backend.detectors import DetectorOptions
+from ml_backend.models.building import build_detector, import_libraries
 
 import_libraries(sys.argv[1])
 detector = build_detector(Path(sys.argv[1]), device="cpu", options=DetectorOptions(runtime=sys.argv[2]))

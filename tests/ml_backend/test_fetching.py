@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError
-from ml_backend.addresses import ForbiddenAddressError, check_address
-from ml_backend.fetching import AccessToken, Fetcher, FetchError, read_api_key
+from ml_backend.imaging.addresses import ForbiddenAddressError, check_address
+from ml_backend.imaging.fetching import AccessToken, Fetcher, FetchError, read_api_key
 
 PAT = "header.payload.signature"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"

@@ -8,9 +8,9 @@ import pytest
 from ensemble_boxes import nms, soft_nms, weighted_boxes_fusion
 
 from labels.errors import LabelingError
-from ml_backend.augmentation import ViewsDetector, flip_back
 from ml_backend.detectors import Detections, Detector, Image, OpenVocabularyDetector
-from ml_backend.fusion import EnsembleDetector, Fusion, build_ensemble, compute_ious, fuse
+from ml_backend.models.augmentation import ViewsDetector, flip_back
+from ml_backend.models.fusion import EnsembleDetector, Fusion, build_ensemble, compute_ious, fuse
 
 SIZE = (200, 100)
 PHOTO = np.zeros((100, 200, 3), np.uint8)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from labels.errors import ItemError
-from ml_backend.fetching import Fetcher
-from ml_backend.images import ImageReader
+from ml_backend.imaging.fetching import Fetcher
+from ml_backend.imaging.images import ImageReader
 
 PHOTO = b"what a file holds is nothing to its reader"
 

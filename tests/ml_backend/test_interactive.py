@@ -12,14 +12,14 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.geometry import Box, ImageSize, Mask, Polygon, compute_iou
 from labels.results import from_result
+from ml_backend.answers.label_plans import LabelPlan, Thresholds, build_plan
+from ml_backend.answers.regions import PredictedItem
 from ml_backend.detectors import Detections, Image, MaskCrop
 from ml_backend.interactive import Assistant
 from ml_backend.interactive.features import FeatureCache, FeatureMap, ImageFeatures, Proposals
 from ml_backend.interactive.lookalikes import find_lookalikes
 from ml_backend.interactive.prompts import Prompt, read_boxes, read_prompt
 from ml_backend.interactive.segmenters import FastSamSegmenter, load_segmenter
-from ml_backend.label_plans import LabelPlan, Thresholds, build_plan
-from ml_backend.regions import PredictedItem
 
 SIZE = ImageSize(200, 100)
 ITEM = PredictedItem("task 7", "ab12", SIZE)

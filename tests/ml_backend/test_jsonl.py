@@ -8,8 +8,8 @@ import pytest
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, MaskCrop
-from ml_backend.jsonl import read_done, to_line
-from ml_backend.offline import FileAnswer
+from ml_backend.serving.jsonl import read_done, to_line
+from ml_backend.serving.offline import FileAnswer
 
 NAMES = {0: "car", 1: "person"}
 FOUND = Detections(

@@ -2,7 +2,14 @@ import pytest
 
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError
-from ml_backend.label_plans import COCO_KEYPOINTS, LabelPlan, LabelPlans, Thresholds, build_plan, parse_class_thresholds
+from ml_backend.answers.label_plans import (
+    COCO_KEYPOINTS,
+    LabelPlan,
+    LabelPlans,
+    Thresholds,
+    build_plan,
+    parse_class_thresholds,
+)
 
 NAMES = {0: "car", 1: "truck", 2: "zebra", 3: "PERSON"}
 IMAGE = '<Image name="image" value="$image"/>'

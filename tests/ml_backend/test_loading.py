@@ -10,10 +10,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from labels.errors import LabelingError
-from ml_backend.app import create_app
-from ml_backend.engine import Engine
-from ml_backend.loading import Announce, LoadingError, ModelHolder, ServedModel
-from ml_backend.metrics import Metrics
+from ml_backend.serving.app import create_app
+from ml_backend.serving.engine import Engine
+from ml_backend.serving.loading import Announce, LoadingError, ModelHolder, ServedModel
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
 from tests.ml_backend.conftest import FakeDetector, make_detections
 

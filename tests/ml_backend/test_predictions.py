@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import from_result
+from ml_backend.answers.label_plans import LabelPlan, Thresholds, build_plan
+from ml_backend.answers.predictions import to_failed_prediction, to_prediction
+from ml_backend.answers.regions import PredictedItem, compute_region_id, to_labels
+from ml_backend.answers.uncertainty import NOTHING_FOUND_UNCERTAINTY
 from ml_backend.detectors import Detections
-from ml_backend.label_plans import LabelPlan, Thresholds, build_plan
-from ml_backend.predictions import to_failed_prediction, to_prediction
-from ml_backend.regions import PredictedItem, compute_region_id, to_labels
-from ml_backend.uncertainty import NOTHING_FOUND_UNCERTAINTY
 
 NAMES = {0: "car", 1: "truck", 2: "zebra", 3: "PERSON"}
 SIZE = ImageSize(200, 100)

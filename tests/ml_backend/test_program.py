@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from labels.config import default_label_config_path
-from ml_backend.weights import Weights
+from ml_backend.models.weights import Weights
 
 START_S = 120
 AUTH = ("labelloop", "pw")

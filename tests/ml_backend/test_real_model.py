@@ -13,8 +13,9 @@ from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
 from labels.geometry import Box, compute_iou
 from labels.results import from_result
-from ml_backend.detectors import Detections, Detector, Image, build_detector
-from ml_backend.weights import Weights
+from ml_backend.detectors import Detections, Detector, Image
+from ml_backend.models.building import build_detector
+from ml_backend.models.weights import Weights
 
 SaveImage = Callable[..., str]
 PHOTOS = ("bus.jpg", "zidane.jpg")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_backend.detectors import Detections, DetectorOptions, build_detector
+from ml_backend.detectors import Detections, DetectorOptions
+from ml_backend.models.building import build_detector
 from tests.ml_backend.models import SHARED_WEIGHTS, assert_same, read_rgb, run_ultralytics, to_full
 
 PHOTOS = SHARED_WEIGHTS.parent / "data" / "coco128"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label, from_result, to_result
+from ml_backend.answers.label_plans import LabelPlan, Thresholds, build_plan
+from ml_backend.answers.regions import PredictedItem, to_candidates, to_labelled_box, to_labels, to_mask, to_polygon
 from ml_backend.detectors import Detections, MaskCrop
-from ml_backend.label_plans import LabelPlan, Thresholds, build_plan
-from ml_backend.regions import PredictedItem, to_candidates, to_labelled_box, to_labels, to_mask, to_polygon
 
 SIZE = ImageSize(200, 100)
 ITEM = PredictedItem("sample 1", "ab12", SIZE)

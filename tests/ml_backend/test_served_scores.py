@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from labels.config import default_label_config_path
-from ml_backend.calibration import SHARED, Calibration, Curve, write_calibration
 from ml_backend.detectors import DetectorOptions
-from ml_backend.offline import detect_files, open_engine, predict_files
+from ml_backend.models.calibration import SHARED, Calibration, Curve, write_calibration
+from ml_backend.models.weights import resolve_weights
+from ml_backend.serving.offline import detect_files, open_engine, predict_files
 from ml_backend.settings import Settings
-from ml_backend.weights import resolve_weights
 
 HALVED = Curve((0.0, 1.0), (0.0, 0.5))
 

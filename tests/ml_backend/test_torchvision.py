@@ -10,9 +10,10 @@ import torch
 from torchvision import models
 
 from labels.errors import LabelingError
-from ml_backend.detectors import Detector, DetectorOptions, build_detector
+from ml_backend.detectors import Detector, DetectorOptions
 from ml_backend.detectors.cards import find_published, read_coco_names
 from ml_backend.detectors.torchvision import to_detections
+from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, assert_same_set, read_rgb, to_full
 
 FLOOR = 0.06

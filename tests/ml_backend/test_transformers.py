@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from labels.errors import LabelingError
-from ml_backend.detectors import DetectorOptions, OpenVocabularyDetector, build_detector
+from ml_backend.detectors import DetectorOptions, OpenVocabularyDetector
+from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, assert_same_set, read_rgb, stir
 
 transformers = pytest.importorskip("transformers")

@@ -10,7 +10,8 @@ import torch
 from ultralytics import YOLO
 
 from labels.errors import LabelingError
-from ml_backend.detectors import Detections, DetectorOptions, OpenVocabularyDetector, build_detector
+from ml_backend.detectors import Detections, DetectorOptions, OpenVocabularyDetector
+from ml_backend.models.building import build_detector
 from tests.ml_backend.models import (
     assert_same,
     assert_same_set,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.uncertainty import (
+from ml_backend.answers.uncertainty import (
     CANDIDATE_FLOOR,
     NOTHING_FOUND_UNCERTAINTY,
     SCORE_NAMES,

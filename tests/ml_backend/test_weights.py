@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from labels.errors import LabelingError, ServiceError
-from ml_backend import weights as weights_module
-from ml_backend.weights import MIN_HUB_BYTES, compute_version, fetch_from_hub, resolve_weights
+from ml_backend.models import weights as weights_module
+from ml_backend.models.weights import MIN_HUB_BYTES, compute_version, fetch_from_hub, resolve_weights
 
 
 def refuse(name: str, models_dir: Path) -> Path:

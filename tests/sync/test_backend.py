@@ -12,10 +12,10 @@ import waitress
 from PIL import Image
 
 from labels.errors import LabelingError, ServiceError
-from ml_backend.app import create_app
-from ml_backend.engine import Engine
-from ml_backend.loading import Announce, ModelHolder, ServedModel
-from ml_backend.metrics import Metrics
+from ml_backend.serving.app import create_app
+from ml_backend.serving.engine import Engine
+from ml_backend.serving.loading import Announce, ModelHolder, ServedModel
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
 from sync.backend import MLBackend
 from sync.jobs.context import connect_backend

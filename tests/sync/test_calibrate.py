@@ -15,7 +15,7 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label, to_result
-from ml_backend.calibration import load_calibration
+from ml_backend.models.calibration import load_calibration
 from sync.backend import BackendPrediction, MLBackend, ServedWeights
 from sync.jobs.calibrate import calibrate, to_examples, to_low_config
 from sync.jobs.registry import call_job

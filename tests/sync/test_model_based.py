@@ -237,7 +237,7 @@ class BothSides(RuleBasedStateMachine):
         decided: dict[str, dict[Key, Prefer]] = {
             key: {to_key(one): side for one in found} for key, found in chosen.items()
         }
-        self.oracle.check_resolved(self.project.view(), decided, is_current=is_current, is_done=is_done)
+        self.oracle.check_resolved(self.project.view(), decided, chosen, is_current=is_current, is_done=is_done)
 
     @rule(end=ENDS)
     def job_sweep(self, end: Any) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from labels.geometry import ImageSize
-from ml_backend.batching import Job, Lane, ModelQueue
-from ml_backend.caching import Look, Question, ResultCache
-from ml_backend.decoding import DecodedImage, decode_image
 from ml_backend.detectors import Detections, SizedDetector
-from ml_backend.loading import ServedModel
-from ml_backend.metrics import Metrics
+from ml_backend.imaging.decoding import DecodedImage, decode_image
+from ml_backend.serving.batching import Job, Lane, ModelQueue
+from ml_backend.serving.caching import Look, Question, ResultCache
+from ml_backend.serving.loading import ServedModel
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
 
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from labels.geometry import Box, Geometry, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label
+from ml_backend.answers.label_plans import LabelPlan, Target
+from ml_backend.answers.uncertainty import CANDIDATE_FLOOR, Candidate, compute_iou_matrix
 from ml_backend.detectors import Detections, MaskCrop, to_box
-from ml_backend.label_plans import LabelPlan, Target
-from ml_backend.uncertainty import CANDIDATE_FLOOR, Candidate, compute_iou_matrix
 
 ID_LENGTH: Final = 24  # FiftyOne's label ids are ObjectIds: 24 hexadecimal digits
 # Two boxes of different model classes that one label stands for are one object from this overlap on.

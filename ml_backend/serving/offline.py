@@ -11,17 +11,17 @@ from typing import Any
 
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
-from ml_backend.batching import Lane
+from ml_backend.answers.predictions import to_prediction
+from ml_backend.answers.regions import PredictedItem
 from ml_backend.detectors import Detections
-from ml_backend.engine import Engine
-from ml_backend.images import read_file
-from ml_backend.loading import ModelHolder, load_model, spare_the_cores
-from ml_backend.looking import Wanted
-from ml_backend.metrics import Metrics
-from ml_backend.predictions import to_prediction
-from ml_backend.regions import PredictedItem
+from ml_backend.imaging.images import read_file
+from ml_backend.serving.batching import Lane
+from ml_backend.serving.engine import Engine
+from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+from ml_backend.serving.looking import Wanted
+from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.tasks import explain_failure
 from ml_backend.settings import Settings
-from ml_backend.tasks import explain_failure
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Final
 
 from labels.config import Control, LabelConfig
 from labels.errors import LabelConfigError
-from ml_backend.uncertainty import CANDIDATE_FLOOR
+from ml_backend.answers.uncertainty import CANDIDATE_FLOOR
 
 logger = logging.getLogger(__name__)
 

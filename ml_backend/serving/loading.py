@@ -16,20 +16,14 @@ from typing import Any, Final, Protocol
 
 from labels.config import Control, LabelConfig
 from labels.errors import LabelingError, ServiceError
-from ml_backend.detectors import (
-    Detector,
-    DetectorOptions,
-    Image,
-    OpenVocabularyDetector,
-    build_detector,
-    to_served_version,
-)
-from ml_backend.label_plans import COCO_KEYPOINTS, LabelPlan, LabelPlans
-from ml_backend.metrics import Metrics
-from ml_backend.regions import PredictedItem
+from ml_backend.answers.label_plans import COCO_KEYPOINTS, LabelPlan, LabelPlans
+from ml_backend.answers.regions import PredictedItem
+from ml_backend.detectors import Detector, DetectorOptions, Image, OpenVocabularyDetector, to_served_version
+from ml_backend.models.building import build_detector
+from ml_backend.models.weights import compute_version, resolve_weights
+from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.tasks import locate_bug
 from ml_backend.settings import Settings
-from ml_backend.tasks import locate_bug
-from ml_backend.weights import compute_version, resolve_weights
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +142,8 @@ def load_model(settings: Settings, name: str, announce: Announce) -> ServedModel
     Raises:
         LabelingError: there are none, or they cannot be loaded.
     """
-    from ml_backend.calibration import calibrate_detector, load_calibration  # heavier than what this file needs
     from ml_backend.interactive import Assistant as SegmentingAssistant
+    from ml_backend.models.calibration import calibrate_detector, load_calibration  # heavier than what this file needs
 
     weights = resolve_weights(name, models_dir=settings.models_dir, is_offline=settings.is_offline)
     options = _add_member_calibrations(settings, weights.members)
@@ -170,7 +164,7 @@ def load_model(settings: Settings, name: str, announce: Announce) -> ServedModel
 
 def _add_member_calibrations(settings: Settings, members: Sequence[Path]) -> DetectorOptions:
     """Return the options with the calibration of each member of an ensemble that has one: they come before fusion."""
-    from ml_backend.calibration import load_calibration
+    from ml_backend.models.calibration import load_calibration
 
     found = [load_calibration(settings.models_dir, compute_version(path)) for path in members]
     if not any(found):

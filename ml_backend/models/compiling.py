@@ -9,23 +9,22 @@ import hashlib
 import logging
 import shutil
 import tempfile
-import warnings
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock
 
 from labels.errors import LabelingError
-from ml_backend.weights import compute_digest
+from ml_backend.detectors.adapters import find_adapter
+from ml_backend.models.weights import compute_digest
 
 logger = logging.getLogger(__name__)
 
 FORMS: Final = ("onnx", "openvino")
 # One more whenever what is exported changes, so that nobody serves the old one.
 EXPORT_REVISION: Final = 1
-OPSET: Final = 17
 # Packages that decide what an export holds.
 _PACKAGES: Final = ("torch", "torchvision", "ultralytics", "transformers", "onnx", "openvino")
 _FILES: Final = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -100,8 +99,6 @@ def _export(weights: Path, form: str, folder: Path, *, is_trusted: bool, is_nms_
 
 def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: bool) -> str:
     """Write the ONNX form and return its description as text."""
-    from ml_backend.detectors.building import find_adapter
-
     adapter = find_adapter(weights)
     if adapter == "ultralytics":
         from ml_backend.detectors import ultralytics_export
@@ -116,35 +113,6 @@ def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: 
 
         return transformers_export.export(weights, target)
     raise LabelingError(f"{weights}: models of {adapter} are not exported")
-
-
-def write_onnx(
-    module: Any, example: Any, target: Path, *, outputs: list[str], dynamic_axes: dict[str, dict[int, str]], text: str
-) -> None:
-    """Trace a module that takes pixels, write it as ONNX, and its description into the file's metadata."""
-    import onnx
-    import torch
-
-    from ml_backend.detectors.runtimes import METADATA_KEY
-
-    with warnings.catch_warnings(), torch.inference_mode():
-        # The tracer warns of every shape it makes a constant of; the parity tests are what tells.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (example,),
-            str(target),
-            input_names=["pixels"],
-            output_names=outputs,
-            dynamic_axes=dynamic_axes,
-            opset_version=OPSET,
-            # The newer exporter has no form for several operators of DETR-like and two-stage networks.
-            dynamo=False,
-        )
-    model = onnx.load(str(target))
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, text
-    onnx.save(model, str(target))
 
 
 def _to_openvino(source: Path, target: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from labels.geometry import ImageSize
-from ml_backend.batching import Job, Lane
 from ml_backend.detectors import Detections
-from ml_backend.metrics import Metrics
+from ml_backend.serving.batching import Job, Lane
+from ml_backend.serving.metrics import Metrics
 
 # An entry without a single box costs about this much.
 ENTRY_BYTES: Final = 1000

@@ -10,9 +10,9 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from labels.errors import LabelingError
-from ml_backend.calibration import CalibratedDetector, calibrate_detector
 from ml_backend.detectors import Detections, Detector, Image
-from ml_backend.fusion import FUSED_TASKS, MEMBER_FLOOR, Fusion, fuse
+from ml_backend.models.calibration import CalibratedDetector, calibrate_detector
+from ml_backend.models.fusion import FUSED_TASKS, MEMBER_FLOOR, Fusion, fuse
 
 FLIP: Final = "flip"
 SIDES: Final = range(32, 8193)

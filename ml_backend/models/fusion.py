@@ -15,8 +15,8 @@ import numpy.typing as npt
 from ensemble_boxes import nms, soft_nms, weighted_boxes_fusion
 
 from labels.errors import LabelingError
+from ml_backend.answers.uncertainty import compute_disagreement
 from ml_backend.detectors import FUSIONS, Detections, Detector, Image, OpenVocabularyDetector
-from ml_backend.uncertainty import compute_disagreement
 
 # A member sees a box from this probability on, even where it would not show it by itself.
 MEMBER_FLOOR: Final = 0.05

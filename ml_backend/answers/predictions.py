@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from labels.results import to_result
+from ml_backend.answers.label_plans import LabelPlan
+from ml_backend.answers.regions import PredictedItem, to_candidates, to_labels
+from ml_backend.answers.uncertainty import DEFAULT_SCORE, Uncertainties, compute_uncertainties, to_score
 from ml_backend.detectors import Detections
-from ml_backend.label_plans import LabelPlan
-from ml_backend.regions import PredictedItem, to_candidates, to_labels
-from ml_backend.uncertainty import DEFAULT_SCORE, Uncertainties, compute_uncertainties, to_score
 
 
 def to_prediction(

@@ -19,7 +19,7 @@ from typing import Final
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, Detector, Image, OpenVocabularyDetector
-from ml_backend.metrics import Metrics
+from ml_backend.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

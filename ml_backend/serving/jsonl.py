@@ -11,11 +11,11 @@ import numpy as np
 
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
+from ml_backend.answers.predictions import find_disagreement, to_meta
+from ml_backend.answers.regions import to_polygon
+from ml_backend.answers.uncertainty import CANDIDATE_FLOOR, DEFAULT_SCORE, Candidate, compute_uncertainties
 from ml_backend.detectors import Detections, to_box
-from ml_backend.offline import FileAnswer
-from ml_backend.predictions import find_disagreement, to_meta
-from ml_backend.regions import to_polygon
-from ml_backend.uncertainty import CANDIDATE_FLOOR, DEFAULT_SCORE, Candidate, compute_uncertainties
+from ml_backend.serving.offline import FileAnswer
 
 
 def to_line(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,19 +13,50 @@ from typing import Final
 import numpy as np
 
 from labels.errors import LabelingError
-from ml_backend.calibration import calibrate_detector, load_calibration
-from ml_backend.detectors import RUNTIMES, Detector, DetectorOptions
+from ml_backend.detectors import DEFAULT_OPTIONS, RUNTIMES, Detector, DetectorOptions
+from ml_backend.detectors.adapters import find_adapter
 from ml_backend.detectors.devices import choose_device
+from ml_backend.models.calibration import calibrate_detector, load_calibration
 
 logger = logging.getLogger(__name__)
 
-EXPORTED_SUFFIXES: Final = (".onnx", ".xml")
-STATE_SUFFIXES: Final = (".pth", ".safetensors")
 WARM_UP_SHAPE: Final = (480, 640, 3)
 
 
-def build(weights: Sequence[Path], *, device: str, options: DetectorOptions) -> Detector:
-    """Return the detector of one file, or an ensemble of several: see ``build_detector``."""
+# Ultralytics asks the network for updates and installs packages by itself; a server does neither.
+QUIET_ULTRALYTICS: Final = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+
+
+def build_detector(
+    weights: Path | Sequence[Path], *, device: str = "auto", options: DetectorOptions = DEFAULT_OPTIONS
+) -> Detector:
+    """Load a model, or several as one ensemble; ``device`` is auto, cpu, cuda or cuda:N.
+
+    Raises:
+        LabelingError: a file is no model we can run, may not be read without trust, or the device is not there.
+    """
+    for key, value in QUIET_ULTRALYTICS.items():
+        os.environ.setdefault(key, value)
+    return _build([weights] if isinstance(weights, Path) else list(weights), device=device, options=options)
+
+
+def import_libraries(model: str) -> None:
+    """Import what a model named like this runs in, before anybody waits: each import stops all threads for a while.
+
+    Ultralytics is imported for what may be a checkpoint of its own, and not for a path to any other form.
+    """
+    for key, value in QUIET_ULTRALYTICS.items():
+        os.environ.setdefault(key, value)
+    names = [Path(name.strip()) for name in model.split(",")]
+    modules = ["torch", "torchvision", "onnxruntime", "openvino", "ml_backend.detectors.exported"]
+    if any(name.suffix.lower() in {".pt", ""} and not name.is_dir() for name in names):
+        modules.append("ml_backend.detectors.ultralytics")
+    for module in modules:
+        with contextlib.suppress(ImportError):  # whoever needs it says so when it loads a model
+            importlib.import_module(module)
+
+
+def _build(weights: Sequence[Path], *, device: str, options: DetectorOptions) -> Detector:
     if options.runtime not in RUNTIMES:
         raise LabelingError(f"runtime {options.runtime!r}: expected one of {', '.join(RUNTIMES)}")
     if not weights:
@@ -45,8 +79,8 @@ def _calibrate(detector: Detector, version: str, models_dir: Path) -> Detector:
 
 
 def _fuse(detectors: list[Detector], options: DetectorOptions) -> Detector:
-    from ml_backend.augmentation import ViewsDetector
-    from ml_backend.fusion import Fusion, build_ensemble, compute_majority  # its library compiles at import
+    from ml_backend.models.augmentation import ViewsDetector
+    from ml_backend.models.fusion import Fusion, build_ensemble, compute_majority  # its library compiles at import
 
     if options.views:
         one = Fusion(options.fusion, options.fusion_iou)
@@ -77,28 +111,6 @@ def load_one(weights: Path, *, device: str, options: DetectorOptions) -> Detecto
         "detector %s: %s, %d classes, licence %s", weights.name, detector.task, len(detector.names), detector.licence
     )
     return detector
-
-
-def find_adapter(weights: Path) -> str:
-    """Return which adapter runs a file or folder: exported, ultralytics, torchvision, transformers or effdet.
-
-    Raises:
-        LabelingError: none does.
-    """
-    if weights.is_dir():
-        if (weights / "config.json").is_file():
-            return "transformers"
-        raise LabelingError(f"{weights}: a folder without config.json (expected a model of transformers)")
-    suffix = weights.suffix.lower()
-    if suffix in EXPORTED_SUFFIXES:
-        return "exported"
-    if suffix == ".pt":
-        return "ultralytics"
-    if suffix in STATE_SUFFIXES:
-        from ml_backend.detectors.cards import read_card
-
-        return read_card(weights).adapter
-    raise LabelingError(f"{weights}: no model we can run (expected .pt, .onnx, .xml, .pth, .safetensors or a folder)")
 
 
 def _load(weights: Path, *, device: str, options: DetectorOptions) -> Detector:
@@ -138,7 +150,7 @@ def _compile(weights: Path, adapter: str, *, device: str, options: DetectorOptio
         return weights, adapter
     if options.cache_dir is None:
         raise LabelingError(f"{weights}: no folder was named to keep its {runtime} form in")
-    from ml_backend.compiling import compile_model
+    from ml_backend.models.compiling import compile_model
 
     try:
         compiled = compile_model(

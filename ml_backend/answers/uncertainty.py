@@ -1,6 +1,6 @@
 """How unsure a detector is of one image: four scores in 0..1, higher = look here first, and two habits to compare with.
 
-All are made from probabilities that mean what they say (``ml_backend/calibration.py``). Label Studio hands out the
+All are made from probabilities that mean what they say (``models/calibration.py``). Label Studio hands out the
 lowest prediction score first, so a prediction's score is 1 - uncertainty. None means not computed; «nothing found» has
 a value of its own. What each is good for: ``docs/uncertainty.md``.
 """

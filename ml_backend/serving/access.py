@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Flask, Response, jsonify, request
 
-from ml_backend.metrics import Metrics
+from ml_backend.serving.metrics import Metrics
 from ml_backend.settings import Settings
 
 USER: Final = "labelloop"

@@ -38,7 +38,7 @@ def check_address(host: str, address: Address) -> None:
     >>> check_address("images.example.org", ipaddress.ip_address("93.184.216.34"))
     >>> check_address("images.example.org", ipaddress.ip_address("127.0.0.1"))
     Traceback (most recent call last):
-    ml_backend.addresses.ForbiddenAddressError: images.example.org leads to an address that is not allowed
+    ml_backend.imaging.addresses.ForbiddenAddressError: images.example.org leads to an address that is not allowed
     """
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     address = mapped or address

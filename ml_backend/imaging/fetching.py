@@ -1,6 +1,6 @@
 """Fetches image bytes over HTTP: from Label Studio with our own token, from other allowed hosts without.
 
-Every connection to another host goes to an address that was checked (``ml_backend/addresses.py``).
+Every connection to another host goes to an address that was checked (``ml_backend/imaging/addresses.py``).
 
 The token Label Studio hands over at /setup is one it refuses by default, so it is not used. Ours is a personal access
 token: it buys access tokens that live for minutes, and neither ever goes to any host but Label Studio's.
@@ -21,7 +21,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from labels.errors import LabelingError, ServiceError
-from ml_backend.addresses import CheckedAdapter, ForbiddenAddressError
+from ml_backend.imaging.addresses import CheckedAdapter, ForbiddenAddressError
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from labels.geometry import ImageSize
+from ml_backend.answers.regions import to_mask
 from ml_backend.detectors import Detections, Image, to_box
-from ml_backend.regions import to_mask
 
 Colour = tuple[int, int, int]
 # Steps of the golden ratio round the colour circle: neighbours among class ids look different.

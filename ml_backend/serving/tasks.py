@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from labels.errors import ItemError, LabelingError
-from ml_backend.batching import Lane, is_out_of_memory
-from ml_backend.images import to_line
+from ml_backend.imaging.images import to_line
+from ml_backend.serving.batching import Lane, is_out_of_memory
 
 # A request for more tasks than this is no person's.
 PERSON_TASKS: Final = 4

@@ -1,6 +1,6 @@
 """Probabilities that mean what they say: a model's scores put right by what people made of them, class by class.
 
-Holds what is fitted (``ml_backend/calibration_fit.py`` fits it), how it is applied, and the file beside the weights.
+Holds what is fitted (``calibration_fit.py`` fits it), how it is applied, and the file beside the weights.
 Every curve rises strictly, so no two boxes change their order within a class, and a score can be brought back.
 """
 

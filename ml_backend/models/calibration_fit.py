@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labels.errors import LabelingError
-from ml_backend.calibration import SHARED, Calibration, Curve, Floats
+from ml_backend.models.calibration import SHARED, Calibration, Curve, Floats
 
 METHODS: Final = ("platt", "isotonic")
 BINS: Final = 15

@@ -15,18 +15,18 @@ from functools import partial
 from typing import Any, Final
 
 from labels.errors import LabelingError, ServiceError
-from ml_backend.batching import Lane
-from ml_backend.caching import Look
-from ml_backend.fetching import AccessToken, Fetcher, read_api_key
-from ml_backend.images import ImageReader
-from ml_backend.label_plans import LabelPlan
-from ml_backend.loading import ModelHolder, ServedModel
-from ml_backend.looking import Looker, Started, Wanted, count_readers
-from ml_backend.metrics import Metrics
-from ml_backend.predictions import to_failed_prediction, to_prediction
-from ml_backend.regions import PredictedItem
+from ml_backend.answers.label_plans import LabelPlan
+from ml_backend.answers.predictions import to_failed_prediction, to_prediction
+from ml_backend.answers.regions import PredictedItem
+from ml_backend.imaging.fetching import AccessToken, Fetcher, read_api_key
+from ml_backend.imaging.images import ImageReader
+from ml_backend.serving.batching import Lane
+from ml_backend.serving.caching import Look
+from ml_backend.serving.loading import ModelHolder, ServedModel
+from ml_backend.serving.looking import Looker, Started, Wanted, count_readers
+from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.tasks import TaskImage, explain_failure, locate_bug, name_task, read_task, read_task_id
 from ml_backend.settings import Settings
-from ml_backend.tasks import TaskImage, explain_failure, locate_bug, name_task, read_task, read_task_id
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
-from ml_backend.access import guard
-from ml_backend.bodies import read_context, read_label_counts, read_object, read_tasks, read_text, write_answer
-from ml_backend.engine import Answer as TaskAnswer
-from ml_backend.engine import BusyError, CancelledError, Engine
-from ml_backend.loading import LoadingError
-from ml_backend.metrics import CONTENT_TYPE, Metrics
-from ml_backend.predictions import to_failed_prediction
-from ml_backend.tasks import choose_lane, explain_failure, locate_bug, read_task_id
+from ml_backend.answers.predictions import to_failed_prediction
+from ml_backend.serving.access import guard
+from ml_backend.serving.bodies import read_context, read_label_counts, read_object, read_tasks, read_text, write_answer
+from ml_backend.serving.engine import Answer as TaskAnswer
+from ml_backend.serving.engine import BusyError, CancelledError, Engine
+from ml_backend.serving.loading import LoadingError
+from ml_backend.serving.metrics import CONTENT_TYPE, Metrics
+from ml_backend.serving.tasks import choose_lane, explain_failure, locate_bug, read_task_id
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ml_backend.weights import MODEL_FOLDER_FILE, SUFFIXES, find_installed
+from ml_backend.models.weights import MODEL_FOLDER_FILE, SUFFIXES, find_installed
 
 AGPL: Final = "AGPL-3.0"
 BSD: Final = "BSD-3-Clause"

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from labels.errors import ItemError
-from ml_backend.fetching import Fetcher, FetchError
+from ml_backend.imaging.fetching import Fetcher, FetchError
 
 LOCAL_FILES_PATH: Final = "/data/local-files/"
 # Folders of people are linked at this depth of the media root (media/images/LINK), and nowhere deeper.
