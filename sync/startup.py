@@ -13,11 +13,11 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
 from sync.backend import ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, connect_backend, open_context, set_database
-from sync.jobs.live_run import LiveRun
-from sync.jobs.lock import hold_project_lock
 from sync.jobs.registry import call_job
 from sync.ledger import Ledger
 from sync.report import OnProgress, Report
+from sync.runs.live_run import LiveRun
+from sync.runs.lock import hold_project_lock
 from sync.services.bootstrap import bootstrap
 from sync.services.label_config_check import check_catalogue_keeps_its_classes
 from sync.services.programs import StackSettings

@@ -18,7 +18,7 @@ from labels import fields
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError
 from sync.cli import main
-from sync.ledger_migrations import apply_migrations
+from sync.ledger.migrations import apply_migrations
 
 REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"

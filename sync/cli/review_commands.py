@@ -12,7 +12,7 @@ from sync.cli.running import run_here
 from sync.settings import Home
 
 if TYPE_CHECKING:
-    from sync.feedback_summary import ClassFeedback, FeedbackSummary, Times
+    from sync.review.feedback_summary import ClassFeedback, FeedbackSummary, Times
 
 COLUMNS = ("class", "predicted", "precision", "recall", "confirmed", "moved", "relabelled", "deleted", "added")
 CONFUSIONS_SHOWN = 10
@@ -85,8 +85,8 @@ def feedback(home: Home, by: str | None, csv_path: Path | None) -> None:
     """
     if not home.ledger.exists():
         raise LabelingError(f"{home.path}: nothing was reviewed yet, start with: labelloop up --images DIR")
-    from sync.feedback_summary import group_feedback, summarize_feedback, write_feedback_csv
     from sync.ledger import Ledger
+    from sync.review.feedback_summary import group_feedback, summarize_feedback, write_feedback_csv
 
     with Ledger.open(home.ledger) as ledger:
         rows, reviews = ledger.feedback(), ledger.reviews()

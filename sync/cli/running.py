@@ -18,7 +18,7 @@ def run_here(home: Home, name: str, params: Mapping[str, Any], *, retry_of: int 
         LabelingError: the job cannot be done.
     """
     from sync import startup
-    from sync.jobs.live_run import JobCancelledError
+    from sync.runs.live_run import JobCancelledError
 
     services = startup.find_services(home)
     try:

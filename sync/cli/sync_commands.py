@@ -41,7 +41,7 @@ def resolve(home: Home, sample_ids: tuple[str, ...], take: str | None, label_ids
     Example: labelloop resolve 68e2a1f0c3b4d5e6f7a8b9c0 --take reviewed
     """
     from sync.ledger import Ledger
-    from sync.merge import conflicts_version
+    from sync.review.merge import conflicts_version
 
     if not home.ledger.exists():
         raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")

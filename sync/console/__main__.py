@@ -13,7 +13,7 @@ from sync.console.server import serve
 from sync.console.settings import ConsoleSettings
 from sync.jobs.context import Services, has_project, open_context
 from sync.jobs.registry import make_callables
-from sync.jobs.runner import Runner
+from sync.runs.runner import Runner
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from sync.console.access import has_token, is_same_secret
 from sync.console.metrics import Metrics
 from sync.console.openapi import MAX_NUMBER, make_document
 from sync.console.parts import Parts
-from sync.jobs.job_runner import JobRunner
-from sync.ledger_runs import Run
+from sync.ledger.runs import Run
+from sync.runs.job_runner import JobRunner
 
 WEBHOOK_HEADER = "X-Labelloop-Secret"
 STARTERS: Final = ("api", "app")

@@ -24,7 +24,7 @@ from sync.console.previews import Previews
 from sync.console.sessions import Sessions
 from sync.console.settings import ConsoleSettings
 from sync.console.status import CachedStatus
-from sync.jobs.job_runner import JobRunner
+from sync.runs.job_runner import JobRunner
 
 logger = logging.getLogger(__name__)
 

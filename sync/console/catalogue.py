@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from labels.errors import ItemError, LabelingError
 from labels.results import Label
 from sync.backend import ServedWeights
+from sync.catalogue.samples import SampleImage, SamplePrediction
 from sync.console.status import Status
-from sync.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.jobs.context import Services, connect_backend, open_context, open_dataset
 from sync.jobs.queue import Choice, choose
 from sync.ledger import Ledger
-from sync.ledger_overview import Day
-from sync.ledger_rows import Export, FeedbackRow, Model
-from sync.merge import Conflict
+from sync.ledger.overview import Day
+from sync.ledger.rows import Export, FeedbackRow, Model
 from sync.project_status import read_status
-from sync.samples import SampleImage, SamplePrediction
+from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
+from sync.review.merge import Conflict
 from sync.settings import Home, Project, find_label_config, read_label_config
 
 if TYPE_CHECKING:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
 GroupBy = Literal["reviewer", "version"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
-from sync.run_rows import ENDS, STARTERS
+from sync.ledger.run_rows import ENDS, STARTERS
 
 MAX_NUMBER: Final = 2**53
 """Largest number of a run: what any JSON reader takes without rounding."""

@@ -10,7 +10,7 @@ from sync.console.health import Health
 from sync.console.previews import Previews
 from sync.console.settings import ConsoleSettings
 from sync.console.status import CachedStatus, Tool
-from sync.jobs.job_runner import JobRunner
+from sync.runs.job_runner import JobRunner
 
 FetchHealth = Callable[[Sequence[Tool] | None], Mapping[str, Health]]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sync.catalogue.samples import SampleImage
 from sync.images import read_preview
-from sync.samples import SampleImage
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 LONGEST_PX: Final[Mapping[str, int]] = {"small": 320, "large": 1600}

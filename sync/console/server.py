@@ -15,7 +15,7 @@ from sync.console.app import create_app
 from sync.console.catalogue import Catalogue
 from sync.console.charts import draw_columns
 from sync.console.settings import ConsoleSettings
-from sync.jobs.runner import Runner
+from sync.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labels.errors import LabelingError
-from sync.jobs.schedule import Schedule
+from sync.runs.schedule import Schedule
 from sync.services.console_login import PASSWORD_NAME, SESSION_KEY_NAME
 from sync.settings import Home
 

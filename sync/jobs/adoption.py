@@ -11,13 +11,13 @@ from more_itertools import chunked
 from labels import fields
 from labels.errors import ItemError
 from labels.results import Label
+from sync.catalogue.samples import SampleLabels, SamplePrediction
 from sync.jobs.answers import name_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import NAMESPACE
 from sync.jobs.parcels import carries
-from sync.label_studio import MadeTasks, Task, TaskRef
 from sync.ledger import Link, Pushed
-from sync.samples import SampleLabels, SamplePrediction
+from sync.workbench.label_studio import MadeTasks, Task, TaskRef
 
 REFS_PER_CHUNK: Final = 500
 

@@ -7,9 +7,9 @@ from typing import cast
 
 from labels import fields
 from labels.errors import LabelingError
-from sync.annotators import POLICIES, Policy
-from sync.label_studio import Task
 from sync.ledger import Link
+from sync.review.annotators import POLICIES, Policy
+from sync.workbench.label_studio import Task
 
 
 def to_policy(name: str) -> Policy:

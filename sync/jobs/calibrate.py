@@ -18,12 +18,12 @@ from labels.geometry import compute_iou
 from labels.results import Label, from_result
 from ml_backend.models.calibration import Calibration, find_base_version, load_calibration, path_of, write_calibration
 from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
+from sync.catalogue.samples import SampleLabels, SamplePrediction
 from sync.jobs.context import Context
 from sync.jobs.drawing import Drawer
 from sync.media import MediaRoots
-from sync.reliability import draw_reliability
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SampleLabels, SamplePrediction
+from sync.review.reliability import draw_reliability
 
 MATCH_IOU: Final = 0.5
 # What is looked for when the model looks again: all that counts for an uncertainty, shown or not.

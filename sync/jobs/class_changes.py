@@ -17,9 +17,9 @@ from sync.jobs.answers import has_same_answers, name_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import leave_out_corrections
 from sync.jobs.pull import OVERLAP
-from sync.label_studio import GONE_STATUS, Annotation, Prediction, RefusedError, Task, TaskRef, to_timestamp
-from sync.relabelling import Renaming, rename_regions
 from sync.report import Failure, OnProgress
+from sync.review.relabelling import Renaming, rename_regions
+from sync.workbench.label_studio import GONE_STATUS, Annotation, Prediction, RefusedError, Task, TaskRef, to_timestamp
 
 TASKS_PER_CHUNK: Final = 200
 # How often an annotation is written anew because somebody saved it meanwhile.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
 from sync.backend import MLBackend
-from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.settings import Home, Project, read_label_config
+from sync.workbench.label_studio import LabelStudio
 
 if TYPE_CHECKING:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
 SERVICE_VARIABLES: Final = ("LABEL_STUDIO_URL", "LABELLOOP_ML_BACKEND_URL", "FIFTYONE_DATABASE_URI")
 
@@ -127,7 +127,7 @@ def open_dataset(name: str, config: LabelConfig, database_uri: str) -> Dataset:
     """
     set_database(database_uri)
     try:
-        from sync.dataset import Dataset
+        from sync.catalogue.dataset import Dataset
     except ConnectionError as error:
         raise ServiceError(f"MongoDB: {error}") from error
     return Dataset.open(name, config)

@@ -19,14 +19,14 @@ from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, to_result
+from sync.catalogue.samples import SampleLabels, restore_cleared
 from sync.jobs.answers import has_same_answers
 from sync.jobs.context import Context
-from sync.label_studio import Annotation, Task
 from sync.ledger import Correction, Link
-from sync.ledger_rows import labels_to_json
-from sync.merge import is_same_set
+from sync.ledger.rows import labels_to_json
 from sync.report import Failure, OnProgress, ignore_progress
-from sync.samples import SampleLabels, restore_cleared
+from sync.review.merge import is_same_set
+from sync.workbench.label_studio import Annotation, Task
 
 NAMESPACE: Final = uuid.UUID("6f0dbd2c-3a0e-5d0c-8f5c-2f4b7f0d9a11")
 CHANGED_SINCE: Final = "was changed in Label Studio since the last pull"

@@ -8,8 +8,8 @@ from typing import Final
 from more_itertools import chunked
 
 from sync.jobs.context import Context
-from sync.label_studio import TaskRef
 from sync.ledger import Link
+from sync.workbench.label_studio import TaskRef
 
 REFS_PER_CHUNK: Final = 1000
 

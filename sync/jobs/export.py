@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from labels.errors import ItemError, LabelingError
+from sync.catalogue.samples import SampleImage, SampleLabels
 from sync.exports.coco import write_coco
 from sync.exports.records import ExportImage, ExportResult, ImagesMode
 from sync.exports.yolo import write_yolo
 from sync.jobs.context import Context
 from sync.ledger import Export
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SampleImage, SampleLabels
 
 QUALITY_CONTROL: Final = "quality"
 TRASH: Final = "trash"

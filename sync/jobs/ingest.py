@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from more_itertools import chunked
 
 from labels.errors import ItemError, LabelingError
+from sync.catalogue.samples import NewImage
 from sync.images import ImageFacts, find_images, read_facts, to_text, write_copy
 from sync.media import link_folder, to_copy_path
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import NewImage
 from sync.settings import DEMO_FOLDER, Home, Project
 
 if TYPE_CHECKING:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
 IMAGES_PER_WRITE: Final = 500
 # Decoding releases the interpreter's lock; more threads than this only hold more pictures in memory.

@@ -13,15 +13,15 @@ from typing import Final
 
 from labels import fields
 from labels.errors import ItemError
-from sync.annotators import Policy
+from sync.catalogue.samples import Reviewer, SampleLabels
 from sync.jobs.answers import is_known
 from sync.jobs.context import Context
 from sync.jobs.corrections import People, leave_out_corrections
 from sync.jobs.reviewing import Decide, Known, Outcome, read_review
-from sync.label_studio import to_timestamp
 from sync.ledger import Link
 from sync.report import Failure, Report
-from sync.samples import Reviewer, SampleLabels
+from sync.review.annotators import Policy
+from sync.workbench.label_studio import to_timestamp
 
 TASKS_PER_CHUNK: Final = 200
 # How often a sample is merged anew because a curator changed it meanwhile.

@@ -10,12 +10,12 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, is_same, to_result
+from sync.catalogue.samples import SampleImage, SampleLabels, SamplePrediction
 from sync.jobs.context import Context
-from sync.label_studio import Task
 from sync.ledger import Pushed
 from sync.media import MediaRoots
 from sync.report import Failure
-from sync.samples import SampleImage, SampleLabels, SamplePrediction
+from sync.workbench.label_studio import Task
 
 
 @dataclass(frozen=True, slots=True)

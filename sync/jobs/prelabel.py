@@ -16,6 +16,7 @@ from more_itertools import chunked
 from labels.errors import ItemError
 from labels.results import from_result
 from sync.backend import BackendPrediction, ServedWeights
+from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context
 from sync.jobs.drawing import Drawer, Limits
 from sync.jobs.ingest import complete_images
@@ -23,7 +24,6 @@ from sync.jobs.shown_predictions import send_predictions_to, show_version
 from sync.ledger import Model
 from sync.media import MediaRoots
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SamplePrediction
 
 IMAGES_PER_READ: Final = 500
 PREDICTIONS_PER_WRITE: Final = 32

@@ -19,10 +19,10 @@ from sync.jobs.deletions import REFS_PER_CHUNK, pair_links, record_deleted
 from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.reviewing import Decide
 from sync.jobs.states import mirror_states
-from sync.label_studio import TaskRef, to_timestamp
 from sync.ledger import Link
-from sync.merge import Conflict, Side
 from sync.report import OnProgress, Report, ignore_progress
+from sync.review.merge import Conflict, Side
+from sync.workbench.label_studio import TaskRef, to_timestamp
 
 CURSOR: Final = "pull"
 # Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.

@@ -25,9 +25,9 @@ from sync.jobs.ingest import complete_images
 from sync.jobs.parcels import Parcel, carries, make_parcels, to_failure, to_pushed, to_task
 from sync.jobs.shown_predictions import SentPredictions, send_predictions_to, show_version
 from sync.jobs.states import mirror_states
-from sync.label_studio import to_timestamp
 from sync.ledger import PUSH_CURSOR, Link
 from sync.report import Failure, OnProgress, Report, ignore_progress
+from sync.workbench.label_studio import to_timestamp
 
 # Other programs stamp their changes with clocks of their own, and write them a while after.
 OVERLAP: Final = timedelta(minutes=2)

@@ -15,13 +15,13 @@ import numpy as np
 
 from labels import fields
 from labels.errors import LabelingError
-from sync.choosing import Candidate, Chosen, by_group, choose_farthest, choose_highest, choose_random, is_missing
 from sync.jobs.context import Context
 from sync.jobs.push import push
 from sync.report import OnProgress, Report, ignore_progress
+from sync.review.choosing import Candidate, Chosen, by_group, choose_farthest, choose_highest, choose_random, is_missing
 
 if TYPE_CHECKING:
-    from sync.fiftyone_views import Views
+    from sync.catalogue.fiftyone_views import Views
 
 UNCERTAINTY: Final = "uncertainty"
 MISTAKE: Final = "mistake"
@@ -80,7 +80,7 @@ def queue(
         LabelingError: there is no such field, no sample has a value to choose by, or the view is somebody's own.
         ServiceError: a tool did not answer; what was sent before stays.
     """
-    from sync.fiftyone_views import SavedView, Views
+    from sync.catalogue.fiftyone_views import SavedView, Views
 
     on_progress(None, f"choosing {count} samples by {by}")
     views = Views(context.dataset.name)
@@ -118,7 +118,7 @@ def choose(context: Context, *, by: str, count: int, seed: int = 0) -> Choice:
     Raises:
         LabelingError: there is no such field, or no sample that was never sent has a value to choose by.
     """
-    from sync.fiftyone_views import Views
+    from sync.catalogue.fiftyone_views import Views
 
     if count < 1:
         raise LabelingError(f"count {count}: expected a whole number above 0")

@@ -11,8 +11,6 @@ from sync.jobs.calibrate import calibrate
 from sync.jobs.context import Context
 from sync.jobs.export import IMAGES_MODES, export
 from sync.jobs.ingest import ingest
-from sync.jobs.job_runner import JobFunction
-from sync.jobs.live_run import LiveRun
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
 from sync.jobs.push import push
@@ -22,6 +20,8 @@ from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.report import OnProgress, Report, ignore_progress
+from sync.runs.job_runner import JobFunction
+from sync.runs.live_run import LiveRun
 
 ALLOWED_IN_RENAMING: Final = ("relabel", "verify")
 """While a class is renamed, the two sides differ without anybody having changed anything."""

@@ -15,9 +15,9 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from sync.jobs.class_changes import TASKS_PER_CHUNK, Tally, change_tasks, find_drafts, look_through, since_newest
 from sync.jobs.context import Context
-from sync.label_config_edit import add_class, remove_class
-from sync.relabelling import Renaming, choose_renaming
 from sync.report import OnProgress, Report, ignore_progress
+from sync.review.label_config_edit import add_class, remove_class
+from sync.review.relabelling import Renaming, choose_renaming
 from sync.settings import Home, find_label_config
 
 NAMES_SHOWN: Final = 20
@@ -42,7 +42,7 @@ def relabel(
         LabelingError: the class is not known, or another renaming was begun and not ended.
         ServiceError: a tool did not answer; the same call goes on from there.
     """
-    from sync.fiftyone_classes import DatasetClasses
+    from sync.catalogue.fiftyone_classes import DatasetClasses
 
     renaming = choose_renaming(context.config, old, new, control)
     unfinished = context.ledger.unfinished_renaming()

@@ -12,14 +12,14 @@ from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, is_same
-from sync.annotators import Answer, Policy, choose_answer
-from sync.feedback import Verdict, compare_review, find_version_seen
+from sync.catalogue.samples import SampleLabels, restore_cleared
 from sync.jobs.answers import name_answers
 from sync.jobs.corrections import People
-from sync.label_studio import Annotation, Task
 from sync.ledger import Link, Reading, Review
-from sync.merge import Conflict, Merge, Side, decide, is_same_set, merge, with_bases_of
-from sync.samples import SampleLabels, restore_cleared
+from sync.review.annotators import Answer, Policy, choose_answer
+from sync.review.feedback import Verdict, compare_review, find_version_seen
+from sync.review.merge import Conflict, Merge, Side, decide, is_same_set, merge, with_bases_of
+from sync.workbench.label_studio import Annotation, Task
 
 Decide = Callable[[str, Conflict], Side | None]
 """Decides a conflict of a sample for a side; None leaves it open."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from labels import fields
+from sync.catalogue.samples import SampleState
 from sync.jobs.context import Context
-from sync.samples import SampleState
 
 SAMPLES_PER_CHUNK: Final = 5000
 

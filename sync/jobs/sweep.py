@@ -15,6 +15,7 @@ from typing import Final
 from more_itertools import chunked
 
 from labels import fields
+from sync.catalogue.samples import SampleState
 from sync.jobs.adoption import record_tasks
 from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
@@ -22,10 +23,9 @@ from sync.jobs.deletions import pair_links, record_deleted
 from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.pull import describe_conflicts
 from sync.jobs.states import is_mirrored, mirror_states
-from sync.label_studio import TaskPredictions, TaskRef, to_timestamp
 from sync.ledger import Link
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SampleState
+from sync.workbench.label_studio import TaskPredictions, TaskRef, to_timestamp
 
 # Somebody may have a task open and submit what was made from a prediction: the young ones are left to the next sweep.
 GRACE: Final = timedelta(hours=1)

@@ -16,18 +16,18 @@ from more_itertools import chunked
 from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.results import Label
-from sync.annotators import Answer, choose_answer
+from sync.catalogue.samples import SampleLabels, restore_cleared
 from sync.jobs.answers import has_same_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import People, leave_out_corrections
 from sync.jobs.deletions import pair_links
 from sync.jobs.states import is_mirrored
 from sync.jobs.sweep import find_surplus, to_state
-from sync.label_studio import TaskRef
 from sync.ledger import Correction, Link
-from sync.merge import Conflict, conflicts_version, is_same_set, merge
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.samples import SampleLabels, restore_cleared
+from sync.review.annotators import Answer, choose_answer
+from sync.review.merge import Conflict, conflicts_version, is_same_set, merge
+from sync.workbench.label_studio import TaskRef
 
 SAMPLES_PER_CHUNK: Final = 1000
 TASKS_PER_CHUNK: Final = 200

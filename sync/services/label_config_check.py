@@ -68,7 +68,7 @@ def check_catalogue_keeps_its_classes(dataset_name: str, present: LabelConfig, c
     if not gone:
         return
     # Importing FiftyOne takes seconds, and most new configs only add classes.
-    from sync.fiftyone_classes import DatasetClasses
+    from sync.catalogue.fiftyone_classes import DatasetClasses
 
     if not DatasetClasses.exists(dataset_name):
         return

@@ -47,7 +47,7 @@ def serve_console(folder: Path, port: int) -> None:
     from sync.console.server import serve
     from sync.console.settings import ConsoleSettings
     from sync.jobs.context import Services
-    from sync.jobs.runner import Runner
+    from sync.runs.runner import Runner
 
     home = Home(folder)
     settings = ConsoleSettings(home, "the-token", "the-secret", "the-key", home.secrets / "none", port=port)

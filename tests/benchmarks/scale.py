@@ -32,6 +32,7 @@ from PIL import Image
 from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
 from labels.results import Label
+from sync.catalogue.samples import NewImage
 from sync.jobs.context import Context, Services, open_context, open_dataset
 from sync.jobs.pull import pull
 from sync.jobs.push import push
@@ -39,7 +40,6 @@ from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.project_status import read_status
 from sync.report import Report
-from sync.samples import NewImage
 from sync.services.bootstrap import bootstrap
 from sync.services.stack import ending_signals
 from sync.settings import Home, Project

@@ -22,17 +22,17 @@ from labels import fields
 from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
 from labels.results import Label
+from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context, connect_backend, open_dataset
 from sync.jobs.ingest import ingest
-from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.media import link_folder
 from sync.report import Report
-from sync.samples import SamplePrediction
 from sync.services.bootstrap import bootstrap
 from sync.services.programs import StackSettings
 from sync.services.stack_record import Addresses
 from sync.settings import Home, Project
+from sync.workbench.label_studio import LabelStudio
 
 PHOTOS: Final = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIZES: Final = (ImageSize(240, 160), ImageSize(160, 240), ImageSize(256, 144))

@@ -21,13 +21,13 @@ from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label
 from sync.backend import MLBackend
-from sync.dataset import Dataset
+from sync.catalogue.dataset import Dataset
+from sync.catalogue.samples import NewImage, SamplePrediction
 from sync.jobs.context import Context
-from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.media import link_folder
-from sync.samples import NewImage, SamplePrediction
 from sync.settings import Project, read_label_config, read_secret
+from sync.workbench.label_studio import LabelStudio
 from tests.e2e.conftest import RunningStack
 
 SIZE = ImageSize(120, 80)

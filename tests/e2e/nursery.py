@@ -24,10 +24,10 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from sync.jobs.context import Context
 from sync.jobs.registry import JOBS
-from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.report import ignore_progress
 from sync.settings import Home, Project
+from sync.workbench.label_studio import LabelStudio
 from tests.fakes.backend import FakeBackend
 from tests.fakes.project import SIZE
 
@@ -104,7 +104,7 @@ def main() -> None:
     """Serve until the input ends."""
     import fiftyone.core.odm.database as database
 
-    import sync.dataset  # noqa: F401  so that the children need not
+    import sync.catalogue.dataset  # noqa: F401  so that the children need not
 
     database._disconnect()
     for line in sys.stdin:
@@ -161,7 +161,7 @@ def _live(order: Order, writer: int) -> None:
 
 @contextmanager
 def _open(order: Order) -> Iterator[Context]:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     config = LabelConfig.from_xml(order.config_xml)
     with (

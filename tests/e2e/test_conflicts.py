@@ -15,7 +15,7 @@ from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.resolve import resolve
 from sync.jobs.verify import verify
-from sync.merge import Conflict, conflicts_version
+from sync.review.merge import Conflict, conflicts_version
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project
 from tests.fakes.killing import KilledError, KillSwitch

@@ -13,8 +13,8 @@ from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.geometry import Box, Polygon
 from labels.results import Label, to_result
-from sync.label_studio import Annotation, Task, to_timestamp
-from sync.samples import Reviewer, SampleLabels, SamplePrediction, SampleState
+from sync.catalogue.samples import Reviewer, SampleLabels, SamplePrediction, SampleState
+from sync.workbench.label_studio import Annotation, Task, to_timestamp
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import open_fresh_project
 from tests.fakes.model import said_by_labels

@@ -12,7 +12,7 @@ from labels.results import Label
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.verify import verify
-from sync.label_studio import Annotation, Task
+from sync.workbench.label_studio import Annotation, Task
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project
 from tests.fakes.killing import KilledError, KillSwitch

@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, Page
 
 from labels.geometry import ImageSize
 from labels.results import Label, from_result, is_same
+from sync.catalogue.samples import SampleLabels, SamplePrediction, SampleState
 from sync.jobs.registry import run_job
 from sync.ledger import Run
-from sync.samples import SampleLabels, SamplePrediction, SampleState
 from tests.e2e.conftest import RunningStack, open_window, to_json
 from tests.e2e.editor import Editor
 from tests.e2e.fiftyone_app import App

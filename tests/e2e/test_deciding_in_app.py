@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from labels.geometry import Box
+from sync.catalogue.samples import SampleLabels
 from sync.jobs.pull import pull
 from sync.ledger import Ledger
-from sync.samples import SampleLabels
 from tests.e2e.conftest import RunningStack, open_window
 from tests.e2e.fiftyone_app import App
 from tests.e2e.job_home import JobHome, open_app_server, open_console, open_job_home

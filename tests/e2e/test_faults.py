@@ -22,8 +22,9 @@ import pytest
 from label_studio_sdk.core import http_client
 from label_studio_sdk.core.request_options import RequestOptions
 
-import sync.label_studio
+import sync.workbench.label_studio
 from labels.errors import LabelingError
+from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
@@ -31,13 +32,12 @@ from sync.jobs.push import push
 from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
-from sync.label_studio import LabelStudio
 from sync.ledger import Ledger
 from sync.report import Report
-from sync.samples import SamplePrediction
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import find_free_port
 from sync.settings import Home, read_secret
+from sync.workbench.label_studio import LabelStudio
 from tests.conftest import wait_until_it_listens
 from tests.e2e.conftest import RunningStack
 from tests.e2e.crowd import Crowd
@@ -171,8 +171,8 @@ def outage(
     time_out_s = SHORT_TIME_OUT_S if is_late else TIME_OUT_S
     for name, retries in (("READ", 1), ("SEND_ONCE", 0)):
         options = RequestOptions(max_retries=retries, timeout_in_seconds=time_out_s)
-        monkeypatch.setattr(sync.label_studio, name, options)
-    monkeypatch.setattr(sync.label_studio, "READ_TIMEOUT_S", time_out_s)
+        monkeypatch.setattr(sync.workbench.label_studio, name, options)
+    monkeypatch.setattr(sync.workbench.label_studio, "READ_TIMEOUT_S", time_out_s)
     token = read_secret(stack.home, "label_studio_token") or ""
     with (
         open_fresh_project(stack, tmp_path, images=4, config=CONFIG) as project,

@@ -17,7 +17,7 @@ from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
 from labels.geometry import Box
 from labels.results import Label
-from sync.dataset import Dataset
+from sync.catalogue.dataset import Dataset
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.registry import call_job

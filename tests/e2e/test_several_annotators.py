@@ -9,9 +9,9 @@ import pytest
 
 from labels import fields
 from labels.errors import LabelingError
-from sync.feedback_summary import group_feedback
 from sync.jobs.pull import pull
 from sync.jobs.push import push
+from sync.review.feedback_summary import group_feedback
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import BOXES_PER_IMAGE, SIZE, FreshProject, open_fresh_project
 from tests.e2e.several_people import ADMIN, ANN, BEN, Regions, submit_as

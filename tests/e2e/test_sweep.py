@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from labels import fields
+from sync.catalogue.samples import SampleState
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
-from sync.samples import SampleState
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import MODEL_VERSION, FreshProject, open_fresh_project
 

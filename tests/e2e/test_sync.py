@@ -16,7 +16,7 @@ import pytest
 from labels import fields
 from labels.geometry import Box
 from labels.results import Label, to_label_id
-from sync.dataset import Dataset
+from sync.catalogue.dataset import Dataset
 from sync.jobs.export import export
 from sync.jobs.pull import pull
 from sync.jobs.push import push

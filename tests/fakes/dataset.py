@@ -1,4 +1,4 @@
-"""A FiftyOne dataset in memory, with the interface of ``sync/dataset.py`` and what a curator does.
+"""A FiftyOne dataset in memory, with the interface of ``sync/catalogue/dataset.py`` and what a curator does.
 
 ``tests/e2e/test_contract.py`` plays one script to both and compares.
 """
@@ -16,7 +16,7 @@ from labels.config import LabelConfig
 from labels.errors import ItemError
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
+from sync.catalogue.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 from tests.fakes.clock import FakeClock
 
 ORDER = ("RectangleLabels", "BrushLabels", "PolygonLabels", "KeyPointLabels", "Choices", "Rating")

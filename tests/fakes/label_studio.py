@@ -1,6 +1,6 @@
 """A Label Studio in memory, behind the calls of its own SDK.
 
-``sync/label_studio.py`` runs on it as it is: only the SDK object is another. What it does follows what the real server
+The real client runs on it as it is: only the SDK object is another. What it does follows what the real server
 was seen to do; ``tests/e2e/test_contract.py`` plays one script to both and compares. A call, column or filter it does
 not know is an error, never a guess.
 """
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from label_studio_sdk.core.api_error import ApiError
 
-from sync.label_studio import LabelStudio, to_timestamp
+from sync.workbench.label_studio import LabelStudio, to_timestamp
 from tests.fakes.clock import FakeClock
 
 USERS: Final = {1: "admin@labelloop.local", 2: "ann@example.org", 3: "bob@example.org"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from labels import fields
 from sync.ledger import Link
-from sync.merge import Conflict
+from sync.review.merge import Conflict
 from tests.fakes.model import (
     Key,
     Outcome,

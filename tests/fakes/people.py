@@ -10,7 +10,7 @@ from typing import Any, Final
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label, to_result
-from sync.label_studio import LabelStudio, Task
+from sync.workbench.label_studio import LabelStudio, Task
 
 Regions = list[dict[str, Any]]
 EDITS: Final = ("none", "move", "relabel", "delete", "add", "empty", "answer")

@@ -14,9 +14,9 @@ from PIL import Image
 
 from labels.config import LabelConfig
 from labels.geometry import ImageSize
+from sync.catalogue.samples import NewImage
 from sync.jobs.context import Context
 from sync.ledger import Ledger
-from sync.samples import NewImage
 from sync.settings import Home, Project
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import FakeClock

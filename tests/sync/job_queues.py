@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sync.jobs.runner import Runner
 from sync.ledger import Run
+from sync.runs.runner import Runner
 from sync.services.ports import find_free_port, is_free
 
 TIMEOUT_S = 20.0

@@ -10,8 +10,8 @@ from labels.config import LabelConfig
 from labels.errors import ItemError
 from labels.geometry import Box
 from labels.results import Label
-from sync.annotators import Answer, Policy, choose_answer
-from sync.tasks import Annotation, Task
+from sync.review.annotators import Answer, Policy, choose_answer
+from sync.workbench.tasks import Annotation, Task
 
 CONFIG = LabelConfig.from_xml(
     """<View><Image name="image" value="$image"/>

@@ -17,9 +17,9 @@ from labels.geometry import Box
 from labels.results import Label, to_result
 from ml_backend.models.calibration import load_calibration
 from sync.backend import BackendPrediction, MLBackend, ServedWeights
+from sync.catalogue.samples import SamplePrediction, SampleState
 from sync.jobs.calibrate import calibrate, to_examples, to_low_config
 from sync.jobs.registry import call_job
-from sync.samples import SamplePrediction, SampleState
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 IMAGES = 40
@@ -268,8 +268,8 @@ def test_a_config_is_asked_with_the_lowest_threshold_on_every_control() -> None:
 
 
 def test_it_reads_what_the_real_catalogue_holds(mongod_uri: str, project: FakeProject, reviews: Reviews) -> None:
-    from sync.dataset import Dataset
-    from sync.samples import NewImage
+    from sync.catalogue.dataset import Dataset
+    from sync.catalogue.samples import NewImage
 
     catalogue = Dataset.open("calibrate-on-mongodb", CONFIG)
     try:

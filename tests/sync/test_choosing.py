@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sync.choosing import NEAR_DUPLICATE, Candidate, Chosen, choose_farthest, choose_highest, choose_random
+from sync.review.choosing import NEAR_DUPLICATE, Candidate, Chosen, choose_farthest, choose_highest, choose_random
 
 
 def at(degrees: float, *, length: float = 1.0) -> list[float]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label
-from sync.consensus import Vote, find_consensus
+from sync.review.consensus import Vote, find_consensus
 
 SIZE = ImageSize(400, 300)  # diagonal 500: points within 10 px mean the same spot
 CONFIG = LabelConfig.from_xml(

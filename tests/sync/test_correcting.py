@@ -10,13 +10,13 @@ import pytest
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label, to_result
+from sync.catalogue.samples import SampleLabels
 from sync.jobs.answers import name_answers
 from sync.jobs.corrections import leave_out_corrections
 from sync.jobs.reviewing import Known, Outcome, read_review
-from sync.label_studio import Annotation, Task
 from sync.ledger import Correction, Link, Reading
-from sync.merge import Conflict
-from sync.samples import SampleLabels
+from sync.review.merge import Conflict
+from sync.workbench.label_studio import Annotation, Task
 
 CONFIG = LabelConfig.from_xml(
     """<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
@@ -125,7 +125,7 @@ def test_a_side_that_did_not_move_keeps_its_time() -> None:
 
 
 def test_a_prediction_that_cannot_be_read_keeps_no_review_from_being_merged() -> None:
-    from sync.label_studio import Prediction
+    from sync.workbench.label_studio import Prediction
 
     answered = replace(annotation(1, (box(1), box(2, "dog")), "2026-01-01T12"), prediction_id=5)
     shown = Prediction(5, "yolo-1", ({"id": "x", "type": "nonsense"},))

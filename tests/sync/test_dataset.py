@@ -16,7 +16,7 @@ from labels.config import LabelConfig
 from labels.errors import ItemError
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label, is_same
-from sync.samples import NewImage, Reviewer, SamplePrediction, SampleState
+from sync.catalogue.samples import NewImage, Reviewer, SamplePrediction, SampleState
 
 CONFIG = LabelConfig.from_xml(
     """<View><Image name="image" value="$image"/>
@@ -58,7 +58,7 @@ EVERYTHING = [
 
 @pytest.fixture
 def dataset(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[Any]:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     dataset = Dataset.open(request.node.name, CONFIG)
     yield dataset
@@ -233,7 +233,7 @@ def test_a_reviewer_is_written_with_the_time_in_utc(dataset: Any, samples: list[
 
 
 def test_opening_a_second_time_finds_everything(dataset: Any, samples: list[str]):
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     dataset.write_labels({samples[0]: EVERYTHING})
     again = Dataset.open(dataset.name, CONFIG)

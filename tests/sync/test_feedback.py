@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
-from sync.feedback import Verdict, compare_review
-from sync.merge import label_key
+from sync.review.feedback import Verdict, compare_review
+from sync.review.merge import label_key
 
 SIX_TENTHS: Any = pytest.approx(0.6)
 CAR = Label("1", "label", ("car",), Box(0, 0, 40, 20), confidence=0.9)

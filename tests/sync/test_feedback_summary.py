@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from sync.feedback import Verdict
-from sync.feedback_summary import Confusion, Times, group_feedback, summarize_feedback, write_feedback_csv
-from sync.ledger_rows import FeedbackRow
+from sync.ledger.rows import FeedbackRow
+from sync.review.feedback import Verdict
+from sync.review.feedback_summary import Confusion, Times, group_feedback, summarize_feedback, write_feedback_csv
 
 
 def row(verdict: Verdict, *, annotation_id: int = 1, reviewer: str | None = "ana@x", version: str | None = "yolo-1"):

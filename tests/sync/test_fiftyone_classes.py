@@ -15,8 +15,8 @@ from labels.config import LabelConfig
 from labels.errors import LabelConfigError
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label
-from sync.relabelling import Renaming
-from sync.samples import NewImage, SamplePrediction
+from sync.catalogue.samples import NewImage, SamplePrediction
+from sync.review.relabelling import Renaming
 from sync.services.label_config_check import check_catalogue_keeps_its_classes
 
 XML = """<View><Image name="image" value="$image"/>
@@ -56,7 +56,7 @@ LABELS = [
 @pytest.fixture
 def dataset(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Two samples: one with the class in every control and some choices, one with nothing."""
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     dataset = Dataset.open(request.node.name, CONFIG)
     images = [NewImage(Path(f"/nowhere/{n}.jpg"), SIZE, f"{n:064x}", 100, "image/jpeg") for n in range(2)]
@@ -69,7 +69,7 @@ def dataset(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def rename(dataset: Any, control: str, old: str, new: str) -> None:
-    from sync.fiftyone_classes import DatasetClasses
+    from sync.catalogue.fiftyone_classes import DatasetClasses
 
     DatasetClasses(dataset.name, CONFIG).write_class(Renaming(control, KINDS[control], old, new))
 
@@ -122,7 +122,7 @@ def test_a_second_time_nothing_is_written(dataset: Any):
 
 
 def test_what_uses_a_class_is_named(dataset: Any):
-    from sync.fiftyone_classes import DatasetClasses
+    from sync.catalogue.fiftyone_classes import DatasetClasses
 
     found = DatasetClasses(dataset.name, CONFIG)
     first, _ = dataset.sample_ids()

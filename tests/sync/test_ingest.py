@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def dataset(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[Any]:
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     dataset = Dataset.open(request.node.name, LabelConfig.read(default_label_config_path()))
     yield dataset

@@ -19,10 +19,10 @@ from sqlite_utils import Database
 from labels.errors import LabelingError
 from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
-from sync.feedback import Verdict
 from sync.ledger import Export, FeedbackRow, Ledger, Link, Model, Pushed, Review
-from sync.ledger_migrations import MIGRATION_NAMES, apply_migrations, migrations
-from sync.merge import Conflict
+from sync.ledger.migrations import MIGRATION_NAMES, apply_migrations, migrations
+from sync.review.feedback import Verdict
+from sync.review.merge import Conflict
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = Link("s1", 41, "ab" * 32, "yolo11n-c130b90b", "queued")

@@ -9,10 +9,10 @@ import pytest
 
 from labels.geometry import Box
 from labels.results import Label
-from sync.feedback import Verdict
 from sync.ledger import Correction, Ledger, Link, Pushed, Reading, Review
-from sync.merge import Conflict
-from sync.relabelling import Renaming
+from sync.review.feedback import Verdict
+from sync.review.merge import Conflict
+from sync.review.relabelling import Renaming
 
 CAR_TO_BUS = Renaming("label", "RectangleLabels", "car", "bus")
 BOX = Box(1, 2, 3, 4)

@@ -12,8 +12,8 @@ from sqlite_utils import Database
 from labels.geometry import Box
 from labels.results import Label
 from sync.ledger import Correction, Ledger, Link, Reading, Review
-from sync.ledger_migrations import apply_migrations
-from sync.merge import Conflict
+from sync.ledger.migrations import apply_migrations
+from sync.review.merge import Conflict
 
 CAR = Label("1", "label", ("car",), Box(1.5, 2, 30, 40))
 BUS = replace(CAR, classes=("bus",))

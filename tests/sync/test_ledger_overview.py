@@ -9,9 +9,9 @@ import pytest
 
 from labels.results import Label
 from sync.ledger import Export, Ledger, Link, Model, Review
-from sync.ledger_overview import Day
-from sync.merge import Conflict
+from sync.ledger.overview import Day
 from sync.report import Report
+from sync.review.merge import Conflict
 
 SAMPLES = ("a" * 24, "b" * 24, "c" * 24)
 CAR = Label("1" * 24, "label", ("car",))

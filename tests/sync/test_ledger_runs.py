@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from labels.errors import LabelingError
 from sync.ledger import Ledger
-from sync.ledger_migrations import apply_migrations
+from sync.ledger.migrations import apply_migrations
 
 OLD = {"host": "elsewhere", "pid": 7, "process_started_at": 1.0, "started_at": "2026-01-02T03:04:05+00:00"}
 

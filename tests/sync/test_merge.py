@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label, is_same
-from sync.merge import (
+from sync.review.merge import (
     Conflict,
     Merge,
     Side,

@@ -31,8 +31,8 @@ from sync.jobs.push import push
 from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
-from sync.label_studio import to_timestamp
 from sync.report import Report
+from sync.workbench.label_studio import to_timestamp
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.model import Key, Prefer, SampleModel
 from tests.fakes.oracle import Oracle, to_key

@@ -10,11 +10,11 @@ import pytest
 
 from labels.geometry import Box
 from labels.results import Label
+from sync.catalogue.samples import SamplePrediction
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.verify import verify
-from sync.label_studio import MadeTasks
-from sync.samples import SamplePrediction
+from sync.workbench.label_studio import MadeTasks
 from tests.fakes.project import FakeProject, open_fake_project
 
 MINE = (Label("a" * 24, "label", ("dog",), Box(10, 10, 20, 30)),)

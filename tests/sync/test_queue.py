@@ -11,10 +11,10 @@ import pytest
 from labels import fields
 from labels.errors import LabelingError
 from labels.results import Label
+from sync.catalogue.samples import NewImage, SamplePrediction
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.queue import choose, queue
-from sync.samples import NewImage, SamplePrediction
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.project import CONFIG, FakeProject, open_fake_project
 
@@ -24,7 +24,7 @@ IMAGES = 8
 @pytest.fixture
 def project(mongod_uri: str, request: pytest.FixtureRequest) -> Iterator[FakeProject]:
     """Eight samples in a real dataset, the last without an uncertainty."""
-    from sync.dataset import Dataset
+    from sync.catalogue.dataset import Dataset
 
     with open_fake_project(images=IMAGES) as fake:
         dataset = Dataset.open(request.node.name, CONFIG)

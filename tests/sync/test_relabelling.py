@@ -8,8 +8,8 @@ import pytest
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelConfigError, LabelingError
-from sync.label_config_edit import add_class, remove_class
-from sync.relabelling import Renaming, choose_renaming, rename_class_text, rename_records, rename_regions
+from sync.review.label_config_edit import add_class, remove_class
+from sync.review.relabelling import Renaming, choose_renaming, rename_class_text, rename_records, rename_regions
 
 XML = """<?xml version="1.0"?>
 <!-- häufig -->

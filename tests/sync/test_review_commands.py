@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sync.cli import main
-from sync.feedback import Verdict
 from sync.ledger import Ledger, Link, Review
+from sync.review.feedback import Verdict
 from sync.settings import Home
 
 SHOWN = """\

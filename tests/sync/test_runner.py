@@ -20,16 +20,16 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError, ServiceError
-from sync.jobs.debounce import Debounce
-from sync.jobs.job_queue import JsonSerializer, open_queue
-from sync.jobs.job_runner import JobFunction
-from sync.jobs.lock import hold_project_lock
 from sync.jobs.registry import JOBS
-from sync.jobs.runner import Runner
-from sync.jobs.schedule import Schedule
 from sync.ledger import Ledger
+from sync.ledger.run_rows import JOBS_FOR_SAMPLES
 from sync.report import Failure, OnProgress, Report, ignore_progress
-from sync.run_rows import JOBS_FOR_SAMPLES
+from sync.runs.debounce import Debounce
+from sync.runs.job_queue import JsonSerializer, open_queue
+from sync.runs.job_runner import JobFunction
+from sync.runs.lock import hold_project_lock
+from sync.runs.runner import Runner
+from sync.runs.schedule import Schedule
 from sync.settings import Home
 from tests.sync.job_queues import TIMEOUT_S, read, run_redis, wait_for, wait_until_over
 
@@ -284,7 +284,7 @@ def test_the_lock_goes_with_a_killed_process(home: Home) -> None:
     code = f"""
         import time
         from pathlib import Path
-        from sync.jobs.lock import hold_project_lock
+        from sync.runs.lock import hold_project_lock
         from sync.settings import Home
         with hold_project_lock(Home(Path({str(home.path)!r})), print):
             print("held", flush=True)
@@ -311,7 +311,7 @@ def start_console(home: Home, queue_url: str | None, before: str = "") -> subpro
     code = f"""
         import time
         from pathlib import Path
-        from sync.jobs.runner import Runner
+        from sync.runs.runner import Runner
         from sync.report import Report
         from sync.settings import Home
         def pull(context, params, on_progress):
@@ -386,7 +386,7 @@ def test_a_job_that_was_cancelled_before_its_console_was_killed_is_not_started_a
     code = f"""
         import os, signal, time
         from pathlib import Path
-        from sync.jobs.runner import Runner
+        from sync.runs.runner import Runner
         from sync.settings import Home
         def pull(context, params, on_progress):
             runner.cancel(params["run"])

@@ -16,7 +16,7 @@ from sync.console.catalogue import OpenConflict
 from sync.console.drawing import Shape, describe_answer, describe_place, draw_mask, fit, to_shape
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
-from sync.merge import Conflict, conflicts_version, label_key
+from sync.review.merge import Conflict, conflicts_version, label_key
 
 PAGE_SIZE: Final = 48
 # A side as the ledger names it, and the word by which people and the job know it.

@@ -12,7 +12,7 @@ from labels.errors import LabelingError
 from sync.console.parts import Parts
 from sync.exports.folder import MANIFEST_NAME
 from sync.jobs.export import IMAGES_MODES, WRITERS
-from sync.ledger_rows import Export
+from sync.ledger.rows import Export
 
 
 def make_exports(parts: Parts) -> Blueprint:

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from sync.console.catalogue import GroupBy
 from sync.console.charts import draw_stacked_rows
 from sync.console.parts import Parts
-from sync.feedback_summary import write_feedback_csv
+from sync.review.feedback_summary import write_feedback_csv
 
 CLASSES_DRAWN: Final = 15
 CONFUSIONS_SHOWN: Final = 20

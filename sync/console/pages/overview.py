@@ -12,8 +12,8 @@ from sync.console.charts import draw_columns
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
 from sync.console.status import Counts
-from sync.ledger_overview import Day
-from sync.ledger_runs import Run
+from sync.ledger.overview import Day
+from sync.ledger.runs import Run
 
 DAYS_SHOWN = 14
 RUNS_SHOWN = 6

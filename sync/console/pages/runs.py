@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 from labels.errors import LabelingError
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
-from sync.ledger_runs import Run
+from sync.ledger.runs import Run
 
 PAGE_SIZE: Final = 25
 FAILURES_SHOWN: Final = 500

@@ -19,20 +19,20 @@ from labels.errors import LabelingError
 from labels.geometry import Box, ImageSize
 from labels.results import Label
 from sync.backend import ServedWeights
+from sync.catalogue.samples import SampleImage, SamplePrediction
 from sync.console.app import create_app
 from sync.console.catalogue import GroupBy, OpenConflict, ProjectFacts, Recorded
 from sync.console.health import Health
 from sync.console.settings import ConsoleSettings
 from sync.console.status import Counts, Status, Tool
-from sync.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.jobs.context import Services
 from sync.jobs.queue import Choice
-from sync.ledger_overview import Day
-from sync.ledger_rows import FeedbackRow
-from sync.ledger_runs import Run
-from sync.merge import Conflict
+from sync.ledger.overview import Day
+from sync.ledger.rows import FeedbackRow
+from sync.ledger.runs import Run
 from sync.report import Failure, Report
-from sync.samples import SampleImage, SamplePrediction
+from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
+from sync.review.merge import Conflict
 from sync.settings import Home, Project
 
 PASSWORD = "the password of the admin"

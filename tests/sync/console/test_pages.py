@@ -16,15 +16,15 @@ from labels.errors import LabelingError, ServiceError
 from labels.geometry import Box, Mask
 from labels.results import Label
 from sync.backend import ServedWeights
-from sync.choosing import Chosen
+from sync.catalogue.samples import SamplePrediction
 from sync.console.catalogue import Recorded
 from sync.console.status import Counts, Status
-from sync.feedback import Verdict
 from sync.jobs.queue import Choice
-from sync.ledger_overview import Day
-from sync.ledger_rows import Export, FeedbackRow, Model
-from sync.merge import Conflict, conflicts_version
-from sync.samples import SamplePrediction
+from sync.ledger.overview import Day
+from sync.ledger.rows import Export, FeedbackRow, Model
+from sync.review.choosing import Chosen
+from sync.review.feedback import Verdict
+from sync.review.merge import Conflict, conflicts_version
 from tests.sync.console.conftest import (
     CAR,
     CONFLICTS,

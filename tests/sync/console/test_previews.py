@@ -11,9 +11,9 @@ from PIL import Image
 
 from labels.errors import ItemError
 from labels.geometry import ImageSize
+from sync.catalogue.samples import SampleImage
 from sync.console.previews import Previews
 from sync.images import read_preview
-from sync.samples import SampleImage
 
 
 def make_image(path: Path, sha256: str = "") -> SampleImage:

@@ -27,7 +27,7 @@ CONSOLE = """
     from sync.console.settings import ConsoleSettings
     from sync.console.catalogue import ProjectCatalogue
     from sync.jobs.context import Services
-    from sync.jobs.runner import Runner
+    from sync.runs.runner import Runner
     from sync.report import Report
     from sync.settings import Home
 

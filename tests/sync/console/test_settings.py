@@ -8,7 +8,7 @@ import pytest
 
 from labels.errors import LabelingError
 from sync.console.settings import ConsoleSettings
-from sync.jobs.schedule import Schedule
+from sync.runs.schedule import Schedule
 from sync.settings import Home
 
 

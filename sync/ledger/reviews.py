@@ -13,11 +13,11 @@ from typing import Any
 from sqlite_utils import Database
 
 from labels.results import Label
-from sync import ledger_rows as rows
-from sync.ledger_file import LedgerFile
-from sync.ledger_links import update_link
-from sync.ledger_rows import Correction, FeedbackRow, Reading, Review
-from sync.merge import Conflict
+from sync.ledger import rows
+from sync.ledger.file import LedgerFile
+from sync.ledger.links import update_link
+from sync.ledger.rows import Correction, FeedbackRow, Reading, Review
+from sync.review.merge import Conflict
 
 
 class ReviewLedger(LedgerFile):

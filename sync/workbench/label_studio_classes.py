@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.request_options import RequestOptions
 
-from sync.tasks import to_text
+from sync.workbench.tasks import to_text
 
 Answer = TypeVar("Answer")
 # Setting a result or a config twice sets it once: these may be sent again.

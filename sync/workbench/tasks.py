@@ -1,4 +1,4 @@
-"""Tasks of Label Studio as values, and how they come out of its answers. Asks nobody: ``sync/label_studio.py`` does."""
+"""Tasks of Label Studio as values, and how they come out of its answers. Asks nobody."""
 
 from __future__ import annotations
 

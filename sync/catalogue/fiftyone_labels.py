@@ -18,8 +18,8 @@ from labels import fields
 from labels.errors import ItemError
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label, is_same
-from sync.label_fields import REGION_ATTRIBUTE, LabelField
-from sync.samples import SampleLabels
+from sync.catalogue.label_fields import REGION_ATTRIBUTE, LabelField
+from sync.catalogue.samples import SampleLabels
 
 
 def read_sample(

@@ -12,8 +12,8 @@ from typing import Final
 from labels.config import LabelConfig
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.annotator_fusing import choose_class, fuse_choice, fuse_rating, fuse_shapes, fuse_ticks
-from sync.annotator_matching import Sighting, compute_agreement, compute_reach_px, find_sightings
+from sync.review.annotator_fusing import choose_class, fuse_choice, fuse_rating, fuse_shapes, fuse_ticks
+from sync.review.annotator_matching import Sighting, compute_agreement, compute_reach_px, find_sightings
 from sync.settings import ANNOTATOR_POLICIES, AnnotatorPolicy
 
 Policy = AnnotatorPolicy

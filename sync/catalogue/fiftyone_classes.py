@@ -13,9 +13,9 @@ import fiftyone as fo
 
 from labels import fields
 from labels.config import LabelConfig
-from sync.fiftyone_views import reporting_errors
-from sync.label_fields import LabelField, to_label_fields
-from sync.relabelling import Renaming
+from sync.catalogue.fiftyone_views import reporting_errors
+from sync.catalogue.label_fields import LabelField, to_label_fields
+from sync.review.relabelling import Renaming
 
 Filter = dict[str, Any]
 

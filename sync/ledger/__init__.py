@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from labels.results import Label
-from sync import ledger_rows as rows
-from sync.ledger_feedback import FeedbackLedger
-from sync.ledger_links import LinkLedger
-from sync.ledger_overview import OverviewLedger
-from sync.ledger_reviews import ReviewLedger
-from sync.ledger_rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Review
-from sync.ledger_runs import Run, RunLedger
+from sync.ledger import rows
+from sync.ledger.feedback import FeedbackLedger
+from sync.ledger.links import LinkLedger
+from sync.ledger.overview import OverviewLedger
+from sync.ledger.reviews import ReviewLedger
+from sync.ledger.rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Review
+from sync.ledger.runs import Run, RunLedger
 
 __all__ = ["Correction", "Export", "FeedbackRow", "Ledger", "Link", "Model", "Pushed", "Reading", "Review", "Run"]
 

@@ -13,8 +13,8 @@ from labels.config import LabelConfig
 from labels.errors import ItemError
 from labels.geometry import ImageSize
 from labels.results import Label, from_result
-from sync.consensus import POLICIES, Policy, Vote, choose_leading, find_consensus
-from sync.label_studio import Annotation, Task
+from sync.review.consensus import POLICIES, Policy, Vote, choose_leading, find_consensus
+from sync.workbench.tasks import Annotation, Task
 
 __all__ = ["POLICIES", "Answer", "Policy", "choose_answer"]
 

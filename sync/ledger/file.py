@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from sqlite_utils import Database
 
 from labels.errors import LabelingError
-from sync.ledger_migrations import apply_migrations
+from sync.ledger.migrations import apply_migrations
 
 BUSY_TIMEOUT_S: Final = 30.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sync.ledger_file import LedgerFile
+from sync.ledger.file import LedgerFile
 
 
 @dataclass(frozen=True, slots=True)

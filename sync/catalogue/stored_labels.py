@@ -14,9 +14,9 @@ from pymongo.errors import PyMongoError
 
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
-from sync.fiftyone_labels import read_sample, to_columns
-from sync.label_fields import LabelField
-from sync.samples import SampleLabels
+from sync.catalogue.fiftyone_labels import read_sample, to_columns
+from sync.catalogue.label_fields import LabelField
+from sync.catalogue.samples import SampleLabels
 
 Stored = tuple[Any, ...]
 """What the database holds of one sample, a value for each label field, None where the field was never set."""

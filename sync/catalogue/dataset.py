@@ -23,12 +23,12 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, ServiceError
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.fiftyone_labels import read_labels, read_sample, split_columns, to_document
-from sync.fiftyone_sidebar import group_sidebar
-from sync.label_fields import LabelField, declare_fields, to_label_fields
-from sync.sample_finder import CHANGED_AT, SampleFinder, to_utc
-from sync.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
-from sync.stored_labels import StoredLabels, reporting_errors
+from sync.catalogue.fiftyone_labels import read_labels, read_sample, split_columns, to_document
+from sync.catalogue.fiftyone_sidebar import group_sidebar
+from sync.catalogue.label_fields import LabelField, declare_fields, to_label_fields
+from sync.catalogue.sample_finder import CHANGED_AT, SampleFinder, to_utc
+from sync.catalogue.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
+from sync.catalogue.stored_labels import StoredLabels, reporting_errors
 
 # A query that names more ids than this is refused by MongoDB for its size.
 IDS_PER_QUERY: Final = 20_000

@@ -15,9 +15,9 @@ from sqlite_utils.db import NotFoundError
 
 from labels.errors import LabelingError
 from labels.fields import CONFLICT, QUEUED, REVIEWED, SKIPPED
-from sync import ledger_rows as rows
-from sync.ledger_file import LedgerFile
-from sync.ledger_rows import Link
+from sync.ledger import rows
+from sync.ledger.file import LedgerFile
+from sync.ledger.rows import Link
 
 
 class LinkLedger(LedgerFile):

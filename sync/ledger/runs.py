@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from labels.errors import LabelingError
-from sync.ledger_file import LedgerFile
-from sync.ledger_rows import to_json
-from sync.run_rows import (
+from sync.ledger.file import LedgerFile
+from sync.ledger.rows import to_json
+from sync.ledger.run_rows import (
     CLI,
     COLUMNS,
     LISTED_REPORT_BYTES,

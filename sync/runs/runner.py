@@ -16,14 +16,14 @@ from huey.exceptions import RetryTask
 from redis.exceptions import RedisError
 
 from labels.errors import LabelingError, ServiceError
-from sync.jobs.debounce import Debounce
-from sync.jobs.job_queue import open_queue
-from sync.jobs.job_runner import JobFunction
-from sync.jobs.live_run import JobCancelledError, JobStoppedError, LiveRun
-from sync.jobs.lock import hold_project_lock
-from sync.jobs.schedule import NEVER, Schedule
 from sync.ledger import Ledger, Run
 from sync.report import OnProgress, Report
+from sync.runs.debounce import Debounce
+from sync.runs.job_queue import open_queue
+from sync.runs.job_runner import JobFunction
+from sync.runs.live_run import JobCancelledError, JobStoppedError, LiveRun
+from sync.runs.lock import hold_project_lock
+from sync.runs.schedule import NEVER, Schedule
 from sync.settings import Home
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from labels.geometry import Keypoint, compute_iou
 from labels.results import Label, is_same
-from sync.merge import label_key
+from sync.review.merge import label_key
 
 Kind = Literal["confirmed", "moved", "relabelled", "deleted", "added"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from bson import ObjectId
 
 from labels import fields
-from sync.stored_labels import reporting_errors
+from sync.catalogue.stored_labels import reporting_errors
 
 CHANGED_AT: Final = "last_modified_at"
 IDS_PER_READ: Final = 5000

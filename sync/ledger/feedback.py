@@ -7,9 +7,9 @@ from typing import Final
 
 from sqlite_utils import Database
 
-from sync import ledger_rows as rows
-from sync.ledger_file import LedgerFile
-from sync.relabelling import Renaming, rename_class_text, rename_records
+from sync.ledger import rows
+from sync.ledger.file import LedgerFile
+from sync.review.relabelling import Renaming, rename_class_text, rename_records
 
 LABEL_COLUMNS: Final = {
     "bases": ("labels",),

@@ -1,4 +1,4 @@
-"""Images, predictions, labels and states of samples, as values. Knows nothing of FiftyOne: ``sync/dataset.py`` does."""
+"""Images, predictions, labels and states of samples, as values. Knows nothing of FiftyOne."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from labels.results import Label, from_record, to_record
-from sync.feedback import Verdict
-from sync.merge import Conflict
+from sync.review.feedback import Verdict
+from sync.review.merge import Conflict
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a run of a job is, as a value and as a row of the ledger. Holds no connection: ``sync/ledger_runs.py`` does."""
+"""What a run of a job is, as a value and as a row of the ledger. Holds no connection: ``sync/ledger/runs.py`` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import psutil
 
-from sync.ledger_rows import to_json
+from sync.ledger.rows import to_json
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled", "stopped", "interrupted"]
 RunEnd = Literal["done", "failed", "cancelled", "stopped", "interrupted"]

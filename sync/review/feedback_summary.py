@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TextIO
 
 from labels.fields import SKIPPED
-from sync.feedback import REDRAWN_IOU, Verdict
-from sync.ledger_rows import FeedbackRow
+from sync.ledger.rows import FeedbackRow
+from sync.review.feedback import REDRAWN_IOU, Verdict
 
 FEW_LABELS: Final = 10
 """Below this many predicted and drawn labels of a class, its numbers say little."""

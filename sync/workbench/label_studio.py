@@ -17,8 +17,8 @@ from label_studio_sdk.core.request_options import RequestOptions
 from more_itertools import chunked
 
 from labels.errors import ServiceError
-from sync.label_studio_classes import ClassCalls
-from sync.tasks import (
+from sync.workbench.label_studio_classes import ClassCalls
+from sync.workbench.tasks import (
     Annotation,
     MadeTasks,
     Prediction,
