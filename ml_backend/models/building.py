@@ -15,7 +15,6 @@ import numpy as np
 from labels.errors import LabelingError
 from ml_backend.detectors import DEFAULT_OPTIONS, RUNTIMES, Detector, DetectorOptions
 from ml_backend.detectors.adapters import find_adapter
-from ml_backend.detectors.devices import choose_device
 from ml_backend.models.calibration import calibrate_detector, load_calibration
 
 logger = logging.getLogger(__name__)
@@ -143,6 +142,8 @@ def _compile(weights: Path, adapter: str, *, device: str, options: DetectorOptio
 
     "auto" compiles for a CPU, and goes on with torch where that cannot be done.
     """
+    from ml_backend.detectors.devices import choose_device  # it asks torch
+
     runtime = options.runtime
     if runtime == "auto":
         runtime = "torch" if choose_device(device) != "cpu" or options.cache_dir is None else "openvino"

@@ -27,7 +27,7 @@ from tests.fakes.model import SampleModel
 from tests.fakes.oracle import Oracle, View, to_key
 from tests.fakes.project import CONFIG
 
-KILLS = int(os.environ.get("LABELLOOP_KILLS", "24"))
+KILLS = int(os.environ.get("LABELLOOP_KILLS", "12"))
 SEED = random.SystemRandom().getrandbits(32) if "LABELLOOP_KILLS" in os.environ else 1
 IMAGES = 8
 QUIET_S = 1.0
