@@ -63,7 +63,8 @@ class Control:
 
     ``aliases`` maps lower-cased names (the class's own and its ``predicted_values``) to the class; ``is_multiple``
     tells whether several choices may be ticked at once. ``score_threshold`` is the control's, ``thresholds`` are those
-    of single classes. ``model_indices`` maps the numbers of a pose model's key points to classes.
+    of single classes. ``model_indices`` maps the numbers of a pose model's key points to classes. ``is_smart``: what is
+    drawn with it while Auto-Annotation is on is sent to the ML backend.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Control:
     is_multiple: bool = False
     thresholds: Mapping[str, float] = field(default_factory=dict)
     model_indices: Mapping[int, str] = field(default_factory=dict)
+    is_smart: bool = False
 
     @property
     def is_region(self) -> bool:
@@ -214,6 +216,7 @@ def _read_control(element: Element, image_name: str) -> Control:
         is_multiple=kind == "Choices" and element.get("choice", "single") == "multiple",
         thresholds=_read_thresholds(element, where),
         model_indices=_read_model_indices(element, where),
+        is_smart=kind in REGION_KINDS and _is_true(element, "smart"),
     )
 
 

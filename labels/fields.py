@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 GROUND_TRUTH: Final = "ground_truth"
-"""Reviewed boxes and masks (Detections). None: never reviewed; an empty list: reviewed, nothing there."""
+"""Boxes and masks of people (Detections). None: nothing is said; an empty list: nothing is there."""
 
 PREDICTIONS: Final = "predictions"
 """What the detector drew (Detections with confidence); each carries ``model_version``."""

@@ -30,6 +30,11 @@ VALUE_KEYS: Final = {
 }
 
 OBJECT_ID: Final = re.compile(r"[0-9a-f]{24}")
+MEND_CLASS: Final = (
+    "give the label a class of the config in FiftyOne, or rename the class everywhere: labelloop relabel OLD NEW"
+)
+"""What a person can do about a label whose class the config does not have."""
+
 ID_SHOWN: Final = 40
 PROBLEM_SHOWN: Final = 400
 
@@ -86,6 +91,16 @@ def to_result(labels: Iterable[Label], config: LabelConfig, size: ImageSize) -> 
         LabelConfigError: a label's control or class is not in the config.
     """
     return [_to_region(label, config, size) for label in labels]
+
+
+def check_known(labels: Iterable[Label], config: LabelConfig) -> None:
+    """Return if the config has every label's control and classes.
+
+    Raises:
+        LabelConfigError: it has not; the first one is named.
+    """
+    for label in labels:
+        _check_classes(label.classes, config.control(label.control))
 
 
 def _to_region(label: Label, config: LabelConfig, size: ImageSize) -> dict[str, Any]:

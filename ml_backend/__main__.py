@@ -5,6 +5,7 @@ The port opens at once and the model is loaded in the background; when the first
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
 from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.swapped import read_swapped, record_swapped
 from ml_backend.settings import Settings
 
 # Threads that no prediction ever takes: Label Studio gives /health one second, however busy the model is.
@@ -46,16 +48,22 @@ def serve(settings: Settings) -> None:
         LabelingError: a port that is taken, no weights, or weights that cannot be loaded.
     """
     spare_the_cores()
-    import_libraries(settings.model)
+    swapped = read_swapped(settings.models_dir, settings.model)
+    import_libraries(swapped or settings.model)
     metrics = Metrics()
-    holder = ModelHolder(partial(load_model, settings), metrics=metrics)
+    remember = partial(record_swapped, settings.models_dir, settings.model)
+    holder = ModelHolder(partial(load_model, settings), metrics=metrics, remember=remember)
     engine = Engine(settings, holder, metrics=metrics)
     server = _listen(settings, engine)
     logging.getLogger("ml_backend").info("listening on %s:%d", settings.host, settings.port)
-    holder.start_loading(settings.model)
-    threading.Thread(target=_end_without_model, args=(holder,), daemon=True).start()
+    if swapped is not None:
+        logging.getLogger("ml_backend").info("going on with %s, not with %s: it was changed", swapped, settings.model)
+    holder.start_loading(swapped or settings.model, otherwise=None if swapped is None else settings.model)
     try:
-        server.run()
+        # The end without a model may come before the server runs, whose own way to stop is to raise nothing.
+        with contextlib.suppress(SystemExit):
+            threading.Thread(target=_end_without_model, args=(holder,), daemon=True).start()
+            server.run()
     finally:
         engine.close()
         server.close()
@@ -85,7 +93,8 @@ def _listen(settings: Settings, engine: Engine) -> Any:
 
 
 def _end_without_model(holder: ModelHolder) -> None:
-    if holder.wait() is not None:
+    holder.wait()
+    if not holder.read_state().is_ready:
         os.kill(os.getpid(), signal.SIGTERM)
 
 

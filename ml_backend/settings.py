@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from labels.errors import LabelingError
+from labels.limits import MAX_IMAGE_BYTES
 from ml_backend.answers.label_plans import parse_class_thresholds
 from ml_backend.answers.uncertainty import SCORE_NAMES
 from ml_backend.detectors import FUSIONS, PRECISIONS, RUNTIMES, DetectorOptions
@@ -54,7 +55,7 @@ class Settings:
     max_requests: int = 32
     max_batch_jobs: int = 8
     max_body_bytes: int = 128 * MEGABYTE
-    max_image_bytes: int = 64 * MEGABYTE
+    max_image_bytes: int = MAX_IMAGE_BYTES
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -5,6 +5,7 @@ Nothing is sent twice from here: what to do about an error is told by its class,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,6 +17,8 @@ from labels.errors import LabelingError, ServiceError
 
 PREDICT_TIMEOUT_S: Final = 300.0
 HEALTH_TIMEOUT_S: Final = 5.0
+LOAD_TIMEOUT_S: Final = 300.0
+LOAD_POLL_S: Final = 0.2
 BUSY: Final = 503
 # A proxy in between says these while the server behind it is away.
 AWAY: Final = frozenset({502, 504})
@@ -80,19 +83,52 @@ class MLBackend:
         """Return the version of the weights that are served."""
         return self.fetch_weights().model_version
 
-    def fetch_weights(self) -> ServedWeights:
+    def fetch_weights(self, *, timeout_s: float = HEALTH_TIMEOUT_S) -> ServedWeights:
         """Return which weights are served and where they came from."""
-        try:
-            with self._open_session() as session:
-                answer = session.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S)
-            answer.raise_for_status()
-            body = answer.json()
-            version, source = body["model_version"], body.get("weights_source")
-        except (requests.RequestException, ValueError, KeyError) as error:
-            raise ServiceError(f"ML backend at {self.url}: no answer ({error})") from error
+        body = self._ask("GET", "/health", timeout_s=timeout_s)
+        if "model_version" not in body:
+            raise ServiceError(f"ML backend at {self.url}: no answer (its health names no model)")
+        version, source = body["model_version"], body.get("weights_source")
         if version is None:
             raise ServiceError(f"ML backend at {self.url}: its model is still being loaded, come back in a moment")
         return ServedWeights(str(version), "unknown" if source is None else str(source))
+
+    def fetch_unmapped_labels(self, label_config: str) -> list[str]:
+        """Return the labels that the served model never pre-draws."""
+        answer = self._ask("POST", "/setup", {"schema": label_config})
+        # Null while it does not know; another server of the protocol does not tell at all.
+        return [str(label) for label in answer.get("unmapped_labels") or ()]
+
+    def reload(self) -> None:
+        """Have the served model loaded once more, with what was made for it since, and wait until it is served.
+
+        Raises:
+            ServiceError: it refuses, cannot load it, or takes longer than five minutes.
+        """
+        body = self._ask("POST", "/versions", {"reload": True})
+        give_up_s = time.monotonic() + LOAD_TIMEOUT_S
+        while body["loading"] is not None:
+            if time.monotonic() > give_up_s:
+                raise ServiceError(f"ML backend at {self.url}: is still loading its model")
+            time.sleep(LOAD_POLL_S)
+            body = self._ask("GET", "/versions")
+        if body["problem"] is not None:
+            raise ServiceError(f"ML backend at {self.url}: {body['problem']}")
+
+    def _ask(
+        self, method: str, route: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = HEALTH_TIMEOUT_S
+    ) -> dict[str, Any]:
+        """Return the object that a short question is answered with."""
+        try:
+            with self._open_session() as session:
+                answer = session.request(method, f"{self.url}{route}", json=body, timeout=timeout_s)
+            answer.raise_for_status()
+            found = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise ServiceError(f"ML backend at {self.url}: no answer ({error})") from error
+        if not isinstance(found, dict):
+            raise ServiceError(f"ML backend at {self.url}: no answer ({route} gives no object)")
+        return found
 
     def fetch_predictions(
         self,
@@ -100,16 +136,20 @@ class MLBackend:
         label_config: str,
         *,
         label_counts: Mapping[str, int] | None = None,
+        score_threshold: float | None = None,
     ) -> list[BackendPrediction]:
         """Return one prediction a task, in order. Each task has an ``id`` and the ``data`` of Label Studio's tasks.
 
-        ``label_counts`` tells how many reviewed regions each class has: what is rare among them is worth a look.
+        ``label_counts`` tells how many reviewed regions each class has: what is rare among them is worth a look. A
+        ``score_threshold`` stands in for all those of the label config and of the backend's settings.
 
         Raises:
             BackendBusyError, BackendLostError, BatchError: see there; the request may be made again.
             LabelingError: the backend refuses what it is asked, and would again.
         """
-        params = {} if label_counts is None else {"label_counts": dict(label_counts)}
+        params: dict[str, Any] = {} if label_counts is None else {"label_counts": dict(label_counts)}
+        if score_threshold is not None:
+            params["score_threshold"] = score_threshold
         answer = self._post({"tasks": list(tasks), "label_config": label_config, "project": None, "params": params})
         try:
             body = answer.json()

@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
+from labels.greys import to_eight_bits
+from labels.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 COPIES_FOLDER: Final = "_converted"
 # An export's manifest, and the file that makes a folder a home.
@@ -46,7 +49,12 @@ class ImageFacts:
     needs_copy: bool
 
 
-def find_images(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+def find_images(
+    folder: Path,
+    on_error: Callable[[OSError], None] | None = None,
+    *,
+    suffixes: Collection[str] = SUFFIXES,
+) -> Iterator[Path]:
     """Yield the image files of a folder and its subfolders, sorted; ``on_error`` hears of a folder that cannot be read.
 
     Hidden files and folders are left out, and so is what labelloop itself wrote: exports, state folders, copies.
@@ -59,7 +67,7 @@ def find_images(folder: Path, on_error: Callable[[OSError], None] | None = None)
     for here, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_ours(Path(here, name)))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(here, name)
 
 
@@ -87,9 +95,14 @@ def read_facts(path: Path) -> ImageFacts:
     if not path.is_file():
         # A pipe or a device could be waited for for ever.
         raise ItemError(str(path), "is no regular file")
+    byte_count = path.stat().st_size
+    if byte_count > MAX_IMAGE_BYTES:
+        raise ItemError(str(path), f"has {byte_count} bytes (expected at most {MAX_IMAGE_BYTES}); save it smaller")
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
+            # Nothing could be drawn on it: the ML backend has the same limit.
+            _check_pixels(path, image.size)
             image.load()
             kind, mode, (width, height) = image.format, image.mode, image.size
             orientation = _orientation_of(image)
@@ -107,6 +120,13 @@ def read_facts(path: Path) -> ImageFacts:
         mime_type=MIME_TYPES.get(kind or "", "image/png"),
         needs_copy=not is_shown_right,
     )
+
+
+def _check_pixels(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        problem = f"has {width} x {height} pixels (expected at most {MAX_PIXELS}); save it smaller"
+        raise ItemError(str(path), problem)
 
 
 def write_copy(path: Path, target: Path) -> None:
@@ -166,12 +186,7 @@ def _orientation_of(image: Image.Image) -> int:
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in SIXTEEN_BIT_MODES:
         return image if image.mode in ("L", "LA", "RGB", "RGBA", "P", "1") else image.convert("RGB")
-    # Scaled by the values that occur: scanners and microscopes use a part of the sixteen bits.
-    low, high = image.getextrema()
-    if not (isinstance(low, int | float) and isinstance(high, int | float)):
-        raise ValueError(f"mode {image.mode} has no range")
-    span = (high - low) or 1
-    return image.convert("F").point(lambda value: (value - low) * (255 / span)).convert("L")
+    return Image.fromarray(to_eight_bits(np.asarray(image)))
 
 
 def _in_words(error: Exception, path: Path) -> str:

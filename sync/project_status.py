@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from labels import fields
+from labels.errors import ServiceError
 from sync.console.status import Counts, Status, Tool
-from sync.jobs.context import Services, open_dataset
+from sync.jobs.context import Services, connect_backend, open_dataset
 from sync.ledger import Ledger
 from sync.settings import Home, Project, read_label_config
 
 RUNS_SHOWN = 10
+SERVED_TIMEOUT_S = 1.0
 
 
 def read_status(home: Home, services: Services) -> Status:
@@ -27,17 +29,27 @@ def read_status(home: Home, services: Services) -> Status:
     return Status(
         counts=Counts(
             not_sent=dataset.unsent_count(),
-            queued=counts[fields.QUEUED],
+            queued=counts[fields.QUEUED] - counts["gone_queued"],
             reviewed=counts[fields.REVIEWED],
             skipped=counts[fields.SKIPPED],
             conflicts=counts[fields.CONFLICT],
             failed=counts["failed"],
+            task_deleted=counts["gone_queued"],
         ),
         dataset=project.name,
         model_version=next(iter(versions), None),
+        served_version=_fetch_served(home, services),
         runs=runs,
         tools=_to_tools(services, project),
     )
+
+
+def _fetch_served(home: Home, services: Services) -> str | None:
+    """Return the version that is served now; None where the ML backend does not say."""
+    try:
+        return connect_backend(home, services.ml_backend).fetch_weights(timeout_s=SERVED_TIMEOUT_S).model_version
+    except ServiceError:
+        return None
 
 
 def _to_tools(services: Services, project: Project | None) -> tuple[Tool, ...]:

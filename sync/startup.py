@@ -11,6 +11,9 @@ from typing import Any
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
+from ml_backend.environment import Environment
+from ml_backend.models.weights import check_weights
+from ml_backend.serving.swapped import forget_swapped
 from sync.backend import ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, connect_backend, open_context, set_database
 from sync.jobs.registry import call_job
@@ -56,6 +59,19 @@ def choose_project(home: Home, *, name: str | None, model: str | None, annotator
         )
     project = present or Project(name=name or "labelloop")
     return replace(project, model=model or project.model, annotators=annotators or project.annotators)
+
+
+def check_model(home: Home, project: Project, *, is_chosen: bool) -> None:
+    """Look for the weights before anything starts; a model that is chosen takes the place of one changed meanwhile.
+
+    Raises:
+        LabelingError: there are none, or the home cannot be used.
+    """
+    home.make()
+    is_offline = Environment(os.environ).flag("LABELLOOP_OFFLINE")
+    check_weights(project.model, models_dir=home.models, is_offline=is_offline)
+    if is_chosen:
+        forget_swapped(home.models)
 
 
 def _to_known_model(model: str) -> str:

@@ -13,6 +13,7 @@ COUNTS = {
     "skipped": "skipped",
     "conflicts": "conflicts",
     "failed": "failed",
+    "task_deleted": "task deleted",
 }
 LINKS = {"label_studio": "Label Studio", "app": "FiftyOne App", "ml_backend": "ML backend"}
 SHOWN_RUNS = 3

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from labels.config import Control, LabelConfig
@@ -65,10 +65,14 @@ class LabelPlan:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which probability on boxes are shown: of a label (lower-cased names), and of all others."""
+    """From which probability on boxes are shown: of a label (lower-cased names), and of all others.
+
+    ``only``: of all of them, whatever the config and the settings say.
+    """
 
     default: float
     by_label: Mapping[str, float] = field(default_factory=dict)
+    only: float | None = None
 
     def get(self, control: Control, label: str) -> float:
         """Return a label's threshold: the label's own in the config, ours for it, the control's, ours for all.
@@ -77,17 +81,35 @@ class Thresholds:
         >>> Thresholds(0.2).get(control, "Car"), Thresholds(0.2, {"car": 0.3}).get(control, "Car")
         (0.5, 0.3)
         """
+        if self.only is not None:
+            return self.only
         for threshold in (control.thresholds.get(label), self.by_label.get(label.lower()), control.score_threshold):
             if threshold is not None:
                 return threshold
         return self.default
+
+    def of_class(self, name: str) -> float:
+        """Return the threshold of a class where there is no label config.
+
+        >>> Thresholds(0.2, {"car": 0.3}).of_class("Car")
+        0.3
+        """
+        return self.by_label.get(name.lower(), self.default)
+
+    def find_unknown(self, names: Iterable[str]) -> list[str]:
+        """Return the labels with a threshold of their own that are none of these names.
+
+        >>> Thresholds(0.2, {"car": 0.3, "lorry": 0.4}).find_unknown(["Car", "truck"])
+        ['lorry']
+        """
+        return sorted(set(self.by_label) - {name.lower() for name in names})
 
 
 def parse_class_thresholds(text: str) -> dict[str, float]:
     """Return thresholds by lower-cased label, written as ``label=number`` with commas between.
 
     Raises:
-        ValueError: a part that is none; its text is the part.
+        ValueError: a part that is none.
 
     >>> parse_class_thresholds("person=0.3, Traffic light=0.5")
     {'person': 0.3, 'traffic light': 0.5}
@@ -100,7 +122,7 @@ def parse_class_thresholds(text: str) -> dict[str, float]:
         except ValueError:
             threshold = -1.0
         if not name.strip() or not 0 <= threshold <= 1:
-            raise ValueError(part)
+            raise ValueError(f"{part!r} is not label=number, with a number from 0 to 1 (such as person=0.3)")
         thresholds[name.strip().lower()] = threshold
     return thresholds
 
@@ -122,10 +144,10 @@ class LabelPlans:
         self._task = task
         self._keypoint_names = keypoint_names
         self._lock = threading.Lock()
-        self._plans: OrderedDict[str, LabelPlan] = OrderedDict()
+        self._plans: OrderedDict[tuple[str, float | None], LabelPlan] = OrderedDict()
 
-    def get(self, xml: str) -> LabelPlan:
-        """Return the plan of a label config.
+    def get(self, xml: str, *, score_threshold: float | None = None) -> LabelPlan:
+        """Return the plan of a label config; a ``score_threshold`` stands in for all there are.
 
         Raises:
             LabelConfigError: the config cannot be read, or has no control for what the model draws.
@@ -133,24 +155,36 @@ class LabelPlans:
         if len(xml) > MAX_CONFIG_CHARACTERS:
             raise LabelConfigError(f"the label config has {len(xml)} characters (at most {MAX_CONFIG_CHARACTERS})")
         with self._lock:
-            plan = self._plans.get(xml)
+            key = xml, score_threshold
+            plan = self._plans.get(key)
             if plan is None:
-                plan = self._build(LabelConfig.from_xml(xml))
+                plan = self._build(LabelConfig.from_xml(xml), replace(self._thresholds, only=score_threshold))
                 if plan.unmapped_labels:
                     logger.warning(
                         "no class of the model stands for these labels, they are never pre-drawn (predicted_values"
                         " would map them): %s",
                         ", ".join(plan.unmapped_labels),
                     )
-                self._plans[xml] = plan
-            self._plans.move_to_end(xml)
+                self._warn_of_unknown(plan.config)
+                self._plans[key] = plan
+            self._plans.move_to_end(key)
             while len(self._plans) > CACHED_PLANS:
                 self._plans.popitem(last=False)
             return plan
 
-    def _build(self, config: LabelConfig) -> LabelPlan:
+    def _warn_of_unknown(self, config: LabelConfig) -> None:
+        labels = list(dict.fromkeys(label for control in config.controls for label in control.classes))
+        unknown = self._thresholds.find_unknown(labels)
+        if unknown:
+            logger.warning(
+                "LABELLOOP_CLASS_THRESHOLDS: no label of the config is named %s (known: %s)",
+                ", ".join(unknown),
+                ", ".join(labels),
+            )
+
+    def _build(self, config: LabelConfig, thresholds: Thresholds) -> LabelPlan:
         return build_plan(
-            config, self._names, thresholds=self._thresholds, task=self._task, keypoint_names=self._keypoint_names
+            config, self._names, thresholds=thresholds, task=self._task, keypoint_names=self._keypoint_names
         )
 
 
@@ -168,7 +202,7 @@ def build_plan(
         LabelConfigError: the config has no control for what the model draws.
     """
     kinds = SHAPE_KINDS.get(task, BOX_KINDS)
-    controls = [control for group in kinds for control in config.controls if control.kind in group]
+    controls = find_controls(config, task)
     point_controls = [control for control in config.controls if task == "pose" and control.kind == "KeyPointLabels"]
     if not controls and not point_controls:
         needed = [*(kind for group in kinds for kind in group), *(["KeyPointLabels"] if task == "pose" else [])]
@@ -182,9 +216,19 @@ def build_plan(
     return LabelPlan(
         config=config,
         classes={class_id: target for class_id, target in classes.items() if target is not None},
-        unmapped_labels=_find_unmapped([*controls, *point_controls], found),
+        # Whatever draws a shape counts, also what this model draws nothing with; of an image's own choices only those
+        # of a model that makes them.
+        unmapped_labels=_find_unmapped(
+            [control for control in config.controls if control.is_region or control in controls], found
+        ),
         keypoints={number: target for number, target in points.items() if target is not None},
     )
+
+
+def find_controls(config: LabelConfig, task: str) -> list[Control]:
+    """Return the controls that hold what a model of this task draws, those that come first for an object first."""
+    kinds = SHAPE_KINDS.get(task, BOX_KINDS)
+    return [control for group in kinds for control in config.controls if control.kind in group]
 
 
 def _find(controls: Iterable[Control], name: str, thresholds: Thresholds) -> Target | None:

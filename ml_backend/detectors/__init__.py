@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 TASKS: Final = ("detect", "segment", "pose", "obb", "classify", "zero_shot")
 RUNTIMES: Final = ("auto", "torch", "onnx", "openvino")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
-FUSIONS: Final = ("wbf", "nms", "soft-nms")
+FUSIONS: Final = ("wbf", "nms")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +137,14 @@ class OpenVocabularyDetector(Protocol):
         Raises:
             LabelingError: no class can be looked for; those before stay.
         """
+
+
+@runtime_checkable
+class LimitedVocabularyDetector(Protocol):
+    """An open-vocabulary detector that knows which classes it cannot look for; the others can look for all."""
+
+    def find_unknown(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the classes that cannot be looked for here; what is looked for now stays."""
 
 
 @runtime_checkable

@@ -108,13 +108,17 @@ def open_openvino(weights: Path, precision: str) -> tuple[Description, Run]:
     """Open an ONNX file, or the form compiled from one, with OpenVINO on the CPU.
 
     Raises:
-        LabelingError: it does not say what it is.
+        LabelingError: it cannot be read, or does not say what it is.
     """
     import openvino
     from openvino.preprocess import PrePostProcessor
 
     core = openvino.Core()
-    model = core.read_model(str(weights))
+    try:
+        model = core.read_model(str(weights))
+    except RuntimeError as error:
+        # OpenVINO's text names lines of its C++ sources.
+        raise LabelingError(f"{weights}: OpenVINO cannot read it (damaged, or no model)") from error
     entry = model.inputs[0]
     shape = [None if dimension.is_dynamic else dimension.get_length() for dimension in entry.get_partial_shape()]
     described = describe(weights, _read_metadata(weights), shape)

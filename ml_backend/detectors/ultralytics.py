@@ -6,6 +6,7 @@ pads by what else is in the list, and takes one lock for the call. Importing thi
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,6 +144,9 @@ def read_checkpoint(weights: Path, *, is_trusted: bool) -> dict[str, Any]:
             f"{weights}: holds Python objects that are no known model, and reading them would run its code"
             " (if you know where it comes from: --trust-weights)"
         ) from error
+    except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, OSError) as error:
+        # torch names the temporary link, and goes on for a paragraph.
+        raise LabelingError(f"{weights}: is damaged, or no checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise LabelingError(f"{weights}: has no model inside (expected a checkpoint of Ultralytics)")
     return content

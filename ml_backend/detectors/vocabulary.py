@@ -56,6 +56,10 @@ class Vocabulary:
         setattr(self.model, self.attribute, rows[None].to(example))
         self.model.model[-1].nc = len(names)
 
+    def find_unknown(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names that could not be learned."""
+        return () if self.encoder is not None else tuple(name for name in names if name.lower() not in self.known)
+
 
 class VocabularyDetector(YoloDetector):
     """A YOLO network with classes of one's own, whose ids are their places among the names it was told."""
@@ -88,6 +92,10 @@ class VocabularyDetector(YoloDetector):
         self._vocabulary.use([names[place] for place in found])
         self._network = replace(self._network, names={row: names[place] for row, place in enumerate(found)})
         self._told, self._places = tuple(names), np.array(found, np.int64)
+
+    def find_unknown(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the names that cannot be looked for: see ``LimitedVocabularyDetector``."""
+        return self._vocabulary.find_unknown(names)
 
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
         """Return one Detections for each image, in order."""

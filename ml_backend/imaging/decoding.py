@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-# Taken while it is still Pillow's own: Ultralytics, once loaded, puts a function in its place that tries to install
-# packages whenever a file is no image.
-from PIL.Image import open as open_image
-
 from labels.errors import ItemError
 from labels.geometry import ImageSize
+from labels.greys import to_eight_bits
+from labels.limits import MAX_PIXELS
 from ml_backend.detectors import Image
 
+# Once loaded, Ultralytics puts one in its place that installs packages for what is no image, and keeps this one aside.
+open_image: Final = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", PillowImage.open)
+
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# Below Pillow's own warning at 89 million: a photo of 80 megapixels takes 240 MB once decoded.
-MAX_PIXELS: Final = 80_000_000
 ORIENTATION: Final = 0x0112
 LYING: Final = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # A reduced image keeps this many times the side that the model looks at.
@@ -89,7 +88,8 @@ def decode_image(content: bytes, *, item: str, model_side: int | None = None) ->
     except UnidentifiedImageError as error:
         raise ItemError(item, f"not an image that can be read (expected one of {', '.join(FORMATS)})") from error
     except DECODE_ERRORS as error:
-        raise ItemError(item, f"the image is damaged ({type(error).__name__})") from error
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise ItemError(item, f"the image is damaged ({problem})") from error
 
 
 def _whole(pixels: Image) -> DecodedImage:
@@ -158,20 +158,8 @@ def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return PillowImage.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+        return PillowImage.fromarray(to_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return PillowImage.alpha_composite(PillowImage.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return grey values of 16 or 32 bits in 8: Pillow's own conversion cuts at 255, and most images would be white."""
-    numbers = np.nan_to_num(values.astype(np.float32))
-    brightest = float(numbers.max(initial=0))
-    factor = 1.0
-    if values.dtype.kind == "f":
-        factor = 255.0 if brightest <= 1 else 1.0
-    elif values.dtype.itemsize == 2 or brightest > 255:
-        factor = 1 / 257
-    return (numbers * np.float32(factor)).clip(0, 255).astype(np.uint8)

@@ -7,6 +7,7 @@ first call; what is made of an image is kept, so the second click answers at onc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from labels.config import Control
-from labels.geometry import Box, Geometry
+from labels.geometry import Box, Geometry, compute_iou
 from labels.results import Label, to_result
 from ml_backend.answers.label_plans import LabelPlan
 from ml_backend.answers.regions import PredictedItem, compute_region_id, to_mask, to_polygon
 from ml_backend.detectors import Detector, Image, MaskCrop
 from ml_backend.interactive.features import FeatureCache
 from ml_backend.interactive.lookalikes import find_lookalikes
-from ml_backend.interactive.prompts import Prompt, read_boxes, read_prompt
+from ml_backend.interactive.prompts import Prompt, read_boxes, read_drawn, read_prompt
 from ml_backend.interactive.segmenters import Segmenter, load_segmenter
 
 logger = logging.getLogger(__name__)
 
 CACHED_IMAGES: Final = 16
 MASK_KINDS: Final = ("PolygonLabels", "BrushLabels")
+# A suggestion that overlaps a region of its class by more than this is that region once more.
+REPEATED_IOU: Final = 0.7
 
 
 class Assistant:
@@ -78,6 +81,10 @@ class Assistant:
                 shapes = self._look_alike(image, sha256, prompt.box, read_boxes(context_result, item.size), boxes[0])
             else:
                 shapes = []
+        # Further clicks refine one object: what they lead to may well be close to what there is.
+        is_new_object = len(prompt.points) < 2 and not prompt.away
+        drawn = read_drawn(context_result, plan.config, item.size, item=item.identity) if is_new_object else []
+        shapes = [one for one in shapes if not _is_repeated(one[1], one[2], drawn)]
         labels = [
             Label(
                 # The region that asked is part of the id: asked again, the answer is one of its own.
@@ -132,6 +139,22 @@ def _find_controls(plan: LabelPlan, label: str, kinds: Sequence[str]) -> list[tu
     controls = [control for control in plan.config.controls if control.kind in kinds]
     named = [(control, control.class_for(label)) for control in controls]
     return [(control, name) for control, name in named if name is not None]
+
+
+def _is_repeated(label: str, shape: Geometry, drawn: Sequence[Label]) -> bool:
+    """Return whether a region of the class is there already. A mask adds to a box; a box adds nothing to an outline."""
+    for other in drawn:
+        if other.geometry is None or not any(name.lower() == label.lower() for name in other.classes):
+            continue
+        there: Geometry = other.geometry
+        if isinstance(shape, Box) and not isinstance(there, Box):
+            there = Box.from_xyxy(*there.to_xyxy())
+        elif isinstance(there, Box) and not isinstance(shape, Box):
+            continue
+        with contextlib.suppress(ValueError):
+            if compute_iou(shape, there) > REPEATED_IOU:
+                return True
+    return False
 
 
 def _to_shape(crop: MaskCrop, control: Control, item: PredictedItem) -> Geometry | None:

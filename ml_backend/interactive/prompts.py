@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labels.config import LabelConfig
-from labels.errors import ItemError
+from labels.errors import ItemError, LabelingError
 from labels.geometry import Box, ImageSize, Keypoint
-from labels.results import from_result
+from labels.results import Label, from_result
 
 Point = tuple[float, float]
 
@@ -68,6 +69,17 @@ def read_boxes(result: Sequence[Mapping[str, Any]], size: ImageSize) -> list[Box
         except (ArithmeticError, LookupError, TypeError, ValueError):
             continue
     return boxes
+
+
+def read_drawn(result: Sequence[Mapping[str, Any]], config: LabelConfig, size: ImageSize, *, item: str) -> list[Label]:
+    """Return every shape there was before the newest region; what cannot be read is nothing to look out for."""
+    drawn: list[Label] = []
+    for region in result[:-1]:
+        if isinstance(region, Mapping):
+            sized = {"original_width": size.width, "original_height": size.height, **region}
+            with contextlib.suppress(LabelingError):
+                drawn += from_result([sized], config, item=item)
+    return [label for label in drawn if label.geometry is not None and not isinstance(label.geometry, Keypoint)]
 
 
 def _find_clicks(result: Sequence[Any]) -> list[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, Detector, Image
 from ml_backend.models.calibration import CalibratedDetector, calibrate_detector
-from ml_backend.models.fusion import FUSED_TASKS, MEMBER_FLOOR, Fusion, fuse
+from ml_backend.models.fusion import MEMBER_FLOOR, Fusion, fuse
 
 FLIP: Final = "flip"
 SIDES: Final = range(32, 8193)
@@ -39,8 +39,11 @@ class ViewsDetector:
     task = "detect"
 
     def __init__(self, detector: Detector, views: Sequence[str], fusion: Fusion) -> None:
-        if detector.task not in FUSED_TASKS:
-            raise LabelingError(f"a model for {detector.task!r} has no further views: only boxes are fused")
+        if detector.task != "detect":
+            raise LabelingError(
+                f"LABELLOOP_VIEWS={','.join(views)}: views are for models that give plain boxes (task 'detect'); of a"
+                f" model for {detector.task!r} they would keep the boxes alone, so leave them away"
+            )
         self._detector = detector
         self._views = [(view == FLIP, _find(detector, view)) for view in views]
         self._fusion = replace(fusion, weights=(), min_votes=1)

@@ -13,17 +13,24 @@ from typing import Final
 import numpy as np
 
 from labels.errors import LabelingError
-from ml_backend.detectors import DEFAULT_OPTIONS, RUNTIMES, Detector, DetectorOptions
-from ml_backend.detectors.adapters import find_adapter
+from ml_backend.detectors import DEFAULT_OPTIONS, RUNTIMES, Detector, DetectorOptions, OpenVocabularyDetector
+from ml_backend.detectors.adapters import find_adapter, find_damage
 from ml_backend.models.calibration import calibrate_detector, load_calibration
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_SHAPE: Final = (480, 640, 3)
+NAMED_CLASSES: Final = 10
 
 
 # Ultralytics asks the network for updates and installs packages by itself; a server does neither.
 QUIET_ULTRALYTICS: Final = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+
+
+def keep_ultralytics_quiet() -> None:
+    """Have Ultralytics ask nobody, install nothing and print nothing; to be called before it is imported."""
+    for key, value in QUIET_ULTRALYTICS.items():
+        os.environ.setdefault(key, value)
 
 
 def build_detector(
@@ -34,8 +41,7 @@ def build_detector(
     Raises:
         LabelingError: a file is no model we can run, may not be read without trust, or the device is not there.
     """
-    for key, value in QUIET_ULTRALYTICS.items():
-        os.environ.setdefault(key, value)
+    keep_ultralytics_quiet()
     return _build([weights] if isinstance(weights, Path) else list(weights), device=device, options=options)
 
 
@@ -44,8 +50,7 @@ def import_libraries(model: str) -> None:
 
     Ultralytics is imported for what may be a checkpoint of its own, and not for a path to any other form.
     """
-    for key, value in QUIET_ULTRALYTICS.items():
-        os.environ.setdefault(key, value)
+    keep_ultralytics_quiet()
     names = [Path(name.strip()) for name in model.split(",")]
     modules = ["torch", "torchvision", "onnxruntime", "openvino", "ml_backend.detectors.exported"]
     if any(name.suffix.lower() in {".pt", ""} and not name.is_dir() for name in names):
@@ -64,9 +69,29 @@ def _build(weights: Sequence[Path], *, device: str, options: DetectorOptions) ->
     if options.calibrations and options.models_dir is not None:
         named = zip(detectors, options.calibrations, strict=True)
         detectors = [_calibrate(detector, version, options.models_dir) for detector, version in named]
+    _check_told(detectors, options)
     if len(detectors) == 1 and not options.views:
         return detectors[0]
     return _fuse(detectors, options)
+
+
+def _check_told(detectors: Sequence[Detector], options: DetectorOptions) -> None:
+    """Refuse what these models would pass over in silence.
+
+    Raises:
+        LabelingError: an ensemble's settings for one model, or classes to look for where no model can be told them.
+    """
+    if len(detectors) == 1:
+        if len(options.member_weights) > 1:
+            raise LabelingError(f"{len(options.member_weights)} member weights (LABELLOOP_MEMBER_WEIGHTS) for 1 model")
+        if (options.min_votes or 1) > 1:
+            raise LabelingError(f"at least {options.min_votes} of 1 model cannot agree (LABELLOOP_MIN_VOTES)")
+    if options.class_names and not any(isinstance(detector, OpenVocabularyDetector) for detector in detectors):
+        known = ", ".join(list(detectors[0].names.values())[:NAMED_CLASSES])
+        raise LabelingError(
+            f"classes {', '.join(options.class_names)}: only an open-vocabulary model looks for the classes it is told;"
+            f" this one has its own ({known}, ...)"
+        )
 
 
 def _calibrate(detector: Detector, version: str, models_dir: Path) -> Detector:
@@ -96,6 +121,9 @@ def load_one(weights: Path, *, device: str, options: DetectorOptions) -> Detecto
     Raises:
         LabelingError: see ``build_detector``.
     """
+    damage = find_damage(weights)
+    if damage is not None:
+        raise LabelingError(f"{weights}: {damage}")
     try:
         detector = _load(weights, device=device, options=options)
         detector.detect([np.zeros(WARM_UP_SHAPE, np.uint8)], score_floor=0.5)

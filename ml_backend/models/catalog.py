@@ -12,8 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from ml_backend.detectors.adapters import find_damage
 from ml_backend.models.weights import MODEL_FOLDER_FILE, SUFFIXES, find_installed
 
+UNKNOWN: Final = "unknown"
 AGPL: Final = "AGPL-3.0"
 BSD: Final = "BSD-3-Clause"
 APACHE: Final = "Apache-2.0"
@@ -24,7 +26,7 @@ class ModelInfo:
     """One model. ``coco_map`` is the published mAP50-95 of its boxes in percent; None where the source gives none.
 
     ``file`` is where its weights are, or else the file name they are looked for by; ``is_runnable`` tells whether the
-    packages it needs are installed.
+    packages it needs are installed. ``damage`` says what is wrong with its file, as far as that shows unloaded.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ModelInfo:
     file: str
     is_here: bool = False
     is_runnable: bool = True
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ def _find(
         str(path) if path is not None else file,
         is_here=path is not None,
         is_runnable=package is None or is_exported or find_spec(package) is not None,
+        damage=None if path is None else _find_damage(path),
     )
 
 
@@ -257,7 +261,25 @@ def _list_others(models_dir: Path, used: set[Path]) -> Iterator[ModelInfo]:
             continue
         adapter = "transformers" if path.is_dir() else _ADAPTERS.get(path.suffix.lower(), "exported")
         # What they are is in the files, which are not loaded to be listed.
-        yield ModelInfo(path.stem, "unknown", adapter, None, None, "", "unknown", str(path), is_here=True)
+        yield ModelInfo(
+            path.stem,
+            UNKNOWN,
+            adapter,
+            None,
+            None,
+            "",
+            UNKNOWN,
+            str(path),
+            is_here=True,
+            damage=_find_damage(path),
+        )
+
+
+def _find_damage(path: Path) -> str | None:
+    try:
+        return find_damage(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 _ADAPTERS: Final = {".pt": "ultralytics", ".pth": "torchvision or effdet", ".safetensors": "torchvision or effdet"}

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from labels.errors import LabelingError
 from ml_backend.detectors.adapters import find_adapter
+from ml_backend.models.building import keep_ultralytics_quiet
 from ml_backend.models.weights import compute_digest
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: 
     """Write the ONNX form and return its description as text."""
     adapter = find_adapter(weights)
     if adapter == "ultralytics":
+        keep_ultralytics_quiet()
         from ml_backend.detectors import ultralytics_export
 
         return ultralytics_export.export(weights, target, is_trusted=is_trusted, is_nms_free=is_nms_free)

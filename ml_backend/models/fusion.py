@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from ensemble_boxes import nms, soft_nms, weighted_boxes_fusion
+from ensemble_boxes import nms, weighted_boxes_fusion
 
 from labels.errors import LabelingError
 from ml_backend.answers.uncertainty import compute_disagreement
@@ -202,8 +202,7 @@ def _run(
     else:
         # The library would divide by the sum of the weights, and a certain box would end below all thresholds.
         scores_list = [one * weight for one, weight in zip(lists["scores"], weights / weights.max(), strict=True)]
-        run = nms if fusion.method == "nms" else soft_nms
-        boxes, scores, labels = run(lists["boxes"], scores_list, lists["labels"], iou_thr=fusion.iou)
+        boxes, scores, labels = nms(lists["boxes"], scores_list, lists["labels"], iou_thr=fusion.iou)
     return (boxes * side).astype(np.float32), scores.astype(np.float32), labels.astype(np.int64)
 
 

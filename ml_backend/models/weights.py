@@ -109,9 +109,28 @@ def resolve_weights(
     """
     names = [model] if Path(model).expanduser().exists() else [name.strip() for name in model.split(",")]
     found = [_find(name, models_dir=models_dir, is_offline=is_offline, fetch=fetch or fetch_from_hub) for name in names]
+    paths = [path.resolve() for path, _ in found]
+    doubled = next((name for name, path in zip(names, paths, strict=True) if paths.count(path) > 1), None)
+    if doubled is not None:
+        raise LabelingError(f"model {model!r}: {doubled!r} is there twice (expected each member of an ensemble once)")
     weights = _to_weights(found)
     logger.info("weights %s: %s (from: %s)", weights.version, weights.path, weights.source)
     return weights
+
+
+def check_weights(model: str, *, models_dir: Path, is_offline: bool = False) -> None:
+    """Raise at once what ``resolve_weights`` would; what is on this machine is found without asking the hub.
+
+    Raises:
+        LabelingError: no place has the weights of a name, or nothing is at a path.
+    """
+    for name in [model] if Path(model).expanduser().exists() else [name.strip() for name in model.split(",")]:
+        try:
+            _find(name, models_dir=models_dir, is_offline=True, fetch=fetch_from_hub)
+        except LabelingError:
+            if is_offline:
+                raise
+            _find(name, models_dir=models_dir, is_offline=False, fetch=fetch_from_hub)
 
 
 def _to_weights(found: list[tuple[Path, str]]) -> Weights:
@@ -130,10 +149,8 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
     path = Path(model).expanduser()
     if (path.suffix.lower() in SUFFIXES and path.is_file()) or (path / MODEL_FOLDER_FILE).is_file():
         return path, "path"
-    if path.name != model or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
-        raise LabelingError(
-            f"model {model!r}: no such file (expected {', '.join(SUFFIXES)}, a folder of transformers, or a name)"
-        )
+    if path.name != model or path.is_file() or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
+        raise LabelingError(f"model {model!r}: {_explain(path)}")
     if (models_dir / model / MODEL_FOLDER_FILE).is_file():
         return models_dir / model, "models folder"
     names = [model] if path.suffix.lower() in SUFFIXES else [model + suffix for suffix in NAME_SUFFIXES]
@@ -155,7 +172,17 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
         if installed is not None:
             return installed
     tried.append("no installed package carries it")
-    raise LabelingError(f"model {model!r}: no weights ({'; '.join(tried)})")
+    problem = _explain(path) if path.is_dir() else f"no weights ({'; '.join(tried)})"
+    raise LabelingError(f"model {model!r}: {problem}")
+
+
+def _explain(path: Path) -> str:
+    """Return why a path is no model."""
+    if path.name and path.is_dir():
+        return f"a folder without {MODEL_FOLDER_FILE} (expected a model of transformers)"
+    if path.is_file():
+        return f"no file of weights, by its name (expected {', '.join(SUFFIXES)})"
+    return f"no such file (expected {', '.join(SUFFIXES)}, a folder of transformers, or a name)"
 
 
 def find_installed(name: str) -> tuple[Path, str] | None:

@@ -6,22 +6,39 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
 from ml_backend.answers.predictions import to_failed_prediction
+from ml_backend.imaging.images import to_line
 from ml_backend.serving.access import guard
-from ml_backend.serving.bodies import read_context, read_label_counts, read_object, read_tasks, read_text, write_answer
+from ml_backend.serving.bodies import (
+    read_context,
+    read_label_counts,
+    read_object,
+    read_score_threshold,
+    read_tasks,
+    read_text,
+    write_answer,
+)
 from ml_backend.serving.engine import Answer as TaskAnswer
 from ml_backend.serving.engine import BusyError, CancelledError, Engine
 from ml_backend.serving.loading import LoadingError
 from ml_backend.serving.metrics import CONTENT_TYPE, Metrics
-from ml_backend.serving.tasks import choose_lane, explain_failure, locate_bug, read_task_id
+from ml_backend.serving.tasks import choose_lane, explain_failure, hide_paths, locate_bug, read_task_id
+from ml_backend.settings import MEGABYTE
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +95,31 @@ def _add_status_routes(app: Flask, engine: Engine) -> None:
         """Load other weights in the background; requests are answered by the old ones until these are ready."""
         if engine.settings.password is None:
             raise Forbidden("set LABELLOOP_ML_BACKEND_PASSWORD to change the model of a running server")
-        name = read_text(read_object(request.get_data()), "model")
-        # A path would let a caller have any file of this machine read.
-        if not MODEL_NAME.fullmatch(name):
-            raise BadRequest("model is not a name in the models folder (or several, with commas between)")
-        engine.holder.start_loading(name)
+        body = read_object(request.get_data())
+        if body.get("reload") is True:
+            engine.holder.start_reloading()
+        else:
+            engine.holder.start_loading(_read_model(body, configured=engine.settings.model))
         return jsonify(_describe_versions(engine)), 202
 
     @app.get("/metrics")
     def metrics() -> Answer:
         return Response(engine.metrics.render(), content_type=CONTENT_TYPE)
+
+
+def _read_model(body: Mapping[str, Any], *, configured: str) -> str:
+    """Return the model that is asked for, a name or several; a path only where it is the one of the settings."""
+    name = read_text(body, "model")
+    if name == configured:
+        return name
+    # Any path would let a caller have any file of this machine read.
+    if not MODEL_NAME.fullmatch(name):
+        raise BadRequest("model is not a name (or several, with commas between), nor the path in LABELLOOP_MODEL")
+    members = name.split(",")
+    doubled = next((member for member in members if members.count(member) > 1), None)
+    if doubled is not None:
+        raise BadRequest(f"model {doubled!r} is named twice (expected each member of an ensemble once)")
+    return name
 
 
 def _describe_versions(engine: Engine) -> dict[str, Any]:
@@ -98,7 +130,7 @@ def _describe_versions(engine: Engine) -> dict[str, Any]:
         "model_version": state.version,
         "state": state.name,
         "loading": state.loading,
-        "problem": state.problem,
+        "problem": None if state.problem is None else hide_paths(state.problem, engine.settings),
         "calibration": engine.holder.get().calibration if state.is_ready else None,
     }
 
@@ -115,7 +147,7 @@ def _add_setup(app: Flask, engine: Engine) -> None:
             answer["problem"] = "the project has no label config yet, nothing can be predicted"
         elif state.is_ready:
             model = engine.holder.get()
-            answer["unmapped_labels"] = list(model.find_plan(schema)[0].unmapped_labels)
+            answer["unmapped_labels"] = list(model.find_unmapped_labels(schema))
             answer["calibration"] = model.calibration
         else:
             LabelConfig.from_xml(schema)
@@ -136,7 +168,9 @@ def _add_predict(app: Flask, engine: Engine) -> None:
             # Label Studio could not tell which tasks have this version's predictions, and would store them twice.
             raise LoadingError("the model is being looked for, come back in a moment")
         with engine.admit(lane):
-            ask = engine.prepare(xml, lane=lane, label_counts=read_label_counts(body))
+            ask = engine.prepare(
+                xml, lane=lane, label_counts=read_label_counts(body), score_threshold=read_score_threshold(body)
+            )
             if context and ask.model.assistant is not None:
                 return _suggest(engine, tasks[0], lambda: engine.suggest(tasks[0], ask, context), ask.model.version)
             started = time.monotonic()
@@ -213,13 +247,25 @@ def _add_error_handlers(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Answer:
         metrics.errors.labels("refused").inc()
-        return jsonify(error=error.description or error.name), error.code or 500
+        return jsonify(error=_describe_refusal(error)), error.code or 500
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Answer:
         metrics.errors.labels("unexpected").inc()
         logger.error("%s: %s", request.path, locate_bug(error))
         return jsonify(error="internal error, see the ML backend's log"), 500
+
+
+def _describe_refusal(error: HTTPException) -> str:
+    """Return what is said of a request that is refused: our own words, or ours for the framework's."""
+    if isinstance(error, NotFound):
+        return f"{to_line(request.path, 80)}: no such route"
+    if isinstance(error, MethodNotAllowed):
+        expected = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
+        return f"{request.method} {to_line(request.path, 80)}: not allowed (expected {expected})"
+    if isinstance(error, RequestEntityTooLarge):
+        return f"the body is too large (expected at most {(request.max_content_length or 0) // MEGABYTE} MiB)"
+    return error.description or error.name
 
 
 def _read_cancelled() -> Callable[[], bool]:

@@ -122,8 +122,10 @@ def read_text(body: Mapping[str, Any], key: str) -> str:
         BadRequest: it is not.
     """
     text = body.get(key)
-    if not isinstance(text, str):
+    if text is None:
         raise BadRequest(f"{key} is missing")
+    if not isinstance(text, str):
+        raise BadRequest(f"{key} is {json.dumps(text)[:40]} (expected a text)")
     return text
 
 
@@ -146,6 +148,21 @@ def read_label_counts(body: Mapping[str, Any]) -> dict[str, int] | None:
         for label, count in counts.items()
         if isinstance(count, int) and not isinstance(count, bool) and count >= 0
     }
+
+
+def read_score_threshold(body: Mapping[str, Any]) -> float | None:
+    """Return the threshold that stands in for all others; None where the request has none.
+
+    Raises:
+        BadRequest: it is no number in 0..1.
+    """
+    params = body.get("params")
+    threshold = params.get("score_threshold") if isinstance(params, Mapping) else None
+    if threshold is None:
+        return None
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise BadRequest(f"params.score_threshold is {json.dumps(threshold)[:40]} (expected a number in 0..1)")
+    return float(threshold)
 
 
 def write_answer(results: Iterable[str], errors: Iterable[Mapping[str, Any]]) -> bytes:

@@ -86,16 +86,24 @@ class Engine:
         self._window = WINDOW_BATCHES * settings.batch_size + readers
 
     def prepare(
-        self, xml: str, *, lane: Lane, label_counts: Mapping[str, int] | None = None, wait_s: float | None = None
+        self,
+        xml: str,
+        *,
+        lane: Lane,
+        label_counts: Mapping[str, int] | None = None,
+        score_threshold: float | None = None,
+        wait_s: float | None = None,
     ) -> Ask:
         """Return what a request with this label config asks of the model that is served now.
+
+        A ``score_threshold`` stands in for those of the label config and of the settings.
 
         Raises:
             LoadingError: the model is not there yet, after a wait of ``wait_s`` (None: the setting's).
             LabelConfigError: the config cannot be used with this model.
         """
         model = self.holder.get(wait_s=self.settings.load_wait_s if wait_s is None else wait_s)
-        plan, classes = model.find_plan(xml)
+        plan, classes = model.find_plan(xml, score_threshold=score_threshold)
         return Ask(model, plan, classes, lane, label_counts)
 
     @contextmanager

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
+from ml_backend.answers.label_plans import Thresholds
 from ml_backend.answers.predictions import find_disagreement, to_meta
 from ml_backend.answers.regions import to_polygon
 from ml_backend.answers.uncertainty import CANDIDATE_FLOOR, DEFAULT_SCORE, Candidate, compute_uncertainties
 from ml_backend.detectors import Detections, to_box
 from ml_backend.serving.offline import FileAnswer
 
+# How each line begins: a last line that begins in another way is somebody else's, and is never cut off.
+LINE_START: Final = b'{"path": '
+
 
 def to_line(
-    answer: FileAnswer, names: Mapping[int, str], *, model_version: str, threshold: float, is_calibrated: bool
+    answer: FileAnswer, names: Mapping[int, str], *, model_version: str, thresholds: Thresholds, is_calibrated: bool
 ) -> dict[str, Any]:
-    """Return the line of one image: its detections at or above the threshold and its uncertainties, or the problem.
+    """Return the line of one image: its detections at or above the thresholds and its uncertainties, or the problem.
 
     Coordinates are pixels of the upright image; a turned box has its four corners, a mask its outline.
     """
-    line: dict[str, Any] = {"path": str(answer.path), "model_version": model_version, "threshold": threshold}
+    line: dict[str, Any] = {"path": str(answer.path), "model_version": model_version, **_to_said(thresholds)}
     if answer.found is None or answer.size is None:
         return line | {"problem": answer.problem or "no answer"}
     found, size = answer.found, answer.size
@@ -34,18 +39,37 @@ def to_line(
         probabilities = found.image_probabilities
         order = [int(one) for one in np.argsort(-probabilities, kind="stable")]
         said = [(names.get(one, str(one)), round(float(probabilities[one]), 6)) for one in order]
-        candidates = [Candidate(name, score, score >= threshold) for name, score in said if score > CANDIDATE_FLOOR]
-        line["classes"] = [{"label": name, "score": score} for name, score in said if score >= threshold]
-    else:
-        scored = zip(found.class_ids, found.scores, strict=True)
         candidates = [
-            Candidate(names.get(int(one), str(one)), min(float(score), 1.0), bool(score >= threshold))
-            for one, score in scored
+            Candidate(name, score, score >= thresholds.of_class(name))
+            for name, score in said
+            if score > CANDIDATE_FLOOR
         ]
-        rows = np.flatnonzero(found.scores >= threshold)
+        line["classes"] = [
+            {"label": name, "score": score} for name, score in said if score >= thresholds.of_class(name)
+        ]
+    else:
+        shown = find_shown(found, names, thresholds)
+        scored = zip(found.class_ids, found.scores, shown, strict=True)
+        candidates = [
+            Candidate(names.get(int(one), str(one)), min(float(score), 1.0), bool(is_shown))
+            for one, score, is_shown in scored
+        ]
+        rows = np.flatnonzero(shown)
         line["detections"] = [_to_dict(found, int(row), names, size) for row in rows]
     scores = compute_uncertainties(candidates, disagreement=find_disagreement(found))
     return line | {"uncertainty": to_meta(scores, served_score=DEFAULT_SCORE, is_calibrated=is_calibrated)}
+
+
+def find_shown(found: Detections, names: Mapping[int, str], thresholds: Thresholds) -> npt.NDArray[np.bool_]:
+    """Return for each row whether it is at or above the threshold of its class."""
+    classes = [names.get(int(one), str(one)) for one in found.class_ids]
+    return found.scores >= np.array([thresholds.of_class(name) for name in classes], np.float32)
+
+
+def _to_said(thresholds: Thresholds) -> dict[str, Any]:
+    """Return what a line says of its thresholds."""
+    said: dict[str, Any] = {"threshold": thresholds.default}
+    return said | {"class_thresholds": dict(thresholds.by_label)} if thresholds.by_label else said
 
 
 def _to_dict(found: Detections, row: int, names: Mapping[int, str], size: ImageSize) -> dict[str, Any]:
@@ -68,7 +92,7 @@ def _to_dict(found: Detections, row: int, names: Mapping[int, str], size: ImageS
     return said
 
 
-def read_done(path: Path, *, model_version: str, threshold: float) -> set[str]:
+def read_done(path: Path, *, model_version: str, thresholds: Thresholds) -> set[str]:
     """Return the paths of the images a file has already, and cut off a last line that was broken off.
 
     Images that could not be looked at are left in the file and tried again.
@@ -82,18 +106,19 @@ def read_done(path: Path, *, model_version: str, threshold: float) -> set[str]:
     kept = 0
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
-            if not raw.endswith(b"\n"):
+            if not raw.endswith(b"\n") and (raw.startswith(LINE_START) or LINE_START.startswith(raw)):
                 break
             kept += len(raw)
             try:
                 line = json.loads(raw)
-                version, at, name = line["model_version"], line["threshold"], line["path"]
+                version, name = line["model_version"], line["path"]
+                said = {key: line[key] for key in ("threshold", "class_thresholds") if key in line}
             except (ValueError, LookupError, TypeError) as error:
                 raise LabelingError(f"{path}, line {number}: is no line of labelloop predict") from error
-            if (version, at) != (model_version, threshold):
+            if (version, said) != (model_version, _to_said(thresholds)):
                 raise LabelingError(
-                    f"{path}: has predictions of {version} from {at} on (expected {model_version} from {threshold});"
-                    " choose another file"
+                    f"{path}: has predictions of {version} from {_in_words(said)} on (expected {model_version} from"
+                    f" {_in_words(_to_said(thresholds))}); choose another file"
                 )
             if "problem" not in line:
                 done.add(str(name))
@@ -101,3 +126,8 @@ def read_done(path: Path, *, model_version: str, threshold: float) -> set[str]:
         with path.open("rb+") as file:
             file.truncate(kept)
     return done
+
+
+def _in_words(said: Mapping[str, Any]) -> str:
+    by_label = "".join(f", {label} {number}" for label, number in said.get("class_thresholds", {}).items())
+    return f"{said.get('threshold')}{by_label}"

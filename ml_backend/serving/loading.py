@@ -16,9 +16,16 @@ from typing import Any, Final, Protocol
 
 from labels.config import Control, LabelConfig
 from labels.errors import LabelingError, ServiceError
-from ml_backend.answers.label_plans import COCO_KEYPOINTS, LabelPlan, LabelPlans
+from ml_backend.answers.label_plans import COCO_KEYPOINTS, LabelPlan, LabelPlans, find_controls
 from ml_backend.answers.regions import PredictedItem
-from ml_backend.detectors import Detector, DetectorOptions, Image, OpenVocabularyDetector, to_served_version
+from ml_backend.detectors import (
+    Detector,
+    DetectorOptions,
+    Image,
+    LimitedVocabularyDetector,
+    OpenVocabularyDetector,
+    to_served_version,
+)
 from ml_backend.models.building import build_detector
 from ml_backend.models.weights import compute_version, resolve_weights
 from ml_backend.serving.metrics import Metrics
@@ -75,16 +82,33 @@ class ServedModel:
         self._lock = threading.Lock()
         self._plans: dict[tuple[str, ...] | None, LabelPlans] = {}
 
-    def find_plan(self, xml: str) -> tuple[LabelPlan, tuple[str, ...] | None]:
+    def find_plan(self, xml: str, *, score_threshold: float | None = None) -> tuple[LabelPlan, tuple[str, ...] | None]:
         """Return the plan of a label config, and the classes to look for where the model can be told.
+
+        A ``score_threshold`` stands in for those of the config and of the settings.
 
         Raises:
             LabelConfigError: the config cannot be read, or has no control for what the model draws.
         """
         if not isinstance(self.detector, OpenVocabularyDetector):
-            return self._get_plans(None).get(xml), None
-        classes = find_vocabulary(LabelConfig.from_xml(xml))
-        return self._get_plans(classes).get(xml), classes
+            return self._get_plans(None).get(xml, score_threshold=score_threshold), None
+        classes = find_vocabulary(LabelConfig.from_xml(xml), self.detector.task)
+        return self._get_plans(classes).get(xml, score_threshold=score_threshold), classes
+
+    def find_unmapped_labels(self, xml: str) -> tuple[str, ...]:
+        """Return the labels that are never pre-drawn: nothing of the model stands for them, or it cannot look for them.
+
+        Raises:
+            LabelConfigError: see ``find_plan``.
+        """
+        plan, classes = self.find_plan(xml)
+        if classes is None or not isinstance(self.detector, LimitedVocabularyDetector):
+            return plan.unmapped_labels
+        missing = set(self.detector.find_unknown(classes))
+        reached = {target.label for place, target in plan.classes.items() if classes[place] not in missing}
+        lost = {target.label for target in plan.classes.values()} - reached
+        labels = (label for control in plan.config.controls if control.is_region for label in control.classes)
+        return tuple(dict.fromkeys(label for label in labels if label in lost or label in plan.unmapped_labels))
 
     def _get_plans(self, classes: tuple[str, ...] | None) -> LabelPlans:
         with self._lock:
@@ -102,15 +126,17 @@ class ServedModel:
             return plans
 
 
-def find_vocabulary(config: LabelConfig) -> tuple[str, ...]:
+def find_vocabulary(config: LabelConfig, task: str = "zero_shot") -> tuple[str, ...]:
     """Return what an open-vocabulary model looks for: each label's ``predicted_values``, else its own name.
+
+    Only labels of controls that hold what it draws: a nose to be clicked is no object to look for.
 
     >>> xml = '<View><Image name="i" value="$image"/><RectangleLabels name="l" toName="i">'
     >>> xml += '<Label value="Car"/><Label value="Tool" predicted_values="hammer,saw"/></RectangleLabels></View>'
     >>> find_vocabulary(LabelConfig.from_xml(xml))
     ('Car', 'hammer', 'saw')
     """
-    words = [word for control in config.controls if control.is_region for word in _find_words(control)]
+    words = [word for control in find_controls(config, task) for word in _find_words(control)]
     return tuple(dict.fromkeys(words))
 
 
@@ -191,12 +217,25 @@ class LoadState:
         return "failed" if self.problem is not None and self.loading is None else "loading"
 
 
-class ModelHolder:
-    """Holds the model that is served, and loads the next one in a thread of its own."""
+def _forget(_name: str) -> None:
+    """Remember nothing."""
 
-    def __init__(self, load: Load, *, metrics: Metrics) -> None:
+
+class ModelHolder:
+    """Holds the model that is served, and loads the next one in a thread of its own.
+
+    ``is_logging`` False: whoever waits says himself what went wrong. ``remember`` is told the name of each model that
+    takes over, before it does.
+    """
+
+    def __init__(
+        self, load: Load, *, metrics: Metrics, is_logging: bool = True, remember: Callable[[str], None] = _forget
+    ) -> None:
         self._load = load
         self._metrics = metrics
+        self._remember = remember
+        self._name: str | None = None
+        self._is_logging = is_logging
         self._changed = threading.Condition()
         self._served: ServedModel | None = None
         self._versions: list[str] = []
@@ -204,8 +243,10 @@ class ModelHolder:
         self._loading: str | None = None
         self._problem: str | None = None
 
-    def start_loading(self, name: str) -> None:
+    def start_loading(self, name: str, *, otherwise: str | None = None) -> None:
         """Load a model in the background, and serve it in place of the other when it is ready.
+
+        ``otherwise`` is loaded where that one cannot be; why it could not stays the problem.
 
         Raises:
             LoadingError: another one is being loaded.
@@ -214,7 +255,19 @@ class ModelHolder:
             if self._loading is not None:
                 raise LoadingError(f"{self._loading} is being loaded, one at a time")
             self._loading, self._problem = name, None
-        threading.Thread(target=self._run, args=(name,), name="loading", daemon=True).start()
+        threading.Thread(target=self._run, args=(name, otherwise), name="loading", daemon=True).start()
+
+    def start_reloading(self) -> None:
+        """Load the model that is served once more, as with a calibration that was made since.
+
+        Raises:
+            LoadingError: another one is being loaded, or none is served.
+        """
+        with self._changed:
+            name = self._name
+        if name is None:
+            raise LoadingError("the model is being loaded, come back in a moment")
+        self.start_loading(name)
 
     def get(self, *, wait_s: float = 0.0) -> ServedModel:
         """Return the model that is served, waiting a while for the first one.
@@ -247,27 +300,39 @@ class ModelHolder:
                 problem=self._problem,
             )
 
-    def _run(self, name: str) -> None:
-        model: ServedModel | None = None
-        problem: str | None = None
-        try:
-            model = self._load(name, self._announce)
-        except LabelingError as error:
-            problem = str(error)
-        except Exception as error:  # noqa: BLE001 - the end of a thread: whoever waits must hear of it
-            problem = f"model {name!r}: cannot be loaded ({locate_bug(error)})"
+    def _run(self, name: str, otherwise: str | None) -> None:
+        model, problem = self._try(name)
+        if model is None and otherwise is not None:
+            logger.warning("%s; %s is loaded instead", problem, otherwise)
+            name = otherwise
+            model, second_problem = self._try(name)
+            problem = problem if second_problem is None else second_problem
+        if model is not None:
+            # Before it is served: whoever sees the new model may end the process.
+            self._remember(name)
         with self._changed:
             is_taking_over = self._served is not None
             if model is not None:
                 self._serve(model)
+                self._name = name
             self._loading, self._problem = None, problem
             self._changed.notify_all()
         self._metrics.swaps.labels("failed" if problem else "loaded").inc()
         if problem is not None:
-            logger.error("%s", problem)
+            if self._is_logging:
+                logger.error("%s", problem)
         elif is_taking_over:
             # The model before goes with the last request that uses it; what of it lies in cycles is looked for here.
             gc.collect()
+
+    def _try(self, name: str) -> tuple[ServedModel | None, str | None]:
+        """Return the model, or why there is none."""
+        try:
+            return self._load(name, self._announce), None
+        except LabelingError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001 - the end of a thread: whoever waits must hear of it
+            return None, f"model {name!r}: cannot be loaded ({locate_bug(error)})"
 
     def _serve(self, model: ServedModel) -> None:
         if self._served is not None:

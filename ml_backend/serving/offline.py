@@ -45,7 +45,7 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
     """
     spare_the_cores()
     metrics = Metrics()
-    holder = ModelHolder(partial(load_model, settings), metrics=metrics)
+    holder = ModelHolder(partial(load_model, settings), metrics=metrics, is_logging=False)
     holder.start_loading(settings.model)
     problem = holder.wait()
     if problem is not None:

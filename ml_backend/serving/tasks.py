@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any, Final
 from labels.errors import ItemError, LabelingError
 from ml_backend.imaging.images import to_line
 from ml_backend.serving.batching import Lane, is_out_of_memory
+from ml_backend.settings import Settings
 
+# Folders before a file's name, in no address of the network.
+FOLDERS: Final = re.compile(r"(?<![\w.:/~-])~?/(?:[^\s/:'\",;()]+/)*")
 # A request for more tasks than this is no person's.
 PERSON_TASKS: Final = 4
 
@@ -80,6 +84,22 @@ def explain_failure(error: BaseException) -> tuple[str, str]:
     if is_out_of_memory(error):
         return "memory", "the image does not fit into the memory"
     return "detector", f"the detector failed ({type(error).__name__})"
+
+
+def hide_paths(text: str, settings: Settings) -> str:
+    """Return a message without paths of this machine: a file's name stays, its folders do not.
+
+    >>> settings = Settings(models_dir=Path("/our home/models"), media_root=Path("/m"), model="/my data/a b.pt")
+    >>> hide_paths("/my data/a b.pt: damaged; /our home/models has no x.pt, nor /opt/w/y.pt", settings)
+    'a b.pt: damaged; the models folder has no x.pt, nor y.pt'
+    """
+    for folder in (settings.models_dir, settings.models_dir.absolute()):
+        text = text.replace(f"{folder}/", "").replace(str(folder), "the models folder")
+    for member in (settings.model, *settings.model.split(",")):
+        path = Path(member.strip())
+        for known in (path, path.absolute()):
+            text = text.replace(str(known), path.name) if known.is_absolute() else text
+    return FOLDERS.sub("", text)
 
 
 def locate_bug(error: BaseException) -> str:

@@ -7,7 +7,7 @@ a second write finds nothing. ``FIFTYONE_DATABASE_URI`` must be set before this 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import fiftyone as fo
 
@@ -18,6 +18,9 @@ from sync.catalogue.label_fields import LabelField, to_label_fields
 from sync.review.relabelling import Renaming
 
 Filter = dict[str, Any]
+# Another time than before, so that the App refuses to save what it read before; and not now, since a new name is
+# nobody's change: where the side that changed last wins, it would make every sample the newer one.
+TOUCHED: Final = [{"$set": {"last_modified_at": {"$add": ["$last_modified_at", 1]}}}]
 
 
 class DatasetClasses:
@@ -56,7 +59,7 @@ class DatasetClasses:
             for field in self._fields_of(prefix, renaming.control):
                 with reporting_errors():
                     for query, update, filters in _to_updates(field, renaming):
-                        update["$currentDate"] = {"last_modified_at": True}
+                        self._samples.update_many(query, TOUCHED)
                         self._samples.update_many(query, update, array_filters=filters or None)
         with reporting_errors():
             self._dataset.reload()

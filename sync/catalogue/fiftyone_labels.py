@@ -35,7 +35,10 @@ def read_sample(
         return None
     # What a person vouches for has no confidence: that is the model's word.
     labels = tuple(replace(label, confidence=None) for _, part in read for label in part or ())
-    return SampleLabels(labels, any(part is not None for field, part in read if field.is_region))
+    silent = frozenset(
+        control.name for field, part in read if field.is_region and part is None for control in field.controls
+    )
+    return SampleLabels(labels, any(part is not None for field, part in read if field.is_region), silent)
 
 
 def split_columns(

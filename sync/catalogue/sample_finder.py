@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -70,6 +71,20 @@ class SampleFinder:
         """Yield the samples whose image size or content sum is not known."""
         names = ("metadata.width", "metadata.height", fields.IMAGE_SHA256)
         return self._find_ids({"$or": [{name: ABSENT} for name in names]}, [("_id", 1)])
+
+    def ids_of_files(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return the samples whose file has one of these names, by name; a name may have folders in front.
+
+        Both the file that is shown and the person's own count; a name that no file has is left out.
+        """
+        found: dict[str, list[str]] = {}
+        for name in filter(None, dict.fromkeys(names)):
+            ends = {"$regex": f"(^|/){re.escape(name)}$"}
+            is_named = {"$or": [{path: ends} for path in ("filepath", fields.SOURCE_PATH)]}
+            ids = list(self._find_ids(is_named, [("_id", 1)]))
+            if ids:
+                found[name] = ids
+        return found
 
     def _find_ids(self, condition: Mapping[str, Any], order: Sequence[tuple[str, int]]) -> Iterator[str]:
         # Straight from the collection: a view of FiftyOne loads the whole column before it gives the first id.

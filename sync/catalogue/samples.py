@@ -50,10 +50,14 @@ class SamplePrediction:
 
 @dataclass(frozen=True, slots=True)
 class SampleLabels:
-    """The labels people vouch for. ``has_regions`` is False where nobody ever looked for objects."""
+    """The labels people vouch for. ``has_regions`` is False where nobody ever looked for objects.
+
+    ``silent`` are controls of shapes whose field is None while another field of shapes is not: nothing is said there.
+    """
 
     labels: tuple[Label, ...]
     has_regions: bool
+    silent: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 def restore_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[Label, ...]:
@@ -64,11 +68,20 @@ def restore_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[L
     >>> restore_cleared(SampleLabels((), has_regions=True), [Label("1", "label", ("car",))])
     ()
     """
+    return (*find_cleared(said, base), *(() if said is None else said.labels))
+
+
+def find_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[Label, ...]:
+    """Return the labels of the base about which a sample says nothing, because their field was cleared.
+
+    >>> len(find_cleared(None, [Label("1", "label", ("car",))]))
+    1
+    """
     if said is None:
         return tuple(base)
-    if said.has_regions:
-        return said.labels
-    return (*(label for label in base if label.geometry is not None), *said.labels)
+    return tuple(
+        label for label in base if label.geometry is not None and (not said.has_regions or label.control in said.silent)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The tools' own packages take seconds to import, so each command imports what it 
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def main(ctx: click.Context, home: Path) -> None:
     Example: labelloop up --images ~/photos
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Our own lines say both; torch's is about how it reads files that others wrote.
+    warnings.filterwarnings("ignore", message="Image size .* pixels\\) exceeds limit")
+    warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
     ctx.obj = Home(home.expanduser().absolute())
 
 

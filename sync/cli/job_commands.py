@@ -23,7 +23,9 @@ def ingest(home: Home, folder: Path) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Draw anew on all images, as after a change of the classes.")
-@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample; may be given several times.")
+@click.option(
+    "--sample", "sample_ids", multiple=True, help="Id of a sample, or the name of its file; may be given several times."
+)
 @click.pass_obj
 def prelabel(home: Home, everything: bool, sample_ids: tuple[str, ...]) -> None:
     """Let the detector draw on every image that the served weights have not seen yet.
@@ -35,7 +37,12 @@ def prelabel(home: Home, everything: bool, sample_ids: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--sample", "sample_ids", multiple=True, help="Id of a sample to send; may be given several times.")
+@click.option(
+    "--sample",
+    "sample_ids",
+    multiple=True,
+    help="Id of a sample to send, or the name of its file; may be given several times.",
+)
 @click.pass_obj
 def push(home: Home, sample_ids: tuple[str, ...]) -> None:
     """Send samples to Label Studio as tasks with their predictions; those that are there stay as they are.

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from labels.errors import LabelingError
+from sync.cli.drawings import check_lines_file, choose_targets, find_images, make_folder, save_drawing
 from sync.cli.running import run_here
 from sync.settings import Home, Project
 
 if TYPE_CHECKING:
+    from ml_backend.answers.label_plans import Thresholds
     from ml_backend.serving.engine import Engine
     from ml_backend.settings import Settings
 
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 IMAGE_PATH: Final = click.Path(exists=True, path_type=Path)
 
 
@@ -30,14 +30,19 @@ def models(home: Home, here: bool, task: str | None) -> None:
 
     Example: labelloop models --here
     """
-    from ml_backend.models.catalog import list_models
+    from ml_backend.detectors import TASKS
+    from ml_backend.models.catalog import UNKNOWN, list_models
 
+    if task is not None and task not in (*TASKS, UNKNOWN):
+        raise click.BadParameter(f"{task!r}: expected one of {', '.join((*TASKS, UNKNOWN))}", param_hint="--task")
     rows = [("name", "task", "params M", "COCO mAP", "licence", "weights")]
     for model in list_models(home.models):
         if (here and not model.is_here) or (task is not None and model.task != task):
             continue
         numbers = (_show_number(model.parameters_m), _show_number(model.coco_map))
-        rows.append((model.name, model.task, *numbers, model.licence, "here" if model.is_here else "-"))
+        rows.append(
+            (model.name, model.task, *numbers, model.licence, model.damage or ("here" if model.is_here else "-"))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -55,6 +60,7 @@ def _show_number(number: float | None) -> str:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("predicted"), help="For drawings."
 )
+@click.option("--overwrite", is_flag=True, help="Replace drawings of an earlier run; never any other file.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.2, help="Show what is at least this probable.")
 @click.option("--jsonl", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON lines here, no drawings.")
 @click.option("--dataset", is_flag=True, help="All images of the home's project, as JSON lines.")
@@ -68,6 +74,7 @@ def predict(
     paths: tuple[Path, ...],
     model: str | None,
     out: Path,
+    overwrite: bool,
     conf: float,
     jsonl: Path | None,
     dataset: bool,
@@ -76,6 +83,7 @@ def predict(
     """Draw what a model finds onto copies of images, or write it as JSON lines; needs no running stack.
 
     A run with JSON lines that was stopped goes on where it was; of --dataset they are kept in the home's exports.
+    LABELLOOP_CLASS_THRESHOLDS goes before --conf for its classes. A file that predict did not write stays as it is.
 
     Example: labelloop predict photo.jpg --model yolo11n
     """
@@ -83,15 +91,25 @@ def predict(
 
     if dataset == bool(paths):
         raise click.UsageError("give images or folders, or --dataset")
-    images = _read_dataset(home) if dataset else list(_find_images(paths))
+    if model is not None and not model.strip():
+        raise click.UsageError("--model: names no model")
+    images = _read_dataset(home) if dataset else find_images(paths, out)
     if not images:
         raise LabelingError("there is no image to look at")
+    is_drawing = not dataset and jsonl is None
+    targets = choose_targets(images, out, is_replacing=overwrite) if is_drawing else {}
+    if jsonl is not None:
+        check_lines_file(jsonl, images)
     settings = _make_settings(home, model, conf, is_bulk=dataset or jsonl is not None, **options)
     with open_engine(settings) as engine:
         version = engine.holder.get().version
+        thresholds = _read_thresholds(engine)
         if dataset and jsonl is None:
             jsonl = home.exports / f"predictions-{version.replace('/', '_')}.jsonl"
-        failed = _draw(engine, images, out, conf) if jsonl is None else _write_lines(engine, images, jsonl, conf)
+        if jsonl is None:
+            failed = _draw(engine, targets, thresholds, is_replacing=overwrite)
+        else:
+            failed = _write_lines(engine, images, jsonl, thresholds)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -126,18 +144,25 @@ def _make_settings(
     paths = {"LABELLOOP_HOME": str(home.path)}
     settings = Settings.from_environment({**os.environ, **paths, **changed})
     names = tuple(name.strip() for name in (classes or "").split(",") if name.strip())
+    if classes is not None and not names:
+        raise click.UsageError("--classes: names no class")
     options = replace(settings.options, class_names=names) if names else settings.options
     return replace(settings, score_threshold=conf, options=options)
 
 
-def _find_images(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(
-                one for one in path.absolute().rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file()
-            )
-        else:
-            yield path.absolute()
+def _read_thresholds(engine: Engine) -> Thresholds:
+    """Return the thresholds of the settings, after a word on those for a class that the model does not have."""
+    from ml_backend.answers.label_plans import Thresholds
+
+    thresholds = Thresholds(engine.settings.score_threshold, engine.settings.class_thresholds)
+    names = list(engine.holder.get().detector.names.values())
+    unknown = thresholds.find_unknown(names)
+    if unknown:
+        click.echo(
+            f"LABELLOOP_CLASS_THRESHOLDS: the model has no class {', '.join(unknown)} (known: {', '.join(names)})",
+            err=True,
+        )
+    return thresholds
 
 
 def _read_dataset(home: Home) -> list[Path]:
@@ -153,44 +178,37 @@ def _read_dataset(home: Home) -> list[Path]:
     return sorted(image.path for image in dataset.images().values())
 
 
-def _draw(engine: Engine, images: list[Path], out: Path, conf: float) -> int:
-    import numpy as np
-
+def _draw(engine: Engine, targets: Mapping[Path, Path], thresholds: Thresholds, *, is_replacing: bool) -> int:
     from ml_backend.answers.drawing import draw_detections
     from ml_backend.imaging.decoding import decode_image
+    from ml_backend.serving.jsonl import find_shown
     from ml_backend.serving.offline import detect_files
 
-    out.mkdir(parents=True, exist_ok=True)
+    for folder in {target.parent for target in targets.values()}:
+        make_folder(folder)
     names = engine.holder.get().detector.names
-    taken: set[str] = set()
     failed = 0
-    for answer in detect_files(engine, images, score_floor=max(conf - 1e-6, 0.0)):
+    for answer in detect_files(engine, targets, score_floor=_find_floor(thresholds)):
         if answer.found is None:
-            click.echo(f"{answer.path}: {answer.problem}", err=True)
+            click.echo(_name_problem(answer.path, answer.problem), err=True)
             failed += 1
             continue
-        shown = answer.found.select(answer.found.scores >= np.float32(conf))
+        shown = answer.found.select(find_shown(answer.found, names, thresholds))
         pixels = decode_image(answer.path.read_bytes(), item=str(answer.path)).pixels
-        target = out / _name_drawing(answer.path, taken)
-        draw_detections(pixels, shown, names).save(target)
+        target = targets[answer.path]
+        save_drawing(draw_detections(pixels, shown, names), target, is_replacing=is_replacing)
         click.echo(f"{target}: {_describe(shown, names)}")
     return failed
 
 
-def _name_drawing(source: Path, taken: set[str]) -> str:
-    """Return the file name of a drawing: its image's; of equal names in one run the second gets a number.
+def _find_floor(thresholds: Thresholds) -> float:
+    """Return a number just below the lowest threshold: detectors keep what is above a floor, we what is at it."""
+    return max(min([thresholds.default, *thresholds.by_label.values()]) - 1e-6, 0.0)
 
-    >>> taken: set[str] = set()
-    >>> [_name_drawing(Path(name), taken) for name in ("a/x.jpg", "b/x.webp", "x.png")]
-    ['x.jpg', 'x-2.jpg', 'x.png']
-    """
-    suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
-    numbers = itertools.count(2)
-    name = source.stem + suffix
-    while name in taken:
-        name = f"{source.stem}-{next(numbers)}{suffix}"
-    taken.add(name)
-    return name
+
+def _name_problem(path: Path, problem: str | None) -> str:
+    text = problem or "no answer"
+    return text if text.startswith(str(path)) else f"{path}: {text}"
 
 
 def _describe(found: Any, names: Any) -> str:
@@ -203,7 +221,7 @@ def _describe(found: Any, names: Any) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
 
-def _write_lines(engine: Engine, images: list[Path], target: Path, conf: float) -> int:
+def _write_lines(engine: Engine, images: list[Path], target: Path, thresholds: Thresholds) -> int:
     import json
 
     from ml_backend.answers.uncertainty import CANDIDATE_FLOOR
@@ -212,11 +230,11 @@ def _write_lines(engine: Engine, images: list[Path], target: Path, conf: float) 
     from sync.terminal import watch_progress
 
     model = engine.holder.get()
-    done = read_done(target, model_version=model.version, threshold=conf)
+    done = read_done(target, model_version=model.version, thresholds=thresholds)
     left = [path for path in images if str(path) not in done]
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = 0
-    floor = max(min(conf, CANDIDATE_FLOOR) - 1e-6, 0.0)
+    floor = min(_find_floor(thresholds), CANDIDATE_FLOOR - 1e-6)
     with target.open("a", encoding="utf-8") as file, watch_progress() as on_progress:
         for number, answer in enumerate(detect_files(engine, left, score_floor=floor)):
             on_progress(number / len(left), f"predicting with {model.version}, {number}/{len(left)}")
@@ -224,14 +242,15 @@ def _write_lines(engine: Engine, images: list[Path], target: Path, conf: float) 
                 answer,
                 model.detector.names,
                 model_version=model.version,
-                threshold=conf,
+                thresholds=thresholds,
                 is_calibrated=model.calibration is not None,
             )
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             if "problem" in line:
                 failed += 1
-                click.echo(f"{answer.path}: {line['problem']}", err=True)
+                click.echo(_name_problem(answer.path, str(line["problem"])), err=True)
+        on_progress(1.0, f"predicted with {model.version}: {len(left)} of {len(left)}")
     click.echo(f"{target}: {len(left) - failed} images written, {len(done)} there already, {failed} failed")
     return failed
 
@@ -247,12 +266,12 @@ def compile_command(home: Home, model: str, form: str, trust_weights: bool) -> N
     Example: labelloop compile yolo11n --to onnx
     """
     from ml_backend.models.compiling import compile_model
-    from ml_backend.models.weights import resolve_weights
+    from ml_backend.models.weights import compute_version, resolve_weights
 
     weights = resolve_weights(model, models_dir=home.models)
     for path in weights.paths:
         compiled = compile_model(path, form, cache_dir=home.models / "compiled", is_trusted=trust_weights)
-        click.echo(f"{weights.version}: {compiled}")
+        click.echo(f"{compute_version(path)}: {compiled}")
 
 
 @click.command()

@@ -19,14 +19,23 @@ CONFUSIONS_SHOWN = 10
 FEW = ", too few to say much"
 
 
+def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty, expected a name")
+    return value
+
+
 @click.command()
 @click.option(
     "--by",
     required=True,
+    callback=_check_name,
     help="uncertainty, mistake, diversity, random, or a field with one number a sample: the highest first.",
 )
 @click.option("--count", type=click.IntRange(1), required=True, help="How many samples.")
-@click.option("--view", help="Save them as a view of this name, to be opened in the FiftyOne App.")
+@click.option(
+    "--view", callback=_check_name, help="Save them as a view of this name, to be opened in the FiftyOne App."
+)
 @click.option("--seed", type=int, default=0, help="For --by random: the same seed draws the same samples.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and change nothing.")
 @click.pass_obj
@@ -44,9 +53,11 @@ def queue(home: Home, by: str, count: int, view: str | None, seed: int, dry_run:
 
 
 @click.command()
-@click.argument("old")
-@click.argument("new")
-@click.option("--control", help="Whose class, where several controls of the label config have it.")
+@click.argument("old", callback=_check_name)
+@click.argument("new", callback=_check_name)
+@click.option(
+    "--control", callback=_check_name, help="Whose class, where several controls of the label config have it."
+)
 @click.option("--dry-run", is_flag=True, help="Count what uses it, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

@@ -44,9 +44,14 @@ def cancel(home: Home, run: int) -> None:
     Example: labelloop cancel 17
     """
     with _open_ledger(home) as ledger:
+        before = _find(ledger, run)
         ledger.record_cancel(run)
         found = _find(ledger, run)
-    click.echo(f"run {run} ends at its next step" if not found.is_over else f"run {run}: {found.state}")
+    # A run whose process was killed reads as interrupted, and is cancelled so that nothing starts it again.
+    if before.is_over and found.state == before.state:
+        click.echo(f"run {run} was over already ({found.state}); there was nothing to cancel")
+    else:
+        click.echo(f"run {run} ends at its next step" if not found.is_over else f"run {run}: {found.state}")
 
 
 @click.command()

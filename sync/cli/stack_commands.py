@@ -82,7 +82,16 @@ def up(
     if images is not None and project is None and _holds_demo(home):
         raise LabelingError(f"{home.path} holds the demo; use another folder (--home) or remove it: labelloop reset")
     chosen = startup.choose_project(home, name=project, model=model, annotators=annotators)
-    _run_stack(home, chosen, ports, lambda _: images, detach=detach, label_config=label_config, with_push=not no_push)
+    _run_stack(
+        home,
+        chosen,
+        ports,
+        lambda _: images,
+        detach=detach,
+        is_model_chosen=model is not None,
+        label_config=label_config,
+        with_push=not no_push,
+    )
 
 
 @click.command()
@@ -97,7 +106,14 @@ def demo(home: Home, /, zoo: str | None, detach: bool, model: str | None, **port
     from sync import startup
 
     chosen = startup.choose_project(home, name="demo", model=model)
-    _run_stack(home, chosen, ports, lambda addresses: _find_demo_images(home, addresses, zoo), detach=detach)
+    _run_stack(
+        home,
+        chosen,
+        ports,
+        lambda addresses: _find_demo_images(home, addresses, zoo),
+        detach=detach,
+        is_model_chosen=model is not None,
+    )
 
 
 def _find_demo_images(home: Home, addresses: Addresses, zoo: str | None) -> Path:
@@ -122,6 +138,7 @@ def _run_stack(
     find_images: FindImages,
     *,
     detach: bool,
+    is_model_chosen: bool,
     label_config: Path | None = None,
     with_push: bool = True,
 ) -> None:
@@ -129,6 +146,8 @@ def _run_stack(
 
     settings = startup.make_settings(home, project, _to_ports(ports), label_config)
     stack = Stack(home, settings)
+    if not stack.is_running():
+        startup.check_model(home, project, is_chosen=is_model_chosen)
     if Project.read(home) is None:
         show_event("first start: Label Studio makes its database, which takes about a minute")
     with stack.running(show_event, stays_up=detach) as addresses:
@@ -191,7 +210,12 @@ def status(home: Home) -> None:
         raise LabelingError(f"{answer.get('error') or answer['problem']} ({home.logs / 'console.log'})")
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer["counts"].items())
     click.echo(f"samples        {counts}")
-    click.echo(f"model          {answer['model_version'] or 'no predictions sent yet'}")
+    served, shown = answer["served_version"], answer["model_version"]
+    click.echo(f"model          {served or 'unknown, the ML backend does not answer'}")
+    if shown is None:
+        click.echo("pre-labels     none sent yet")
+    elif shown != served:
+        click.echo(f"pre-labels     by {shown}")
     for name, url in answer["links"].items():
         click.echo(f"{name.replace('_', ' '):14} {url}")
     click.echo(f"console        {addresses.console}")

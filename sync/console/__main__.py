@@ -12,6 +12,7 @@ from sync.console.catalogue import ProjectCatalogue
 from sync.console.server import serve
 from sync.console.settings import ConsoleSettings
 from sync.jobs.context import Services, has_project, open_context
+from sync.jobs.parameters import check_params
 from sync.jobs.registry import make_callables
 from sync.runs.runner import Runner
 
@@ -31,6 +32,7 @@ def main() -> int:
             open_context=partial(open_context, settings.home, services),
             redis_url=settings.redis_url,
             schedule=settings.schedule,
+            check_params=check_params,
             is_ready=partial(has_project, settings.home),
         )
         serve(settings, runner, ProjectCatalogue(settings.home, services))

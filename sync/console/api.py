@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import BadRequest, NotFound, Unauthorized
+from werkzeug.exceptions import BadRequest, NotFound, Unauthorized, UnsupportedMediaType
 
 from labels.errors import LabelingError, ServiceError
 from sync.console.access import has_token, is_same_secret
@@ -39,7 +39,7 @@ def make_api(parts: Parts) -> Blueprint:
 
     @api.post("/jobs")
     def submit_job() -> ResponseReturnValue:
-        job, params, started_by = _read_submission(request.get_json())
+        job, params, started_by = _read_submission(_read_body())
         run = _or_refuse(lambda: runner.submit(job, params, started_by=started_by))
         return jsonify(id=run.id), 202
 
@@ -47,7 +47,7 @@ def make_api(parts: Parts) -> Blueprint:
     def list_jobs() -> ResponseReturnValue:
         _refuse_others("limit", "offset", "job")
         limit, offset = _read_number("limit", 25, MAX_LISTED), _read_number("offset", 0, MAX_NUMBER)
-        job = request.args.get("job") or None
+        job = _read_job_name(runner)
         runs = runner.read_runs(limit, offset, job=job)
         return jsonify(total=runner.count_runs(job=job), jobs=[run.to_dict() for run in runs])
 
@@ -63,7 +63,7 @@ def make_api(parts: Parts) -> Blueprint:
     @api.post("/jobs/<job_id>/retry")
     def retry_job(job_id: str) -> ResponseReturnValue:
         run = _find(runner, job_id)
-        only_failed = _read_only_failed(request.get_json())
+        only_failed = _read_only_failed(_read_body())
         again = _or_refuse(lambda: runner.retry(run.id, only_failed=only_failed, started_by="api"))
         return jsonify(id=again.id), 202
 
@@ -115,6 +115,23 @@ def _refuse_others(*known: str) -> None:
     unknown = sorted(set(request.args) - set(known))
     if unknown:
         raise BadRequest(f"{unknown[0]}: is not known (known: {', '.join(known)})")
+
+
+def _read_job_name(runner: JobRunner) -> str | None:
+    job = request.args.get("job")
+    if job is not None and job not in runner.job_names:
+        raise BadRequest(f"job {job!r} is not known (known: {', '.join(runner.job_names)})")
+    return job
+
+
+def _read_body() -> Any:
+    """Return the JSON of the request; the framework's own words for what is none speak of browsers and proxies."""
+    try:
+        return request.get_json()
+    except UnsupportedMediaType as error:
+        raise UnsupportedMediaType("the body is no JSON: expected Content-Type: application/json") from error
+    except BadRequest as error:
+        raise BadRequest("the body is not valid JSON") from error
 
 
 def _read_number(name: str, default: int, highest: int) -> int:

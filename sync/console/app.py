@@ -9,7 +9,14 @@ from collections.abc import Callable
 from flask import Flask, Response, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    SecurityError,
+)
 
 from labels.errors import LabelingError
 from sync.console.access import guard
@@ -87,7 +94,7 @@ def _answer_error(error: Exception) -> ResponseReturnValue:
     if isinstance(error, CSRFError):
         code, text, headers = 400, f"{error.description} Load the page again and repeat what you did.", {}
     elif isinstance(error, HTTPException):
-        code, text, headers = error.code or 500, error.description or error.name, _kept_headers(error)
+        code, text, headers = error.code or 500, _describe(error), _kept_headers(error)
     elif isinstance(error, LabelingError):
         code, text, headers = 503, str(error), {}
     else:
@@ -96,6 +103,26 @@ def _answer_error(error: Exception) -> ResponseReturnValue:
     if _is_for_a_program() or isinstance(error, SecurityError):
         return jsonify(error=" ".join(text.split())), code, headers
     return render_template("error.html", code=code, text=text), code, headers
+
+
+def _describe(error: HTTPException) -> str:
+    """Return an error in our words: the framework's speak of browsers, proxies and spelling."""
+    if error.description != type(error).description:
+        return error.description or error.name
+    match error:
+        case NotFound():
+            return f"{request.path}: there is no such page or call"
+        case MethodNotAllowed():
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            return f"{request.path}: {request.method} is not allowed (allowed: {allowed})"
+        case RequestEntityTooLarge():
+            return f"the body is too large (at most {MAX_BODY_BYTES // 2**20} MB)"
+        case SecurityError():
+            return "this is no name of the console; LABELLOOP_CONSOLE_HOSTS lists those it answers to"
+        case BadRequest():
+            return "the request cannot be read"
+        case _:
+            return error.name.lower()
 
 
 def _is_for_a_program() -> bool:

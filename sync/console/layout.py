@@ -100,13 +100,14 @@ def to_time(value: str | None) -> str:
 def to_span(seconds: float | None) -> str:
     """Return a length of time for people; a dash where it is not known.
 
-    >>> to_span(0.4), to_span(83), to_span(7300), to_span(None)
-    ('0.4 s', '1 min 23 s', '2 h 1 min', '–')
+    >>> to_span(0.4), to_span(12.5), to_span(83), to_span(7300), to_span(None)
+    ('0.4 s', '12.5 s', '1 min 23 s', '2 h 1 min', '–')
     """
     if seconds is None:
         return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    # Not 59.96: that would be written as 60.0 s.
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
+from sync.jobs.parameters import READERS
 from sync.ledger.run_rows import ENDS, STARTERS
 
 MAX_NUMBER: Final = 2**53
@@ -47,7 +48,7 @@ def _list_jobs() -> Schema:
         "parameters": [
             _query("limit", {"type": "integer", "minimum": 0, "maximum": 200, "default": 25}),
             _query("offset", {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "default": 0}),
-            _query("job", {"type": "string", "description": "Only jobs of this name"}),
+            _query("job", {"enum": sorted(READERS), "description": "Only jobs of this name"}),
         ],
         "responses": _answers(
             200,
@@ -67,8 +68,11 @@ def _submit_job() -> Schema:
         "type": "object",
         "required": ["job"],
         "properties": {
-            "job": {"type": "string", "examples": ["pull"]},
-            "params": {"type": "object", "description": "What the job takes; see docs/architecture.md"},
+            "job": {"enum": sorted(READERS), "examples": ["pull"]},
+            "params": {
+                "type": "object",
+                "description": "What the job takes; what it cannot be given is refused (400). See docs/architecture.md",
+            },
             "started_by": {"enum": ["api", "app"], "default": "api"},
         },
         "additionalProperties": False,
@@ -212,11 +216,12 @@ _JOB: Final[Schema] = {
 }
 _STATUS: Final[Schema] = {
     "type": "object",
-    "required": ["counts", "dataset", "model_version", "links", "runs", "problem"],
+    "required": ["counts", "dataset", "model_version", "served_version", "links", "runs", "problem"],
     "properties": {
         "counts": {"type": "object", "additionalProperties": _count(can_be_null=True)},
         "dataset": _maybe("string"),
         "model_version": _maybe("string"),
+        "served_version": _maybe("string"),
         "links": {"type": "object", "additionalProperties": {"type": "string"}},
         "runs": {"type": ["array", "null"]},
         "problem": _maybe("string"),

@@ -14,7 +14,10 @@ from sync.ledger import Run
 
 @dataclass(frozen=True)
 class Counts:
-    """Samples by state of review; None where the number is not known."""
+    """Samples by state of review; None where the number is not known.
+
+    ``task_deleted``: nobody answered, and nobody can: the task was deleted in Label Studio.
+    """
 
     not_sent: int | None = None
     queued: int | None = None
@@ -22,11 +25,12 @@ class Counts:
     skipped: int | None = None
     conflicts: int | None = None
     failed: int | None = None
+    task_deleted: int | None = None
 
     @property
     def total(self) -> int | None:
         """All samples, or None where one of the numbers is not known; failed ones are also counted in a state."""
-        states = (self.not_sent, self.queued, self.reviewed, self.skipped, self.conflicts)
+        states = (self.not_sent, self.queued, self.reviewed, self.skipped, self.conflicts, self.task_deleted)
         known = [count for count in states if count is not None]
         return sum(known) if len(known) == len(states) else None
 
@@ -46,12 +50,14 @@ class Tool:
 class Status:
     """The state of the project; runs and tools are None where they could not be read, runs are newest first.
 
-    problem is one line that says what could not be read, or None.
+    model_version is what drew the pre-labels that annotators see, served_version what the ML backend draws with now,
+    None where it does not say. problem is one line that says what could not be read, or None.
     """
 
     counts: Counts = field(default_factory=Counts)
     dataset: str | None = None
     model_version: str | None = None
+    served_version: str | None = None
     runs: tuple[Run, ...] | None = ()
     tools: tuple[Tool, ...] | None = ()
     problem: str | None = None
@@ -67,6 +73,7 @@ class Status:
             "counts": asdict(self.counts),
             "dataset": self.dataset,
             "model_version": self.model_version,
+            "served_version": self.served_version,
             "links": dict(self.links),
             "runs": None if self.runs is None else [asdict(run) for run in self.runs],
             "problem": self.problem,

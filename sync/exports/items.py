@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelConfigError
-from labels.results import Label
+from labels.results import MEND_CLASS, Label
 from sync.exports.folder import Stage
 from sync.exports.images import place_image
 from sync.exports.layout import export_stems
 from sync.exports.records import ExportImage, ExportResult, ImagesMode
 from sync.exports.shapes import Shape, ShapeError, to_shape
 from sync.report import Failure
+
+UNKNOWN_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,6 @@ class Item:
 class Tally:
     """What is counted while an export is written."""
 
-    not_reviewed: int = 0
     clipped: int = 0
     turned: int = 0
     copied: int = 0
@@ -65,9 +67,7 @@ def prepare_items(
             label teaches a model that it is background.
         LabelingError: two samples have the same file.
     """
-    every = list(images)
-    reviewed = [image for image in every if image.labels is not None]
-    tally.not_reviewed = len(every) - len(reviewed)
+    reviewed = list(images)
     class_indexes = {name: index for index, name in enumerate(config.region_classes)}
     _check_classes(reviewed, class_indexes)
     stems = export_stems(image.path for image in reviewed)
@@ -88,21 +88,24 @@ def prepare_items(
 
 
 def _check_classes(images: Iterable[ExportImage], class_indexes: Mapping[str, int]) -> None:
-    samples: dict[str, list[str]] = {}
-    for image in images:
-        for label in image.labels or ():
-            for name in label.classes if label.geometry is not None else ():
-                if name not in class_indexes:
-                    samples.setdefault(name, []).append(image.sample_id)
-    for name, sample_ids in sorted(samples.items()):
-        more = f" and {len(sample_ids) - 1} more" if len(sample_ids) > 1 else ""
+    unknown = [
+        f"{name!r} on {image.path.name} (sample {image.sample_id})"
+        for image in images
+        for label in image.labels
+        for name in (label.classes if label.geometry is not None else ())
+        if name not in class_indexes
+    ]
+    if unknown:
+        shown = list(dict.fromkeys(sorted(unknown)))[:UNKNOWN_SHOWN]
+        left = len(set(unknown)) - len(shown)
         raise LabelConfigError(
-            f"sample {sample_ids[0]}{more}: label {name!r} is not in label_config.xml (nothing was exported)"
+            f"nothing was exported: {len(unknown)} labels have a class that is not in label_config.xml: "
+            f"{', '.join(shown)}{f' and {left} more' if left else ''}; {MEND_CLASS}"
         )
 
 
 def _to_regions(image: ExportImage, class_indexes: Mapping[str, int], tally: Tally) -> Iterator[Region]:
-    for label in sorted(image.labels or (), key=lambda label: label.id):
+    for label in sorted(image.labels, key=lambda label: label.id):
         if label.geometry is None:
             tally.answers[label.control] += 1
             continue
@@ -150,7 +153,6 @@ def finish(
         images=len(items),
         labels=labels,
         negatives=sum(_is_negative(item.image) for item in items),
-        not_reviewed=tally.not_reviewed,
         clipped=tally.clipped,
         left_out=tuple(tally.left_out),
         notes=(*_to_notes(tally, images_mode), *notes),
@@ -159,12 +161,10 @@ def finish(
 
 
 def _is_negative(image: ExportImage) -> bool:
-    return all(label.geometry is None for label in image.labels or ())
+    return all(label.geometry is None for label in image.labels)
 
 
 def _to_notes(tally: Tally, images_mode: ImagesMode) -> Iterator[str]:
-    if tally.not_reviewed:
-        yield f"{tally.not_reviewed} images are not in it: nobody has reviewed them"
     if tally.clipped:
         yield f"{tally.clipped} labels reached beyond their image and were cut at its edge"
     if tally.turned:

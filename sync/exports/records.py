@@ -16,16 +16,16 @@ ImagesMode = Literal["copy", "link", "none"]
 
 @dataclass(frozen=True, slots=True)
 class ExportImage:
-    """An image of the catalogue: ``size`` is that of the upright image, ``sha256`` is of the bytes of ``path``.
+    """A reviewed image of the catalogue: ``size`` is that of the upright image, ``sha256`` is of the bytes of ``path``.
 
-    ``labels`` is None for an image nobody reviewed, and empty for one that was reviewed and shows nothing.
+    ``labels`` is empty for one that was reviewed and shows nothing.
     """
 
     sample_id: str
     path: Path
     size: ImageSize
     sha256: str
-    labels: tuple[Label, ...] | None
+    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class ExportResult:
     images: int
     labels: int
     negatives: int
-    not_reviewed: int
     clipped: int
     left_out: tuple[Failure, ...]
     notes: tuple[str, ...]

@@ -16,6 +16,8 @@ from sync.jobs.answers import name_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import NAMESPACE
 from sync.jobs.parcels import carries
+from sync.jobs.rewriting import fetch_tasks
+from sync.jobs.sending import announce_predictions
 from sync.ledger import Link, Pushed
 from sync.workbench.label_studio import MadeTasks, Task, TaskRef
 
@@ -60,7 +62,8 @@ def complete_tasks(context: Context, made: MadeTasks, tasks: Sequence[Mapping[st
             one | {"task": task_id} for task_id, task in missing.items() for one in task.get("predictions", ())
         ]
         if predictions:
-            context.label_studio.send_predictions(predictions)
+            with announce_predictions(context, {one["task"]: one["model_version"] for one in predictions}):
+                context.label_studio.send_predictions(predictions)
     if made.annotations != sum(len(task.get("annotations", ())) for task in tasks):
         answered = {task.task_id for task in context.label_studio.fetch_tasks(made.task_ids) if task.annotations}
         for task_id, task in sent.items():
@@ -81,7 +84,7 @@ def _adopt(context: Context, lost: Mapping[str, int]) -> None:
     links: list[Link] = []
     bases: dict[str, tuple[Label, ...]] = {}
     pushed: list[Pushed] = []
-    tasks = {task.task_id: task for task in context.label_studio.fetch_tasks([lost[key] for key in images])}
+    tasks = {task.task_id: task for task in fetch_tasks(context, [lost[key] for key in images])}
     for sample_id, image in images.items():
         task = tasks.get(lost[sample_id])
         if task is None:

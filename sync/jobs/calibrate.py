@@ -5,15 +5,13 @@ Reads reviewed samples and predictions, writes one file beside the weights. Noth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 from labels import fields
 from labels.config import LabelConfig
-from labels.errors import ItemError, LabelingError
+from labels.errors import ItemError, LabelingError, ServiceError
 from labels.geometry import compute_iou
 from labels.results import Label, from_result
 from ml_backend.models.calibration import Calibration, find_base_version, load_calibration, path_of, write_calibration
@@ -28,7 +26,6 @@ from sync.review.reliability import draw_reliability
 MATCH_IOU: Final = 0.5
 # What is looked for when the model looks again: all that counts for an uncertainty, shown or not.
 LOWEST_SCORE: Final = 0.05
-THRESHOLD_ATTRIBUTE: Final = re.compile(r"""\smodel_score_threshold\s*=\s*("[^"]*"|'[^']*')""")
 
 Drawn = Mapping[str, Sequence[Label]]
 
@@ -84,7 +81,8 @@ def calibrate(
     is_better = found.error_after < found.error_before
     if is_better:
         notes += [f"kept as {write_calibration(context.home.models, found)}"]
-        notes += [f"from its next start the ML backend serves {found.version}; then: labelloop prelabel"]
+        on_progress(None, f"the ML backend loads {found.version}")
+        notes += [_serve(context, version, found.version)]
     else:
         notes += ["not kept: it would make the error no smaller; what was in use stays"]
     return Report(
@@ -94,6 +92,27 @@ def calibrate(
         failed=(*failed, *problems),
         notes=tuple(notes),
         details={"boxes": len(examples), "images": len(drawn), "classes of their own": len(found.groups) - 1},
+    )
+
+
+def _serve(context: Context, base_version: str, version: str) -> str:
+    """Have the running backend serve the calibrated version, and return a line that says whether it does."""
+    backend = context.backend
+    try:
+        if find_base_version(backend.fetch_model_version()) != base_version:
+            return f"the ML backend serves other weights by now: with those of {base_version} again it is {version}"
+        backend.reload()
+        served = backend.fetch_model_version()
+    except ServiceError as error:
+        return (
+            f"not served yet ({error}); to serve {version}: labelloop down, labelloop up, or POST"
+            ' {"reload": true} to /versions of the ML backend; then: labelloop prelabel'
+        )
+    if served == version:
+        return f"the ML backend serves {version} now; next: labelloop prelabel"
+    return (
+        f"the ML backend still serves {served}: its models folder is not {context.home.models};"
+        " put the file there, in calibration/, and start it again"
     )
 
 
@@ -194,7 +213,7 @@ def _look_again(
         done = len(drawn) + len(failed)
         on_progress(done / len(images), waits_for or f"looking again with {version}, {done}/{len(images)}")
 
-    for task, answer in Drawer(context.backend, to_low_config(context.config)).draw(tasks, tick):
+    for task, answer in Drawer(context.backend, context.config.xml, score_threshold=LOWEST_SCORE).draw(tasks, tick):
         sample_id = str(task["id"])
         if answer.problem is not None or answer.score is None:
             problem = answer.problem or "the ML backend gave no score"
@@ -206,20 +225,6 @@ def _look_again(
             raise LabelingError(f"the ML backend serves {answer.model_version} now, not {version}; try again")
         drawn[sample_id] = raw
     return drawn, failed
-
-
-def to_low_config(config: LabelConfig) -> str:
-    """Return the label config with every control's threshold at ``LOWEST_SCORE``, and no class's own.
-
-    >>> xml = '<View><Image name="i" value="$i"/><Choices name="a" toName="i"><Choice value="x"/></Choices></View>'
-    >>> LabelConfig.from_xml(to_low_config(LabelConfig.from_xml(xml))).controls[0].score_threshold
-    0.05
-    """
-    text = THRESHOLD_ATTRIBUTE.sub("", config.xml)
-    for control in config.controls:
-        opening = re.compile(rf"<{control.kind}(?=\s[^>]*\bname\s*=\s*[\"']{re.escape(control.name)}[\"'])")
-        text = opening.sub(f"<{control.kind} model_score_threshold={quoteattr(str(LOWEST_SCORE))}", text)
-    return text
 
 
 def _read_aliases(config: LabelConfig) -> dict[str, list[str]]:

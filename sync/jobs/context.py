@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
 SERVICE_VARIABLES: Final = ("LABEL_STUDIO_URL", "LABELLOOP_ML_BACKEND_URL", "FIFTYONE_DATABASE_URI")
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for Label Studio to finish what a job that is dead had asked of it, and by which clock.
+
+    It makes 500 tasks in a few seconds, and in a minute where it has hardly any time to itself.
+    """
+
+    lasts_s: float = 90.0
+    poll_s: float = 0.5
+    now: Callable[[], datetime] = _now
+    sleep: Callable[[float], None] = time.sleep
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The tools of one job, for the thread that opened them."""
@@ -33,6 +52,7 @@ class Context:
     dataset: Dataset
     label_studio: LabelStudio
     backend: MLBackend
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)

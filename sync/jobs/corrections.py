@@ -18,10 +18,13 @@ from typing import Final
 from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
-from labels.results import Label, from_result, to_result
-from sync.catalogue.samples import SampleLabels, restore_cleared
+from labels.results import Label, from_result
+from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import has_same_answers
 from sync.jobs.context import Context
+from sync.jobs.parcels import count_over_edge, to_failure, to_people_result
+from sync.jobs.rewriting import fetch_tasks
+from sync.jobs.sending import announce_correction
 from sync.ledger import Correction, Link
 from sync.ledger.rows import labels_to_json
 from sync.report import Failure, OnProgress, ignore_progress
@@ -86,10 +89,16 @@ def is_untouched(annotation: Annotation, correction: Correction, config: LabelCo
 
 @dataclass(slots=True)
 class Sent:
-    """What sending corrections has done so far. ``waiting`` counts samples that must be pulled first."""
+    """What sending corrections has done so far.
+
+    ``waiting`` counts samples that must be pulled first, ``cleared`` those of which a field was cleared, which says
+    nothing, ``over_edge`` labels that were sent and reach over their image's edge.
+    """
 
     corrections: int = 0
     waiting: int = 0
+    cleared: int = 0
+    over_edge: int = 0
     failed: list[Failure] = field(default_factory=list)
 
 
@@ -112,7 +121,7 @@ def send_corrections(
 ) -> None:
     """Send the curators' changes on these samples that Label Studio does not show; a second time does nothing."""
     candidates, done = _find_candidates(context, sample_ids, sent)
-    tasks = {task.task_id: task for task in context.label_studio.fetch_tasks([one.link.task_id for one in candidates])}
+    tasks = {task.task_id: task for task in fetch_tasks(context, [one.link.task_id for one in candidates])}
     for candidate in candidates:
         on_progress(None, f"sending corrections of curators, {sent.corrections} so far")
         task = tasks.get(candidate.link.task_id)
@@ -142,6 +151,7 @@ def _find_candidates(
     candidates: list[_Candidate] = []
     for sample_id, link in links.items():
         said, base = ours.get(sample_id), bases.get(sample_id)
+        sent.cleared += not isinstance(said, ItemError) and bool(find_cleared(said, base or ()))
         if isinstance(said, ItemError):
             sent.failed.append(Failure(said.item, said.problem, sample_id))
             done[sample_id] = False
@@ -179,27 +189,31 @@ def _send(context: Context, candidate: _Candidate, task: Task, sent: Sent) -> bo
         return True
     link, sample_id = candidate.link, candidate.link.sample_id
     assert link.annotation_id is not None
+    image = context.dataset.images([sample_id]).get(sample_id)
+    if image is None:
+        sent.failed.append(Failure(f"sample {sample_id}", "its size is not known", sample_id))
+        return False
     try:
-        size = context.dataset.images([sample_id])[sample_id].size
-        result = to_result(candidate.labels, context.config, size)
-    except (KeyError, LabelingError) as error:
-        problem = str(error) if isinstance(error, LabelingError) else "its size is not known"
-        sent.failed.append(Failure(f"sample {sample_id}", problem, sample_id))
+        result = to_people_result(candidate.labels, context.config, image.size)
+    except LabelingError as error:
+        sent.failed.append(to_failure(image, error))
         return False
     mark = _to_mark(candidate)
     correction = Correction(mark, sample_id, link.task_id, link.annotation_id, candidate.labels)
     # The ledger first: an annotation it did not know would pass for a person's, and our change for one that they made.
     context.ledger.record_corrections([correction])
-    made = context.label_studio.send_annotation(
-        link.task_id,
-        result,
-        unique_id=str(uuid.uuid5(NAMESPACE, str(mark))),
-        import_id=mark,
-        parent_id=link.annotation_id,
-    )
+    with announce_correction(context, link.task_id, mark):
+        made = context.label_studio.send_annotation(
+            link.task_id,
+            result,
+            unique_id=str(uuid.uuid5(NAMESPACE, str(mark))),
+            import_id=mark,
+            parent_id=link.annotation_id,
+        )
     if made is not None:
         context.ledger.record_corrections([replace(correction, annotation_id=made[0], annotation_updated_at=made[1])])
         sent.corrections += 1
+        sent.over_edge += count_over_edge(candidate.labels, image.size)
     return made is not None
 
 

@@ -54,7 +54,7 @@ class _Batch:
 
 @dataclass(slots=True)
 class Drawer:
-    """One drawing: use it once.
+    """One drawing: use it once. A ``score_threshold`` stands in for those of the label config and the backend.
 
     Raises:
         ServiceError: out of ``draw``, where the backend is gone for too long, or fails on every image.
@@ -65,6 +65,7 @@ class Drawer:
     label_config: str
     label_counts: Mapping[str, int] | None = None
     limits: Limits = field(default_factory=Limits)
+    score_threshold: float | None = None
     _again: deque[_Batch] = field(default_factory=deque)
     _failed: list[Task] = field(default_factory=list)
     _hold_until_s: float = 0.0
@@ -98,7 +99,9 @@ class Drawer:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, tasks: list[Task]) -> list[BackendPrediction]:
-        return self.backend.fetch_predictions(tasks, self.label_config, label_counts=self.label_counts)
+        return self.backend.fetch_predictions(
+            tasks, self.label_config, label_counts=self.label_counts, score_threshold=self.score_threshold
+        )
 
     def _take(self, fresh: Iterator[_Batch], is_busy: bool) -> _Batch | None:
         """Return the next request to make; None: there is none now."""

@@ -18,6 +18,7 @@ from sync.jobs.answers import is_known
 from sync.jobs.context import Context
 from sync.jobs.corrections import People, leave_out_corrections
 from sync.jobs.reviewing import Decide, Known, Outcome, read_review
+from sync.jobs.rewriting import fetch_tasks
 from sync.ledger import Link
 from sync.report import Failure, Report
 from sync.review.annotators import Policy
@@ -36,7 +37,7 @@ SEVERAL: Final[Mapping[Policy, str]] = {
 
 @dataclass(slots=True)
 class Tally:
-    """What merging has done so far; each number counts tasks, ``left_out`` labels."""
+    """What merging has done so far; each number counts tasks, ``left_out`` labels, ``restored`` samples."""
 
     moved: int = 0
     unchanged: int = 0
@@ -44,6 +45,7 @@ class Tally:
     reopened: int = 0
     several: int = 0
     left_out: int = 0
+    restored: int = 0
     gone: int = 0
     failed: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -51,7 +53,12 @@ class Tally:
     @property
     def details(self) -> dict[str, int]:
         """What is worth knowing besides, where there is any."""
-        counts = {"skipped": self.skipped, "reopened": self.reopened, "labels of a minority": self.left_out}
+        counts = {
+            "skipped": self.skipped,
+            "reopened": self.reopened,
+            "labels of a minority": self.left_out,
+            "cleared in FiftyOne, restored": self.restored,
+        }
         return {name: count for name, count in counts.items() if count}
 
     def to_report(self, job: str, conflicts: Sequence[str], policy: Policy) -> Report:
@@ -59,6 +66,11 @@ class Tally:
         notes = list(self.notes)
         if self.gone:
             notes.append(f"tasks deleted in Label Studio: {self.gone}; their samples keep all labels")
+        if self.restored:
+            notes.append(
+                f"samples whose labels were cleared in FiftyOne and are there again: {self.restored}; to say that "
+                "nothing is there, delete the labels and leave an empty list"
+            )
         if self.several:
             notes.append(f"tasks with several annotations: {self.several}; {SEVERAL[policy]}")
         if not (self.moved or self.unchanged or self.skipped or self.reopened or self.failed):
@@ -121,7 +133,7 @@ class Merging:
             task.task_id: leave_out_corrections(
                 task, corrections.get(links[task.task_id].sample_id, ()), context.config
             )
-            for task in context.label_studio.fetch_tasks(list(links))
+            for task in fetch_tasks(context, list(links))
         }
         context.ledger.record_corrections(one for task in people.values() for one in task.confirmed)
         return people
@@ -189,6 +201,7 @@ class Merging:
         tally.unchanged += sum(not outcome.is_news for outcome in answered)
         tally.skipped += len(kept) - len(answered)
         tally.left_out += sum(outcome.left_out for outcome in kept)
+        tally.restored += sum(outcome.restored > 0 for outcome in kept)
         tally.notes += [note for outcome in kept for note in outcome.notes]
         return [task_id for task_id, outcome in outcomes.items() if outcome.sample_id in lost]
 

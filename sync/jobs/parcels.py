@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from labels.errors import ItemError, LabelingError
-from labels.results import Label, from_result, is_same, to_result
+from labels.config import LabelConfig
+from labels.errors import ItemError, LabelConfigError, LabelingError
+from labels.geometry import Geometry, ImageSize, Keypoint, Mask, Polygon
+from labels.results import MEND_CLASS, Label, from_result, is_same, to_result
 from sync.catalogue.samples import SampleImage, SampleLabels, SamplePrediction
 from sync.jobs.context import Context
 from sync.ledger import Pushed
 from sync.media import MediaRoots
 from sync.report import Failure
 from sync.workbench.label_studio import Task
+
+EDGE_PX: Final = 0.01
+"""By less nothing reaches over an edge: the precision to which labels count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +94,39 @@ def to_task(context: Context, parcel: Parcel, interface: LabelInterface) -> dict
     if parcel.prediction is not None:
         task["predictions"] = [to_prediction(context, parcel, interface)]
     if parcel.labels is not None:
-        result = to_result(parcel.labels, context.config, parcel.image.size)
+        result = to_people_result(parcel.labels, context.config, parcel.image.size)
         # Label Studio takes an imported annotation for ground truth unless told otherwise.
         task["annotations"] = [{"result": result, "ground_truth": False, "was_cancelled": False}]
     return task
+
+
+def to_people_result(labels: Iterable[Label], config: LabelConfig, size: ImageSize) -> list[dict[str, Any]]:
+    """Return what people drew as Label Studio's regions, as it was drawn.
+
+    Raises:
+        LabelConfigError: a class or control that the config does not have; the text says what to do.
+    """
+    try:
+        return to_result(labels, config, size)
+    except LabelConfigError as error:
+        raise LabelConfigError(f"{error}; {MEND_CLASS}") from error
+
+
+def count_over_edge(labels: Iterable[Label], size: ImageSize) -> int:
+    """Return how many shapes reach over their image's edge.
+
+    >>> count_over_edge([Label("1", "label", ("car",), Keypoint(-10.0, 5.0, 2.0))], ImageSize(40, 20))
+    1
+    """
+    return sum(_is_over_edge(label.geometry, size) for label in labels)
+
+
+def _is_over_edge(shape: Geometry | None, size: ImageSize) -> bool:
+    if shape is None or isinstance(shape, Mask) or (isinstance(shape, Polygon) and not shape.points):
+        return False
+    # The dot of a point may well reach over the edge, the point itself may not.
+    left, top, right, bottom = (shape.x, shape.y, shape.x, shape.y) if isinstance(shape, Keypoint) else shape.to_xyxy()
+    return min(left, top, size.width - right, size.height - bottom) < -EDGE_PX
 
 
 def to_prediction(context: Context, parcel: Parcel, interface: LabelInterface) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from more_itertools import chunked
 
-from labels.errors import ItemError
+from labels.errors import ItemError, ServiceError
 from labels.results import from_result
 from sync.backend import BackendPrediction, ServedWeights
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context
 from sync.jobs.drawing import Drawer, Limits
 from sync.jobs.ingest import complete_images
+from sync.jobs.sending import await_sent
 from sync.jobs.shown_predictions import send_predictions_to, show_version
 from sync.ledger import Model
 from sync.media import MediaRoots
@@ -29,6 +30,7 @@ IMAGES_PER_READ: Final = 500
 PREDICTIONS_PER_WRITE: Final = 32
 # Weights may be swapped while a long job runs; swapped this often, somebody plays with them.
 MOST_PASSES: Final = 3
+LABELS_NAMED: Final = 10
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ def prelabel(
         moved=len(outcome.drawn),
         unchanged=max(total - len(outcome.drawn) - len(outcome.failed), 0),
         failed=tuple(outcome.failed.values()),
-        notes=(f"model {weights.model_version}", *outcome.notes),
+        notes=(f"model {weights.model_version}", *_note_unmapped(context), *outcome.notes),
         details={"predictions sent": sent} if sent else {},
     )
 
@@ -92,6 +94,20 @@ def _record_weights(context: Context, weights: ServedWeights) -> None:
     """Remember weights at first sight; what is known of them besides was measured, and stays."""
     if weights.model_version not in {model.model_version for model in context.ledger.models()}:
         context.ledger.record_model(Model(weights.model_version, None, None, weights.source))
+
+
+def _note_unmapped(context: Context) -> list[str]:
+    """Return a line on the labels that the model never pre-draws, a typo in ``predicted_values`` among them."""
+    try:
+        labels = context.backend.fetch_unmapped_labels(context.config.xml)
+    except ServiceError:
+        # Everything else is done; what it does not say now it says the next time.
+        return []
+    if not labels:
+        return []
+    more = f" and {len(labels) - LABELS_NAMED} more" if len(labels) > LABELS_NAMED else ""
+    named = ", ".join(labels[:LABELS_NAMED]) + more
+    return [f"never pre-drawn, no class of the model stands for them (predicted_values would map them): {named}"]
 
 
 def _find_waiting(context: Context, version: str, sample_ids: Sequence[str] | None, *, everything: bool) -> list[str]:
@@ -186,6 +202,7 @@ def _send_to_tasks(
     context: Context, version: str, sample_ids: Sequence[str] | None, outcome: _Outcome, on_progress: OnProgress
 ) -> int:
     """Give the tasks that wait for people what was drawn, and show it; return how many predictions were sent."""
+    await_sent(context, on_progress)
     wanted = None if sample_ids is None else set(sample_ids)
     behind = [one for one in context.ledger.ids_behind(version) if wanted is None or one in wanted]
     sent = send_predictions_to(context, behind, on_progress=on_progress)

@@ -1,8 +1,9 @@
 """Push: samples of the catalogue become tasks of Label Studio, with what the detector drew and how sure it was.
 
 Order of writes: Label Studio, then the ledger, then the catalogue. Killed between any two, the next push finds the
-tasks by their ids, which are higher than all it knows, and goes on from there; nothing is made twice. What it costs
-depends on what is new or changed since the last push, not on how many tasks there are.
+tasks by their ids, which are higher than all it knows, and goes on from there; nothing is made twice. Killed while
+Label Studio was making them, the next push waits for that. What it costs depends on what is new or changed since the
+last push, not on how many tasks there are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from sync.jobs.adoption import adopt_unrecorded, complete_tasks, to_link
 from sync.jobs.context import Context
 from sync.jobs.corrections import Sent, send_corrections
 from sync.jobs.ingest import complete_images
-from sync.jobs.parcels import Parcel, carries, make_parcels, to_failure, to_pushed, to_task
+from sync.jobs.parcels import Parcel, carries, count_over_edge, make_parcels, to_failure, to_pushed, to_task
+from sync.jobs.sending import announce_tasks, await_sent
 from sync.jobs.shown_predictions import SentPredictions, send_predictions_to, show_version
 from sync.jobs.states import mirror_states
 from sync.ledger import PUSH_CURSOR, Link
@@ -41,6 +43,7 @@ class _Outcome:
 
     created: int = 0
     predictions_added: int = 0
+    over_edge: int = 0
     failed: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     newest_version: str | None = None
@@ -72,6 +75,7 @@ def push(
     on_progress(None, "comparing with Label Studio")
     outcome = _Outcome()
     outcome.failed += complete_images(context.dataset, sample_ids)
+    await_sent(context, on_progress)
     outcome.notes += adopt_unrecorded(context)
     mirror_states(context)
     newest, is_first = context.dataset.newest_change(), context.ledger.max_task_id() == 0
@@ -107,6 +111,7 @@ def _to_report(context: Context, sample_ids: Sequence[str] | None, outcome: _Out
         outcome.notes.append(
             f"changes of curators that wait: {corrections.waiting}; their tasks have news, pull first and push again"
         )
+    outcome.notes += _describe_labels(corrections.cleared, outcome.over_edge + corrections.over_edge)
     failed = (*outcome.failed, *corrections.failed)
     asked = context.ledger.link_count() + gone if sample_ids is None else len(set(sample_ids)) - len(failed)
     return Report(
@@ -117,6 +122,19 @@ def _to_report(context: Context, sample_ids: Sequence[str] | None, outcome: _Out
         notes=tuple(outcome.notes),
         details={name: count for name, count in counts.items() if count or name != "corrections sent"} if moved else {},
     )
+
+
+def _describe_labels(cleared: int, over_edge: int) -> Iterator[str]:
+    if cleared:
+        yield (
+            f"reviewed samples whose labels were cleared in FiftyOne: {cleared}; that says nothing, and pull --all "
+            "brings them back; to say that nothing is there, leave an empty list"
+        )
+    if over_edge:
+        yield (
+            f"labels that reach over their image's edge: {over_edge}, sent as they were drawn; Label Studio shows the "
+            "part inside, and whoever moves one there moves all of it inside"
+        )
 
 
 def _find_new(context: Context, sample_ids: Sequence[str] | None, outcome: _Outcome) -> list[str]:
@@ -179,10 +197,12 @@ def _send_new(context: Context, sample_ids: Sequence[str], outcome: _Outcome) ->
             outcome.failed.append(to_failure(parcel.image, error))
     if not tasks:
         return
-    made = context.label_studio.send_tasks(tasks)
+    with announce_tasks(context, [parcel.image.sample_id for parcel in good]):
+        made = context.label_studio.send_tasks(tasks)
     complete_tasks(context, made, tasks)
     _record(context, dict(zip(made.task_ids, good, strict=True)))
     outcome.created += len(made.task_ids)
+    outcome.over_edge += sum(count_over_edge(parcel.labels or (), parcel.image.size) for parcel in good)
     outcome.newest_version = next((p.model_version for p in reversed(good) if p.prediction), outcome.newest_version)
 
 

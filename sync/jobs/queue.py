@@ -29,6 +29,8 @@ DIVERSITY: Final = "diversity"
 RANDOM: Final = "random"
 STRATEGIES: Final = (UNCERTAINTY, MISTAKE, DIVERSITY, RANDOM)
 FIELDS: Final = {UNCERTAINTY: fields.UNCERTAINTY, MISTAKE: fields.MISTAKENNESS}
+NOT_OFFERED: Final = (fields.TASK_ID, fields.ANNOTATORS, fields.DISAGREEMENT)
+"""Numbers of samples that were sent: among those that were not, nobody has one."""
 CURES: Final = {
     fields.UNCERTAINTY: "; labelloop prelabel computes it",
     fields.EMBEDDING: "; choose --by uncertainty or --by random, or compute embeddings in the FiftyOne App",
@@ -148,9 +150,9 @@ def _check_field(views: Views, name: str) -> str:
         return name
     if name in FIELDS.values():
         raise LabelingError(f"no sample has {name!r} yet{CURES.get(name, '; it is computed in the FiftyOne App')}")
+    others = sorted(set(numbers) - {*STRATEGIES, *FIELDS.values(), *NOT_OFFERED})
     raise LabelingError(
-        f"--by {name!r}: no such field with one number for each sample "
-        f"(known: {', '.join(STRATEGIES)}, {', '.join(numbers)})"
+        f"--by {name!r}: no such field with one number for each sample (known: {', '.join([*STRATEGIES, *others])})"
     )
 
 

@@ -15,6 +15,7 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from sync.jobs.class_changes import TASKS_PER_CHUNK, Tally, change_tasks, find_drafts, look_through, since_newest
 from sync.jobs.context import Context
+from sync.jobs.rewriting import settle_begun
 from sync.report import OnProgress, Report, ignore_progress
 from sync.review.label_config_edit import add_class, remove_class
 from sync.review.relabelling import Renaming, choose_renaming
@@ -57,6 +58,7 @@ def relabel(
         drafts = find_drafts(context, renaming)
         return _report(tally, renaming, in_catalogue, 0, drafts, is_dry_run=True)
     context.ledger.record_renaming_start(renaming)
+    settle_begun(context)
     _write_config(context, renaming, with_old=True)
     change_tasks(context, renaming, tally, tasks_per_chunk, on_progress)
     on_progress(None, f"renaming {old!r} in FiftyOne")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -15,6 +15,7 @@ from sync.catalogue.samples import SampleLabels
 from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
 from sync.jobs.merging import Merging, Tally
+from sync.jobs.naming import EXPECTED
 from sync.jobs.reviewing import is_equal
 from sync.jobs.states import mirror_states
 from sync.report import Failure, OnProgress, Report, ignore_progress
@@ -46,7 +47,7 @@ def resolve(
         LabelingError: a decision is neither ``reviewed`` nor ``curated``.
         ServiceError: Label Studio or MongoDB did not answer; what was decided before stays.
     """
-    chosen = {sample_id: _to_sides(sample_id, decision) for sample_id, decision in decisions.items()}
+    chosen = {sample_id: to_sides(sample_id, decision) for sample_id, decision in decisions.items()}
     resolving = _Resolving(context, chosen, shown or {})
     for done, chunk in enumerate(chunked(sorted(chosen), SAMPLES_PER_CHUNK)):
         on_progress(done * SAMPLES_PER_CHUNK / len(chosen), f"deciding, {done * SAMPLES_PER_CHUNK}/{len(chosen)}")
@@ -55,7 +56,12 @@ def resolve(
     return resolving.to_report()
 
 
-def _to_sides(sample_id: str, decision: Any) -> Side | Mapping[str, Side]:
+def to_sides(sample_id: str, decision: Any) -> Side | Mapping[str, Side]:
+    """Return what a decision means in the ledger's words.
+
+    Raises:
+        LabelingError: it is neither ``reviewed`` nor ``curated``, nor one of them for each label.
+    """
     if isinstance(decision, str) and decision in SIDES:
         return SIDES[decision]
     if isinstance(decision, Mapping) and all(isinstance(one, str) and one in SIDES for one in decision.values()):
@@ -86,7 +92,9 @@ class _Resolving:
         for sample_id, found in conflicts.items():
             if sample_id in self._shown and self._shown[sample_id] != conflicts_version(found):
                 self._refused[sample_id] = CHANGED
-        links = self._context.ledger.links(list(conflicts))
+        known = self._context.ledger.links(sample_ids)
+        self._note_unknown(sample_ids, known)
+        links = {sample_id: link for sample_id, link in known.items() if sample_id in conflicts}
         self._merging.pull([link.task_id for link in links.values() if not link.is_gone])
         self._resolve_gone([link.sample_id for link in links.values() if link.is_gone])
         left, failed = self._context.ledger.conflicts(sample_ids), {one.sample_id for one in self._tally.failed}
@@ -96,6 +104,17 @@ class _Resolving:
                 self.decided.add(sample_id)
             elif sample_id not in self._refused and sample_id not in failed:
                 self.settled += 1
+
+    def _note_unknown(self, sample_ids: Sequence[str], known: Collection[str]) -> None:
+        """Refuse samples that are none, and say which labels wait for nothing: these may be decided already."""
+        unknown = [one for one in sample_ids if one not in known]
+        present = self._context.dataset.prediction_versions(unknown)
+        self._refused |= {one: f"is not in the dataset; {EXPECTED}" for one in unknown if one not in present}
+        for sample_id in sample_ids:
+            chosen = self._chosen[sample_id]
+            others = sorted(chosen.keys() - self._open.get(sample_id, {}).keys()) if isinstance(chosen, Mapping) else []
+            if others and sample_id not in self._refused:
+                self._tally.notes.append(f"sample {sample_id}: not in conflict: label {', '.join(others)}")
 
     def _resolve_gone(self, sample_ids: Sequence[str]) -> None:
         """Decide conflicts whose task was deleted: the ledger has kept Label Studio's side."""

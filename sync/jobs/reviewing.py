@@ -12,7 +12,7 @@ from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.results import Label, from_result, is_same
-from sync.catalogue.samples import SampleLabels, restore_cleared
+from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import name_answers
 from sync.jobs.corrections import People
 from sync.ledger import Link, Reading, Review
@@ -46,7 +46,8 @@ class Outcome:
     """What is to be written for one review. ``labels`` None: the catalogue holds the right ones already.
 
     ``reviews`` has one entry for each annotation, the one that stands for the sample last. ``is_news``: something about
-    the sample changes by it. ``left_out`` counts labels that only a minority of the annotators gave.
+    the sample changes by it. ``left_out`` counts labels that only a minority of the annotators gave, ``restored`` those
+    that come back because their field was cleared in the catalogue, which says nothing.
     """
 
     sample_id: str
@@ -56,6 +57,7 @@ class Outcome:
     annotators: int | None = None
     disagreement: float | None = None
     left_out: int = 0
+    restored: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,7 +80,8 @@ def read_review(people: People, known: Known, config: LabelConfig, policy: Polic
         raise known.ours
     merged = _decide(_merge(people, known, answer, item), known, answer, choose)
     # «Nothing here» is an answer: the sample gets an empty list where nobody had looked before.
-    is_first_look = known.ours is None or not known.ours.has_regions
+    cleared = {label.id for label in find_cleared(known.ours, known.base or ())}
+    is_first_look = known.ours is None or not known.ours.has_regions or bool(cleared)
     state = fields.CONFLICT if merged.conflicts else fields.REVIEWED
     others, notes = _review_others(people, known, answer, config)
     verdicts, model_version, problem = _judge(task, known, answer.annotation, answer.labels, config)
@@ -100,6 +103,7 @@ def read_review(people: People, known: Known, config: LabelConfig, policy: Polic
         annotators=answer.annotators,
         disagreement=answer.disagreement,
         left_out=len(answer.left_out),
+        restored=sum(label.id in cleared for label in merged.labels),
         notes=(*answer.notes, *notes, *problem),
     )
 

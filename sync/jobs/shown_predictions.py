@@ -12,6 +12,7 @@ from more_itertools import chunked
 from labels.errors import LabelingError
 from sync.jobs.context import Context
 from sync.jobs.parcels import Parcel, make_parcels, to_failure, to_prediction, to_pushed
+from sync.jobs.sending import announce_predictions
 from sync.ledger import Link
 from sync.report import Failure, OnProgress, ignore_progress
 
@@ -70,7 +71,8 @@ def _send_newer(context: Context, links: Mapping[str, Link], outcome: SentPredic
         if parcel.model_version not in versions:
             predictions.append(prediction)
     if predictions:
-        context.label_studio.send_predictions(predictions)
+        with announce_predictions(context, {one["task"]: one["model_version"] for one in predictions}):
+            context.label_studio.send_predictions(predictions)
     context.ledger.record_pushed(to_pushed(good))
     context.ledger.record_model_versions({one.image.sample_id: str(one.model_version) for one in good})
     outcome.sent += len(predictions)

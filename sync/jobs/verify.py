@@ -14,13 +14,14 @@ from typing import Final
 from more_itertools import chunked
 
 from labels import fields
-from labels.errors import ItemError, LabelingError
-from labels.results import Label
-from sync.catalogue.samples import SampleLabels, restore_cleared
+from labels.errors import ItemError, LabelConfigError, LabelingError
+from labels.results import MEND_CLASS, Label, check_known
+from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import has_same_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import People, leave_out_corrections
 from sync.jobs.deletions import pair_links
+from sync.jobs.rewriting import fetch_tasks
 from sync.jobs.states import is_mirrored
 from sync.jobs.sweep import find_surplus, to_state
 from sync.ledger import Correction, Link
@@ -34,6 +35,7 @@ TASKS_PER_CHUNK: Final = 200
 
 TO_BE_PULLED: Final = "reviews to be pulled"
 TO_BE_SENT: Final = "changes of curators to be sent"
+TO_BE_RESTORED: Final = "cleared in FiftyOne, to be restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _check_reviews(context: Context, links: Mapping[int, Link], findings: _Findi
     ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
     conflicts, corrections = context.ledger.conflicts(sample_ids), context.ledger.corrections(sample_ids)
     present = context.dataset.states(sample_ids)
-    for task in context.label_studio.fetch_tasks(list(links)):
+    for task in fetch_tasks(context, list(links)):
         link = links[task.task_id]
         if link.sample_id not in present:
             continue
@@ -198,17 +200,19 @@ def _check_review(context: Context, people: People, held: _Held, findings: _Find
     if isinstance(held.ours, ItemError):
         findings.add(f"sample {link.sample_id}", held.ours.problem, link.sample_id)
         return
-    for problem in _compare(held, answer, findings):
+    for problem in _compare(context, held, answer, findings):
         findings.add(f"sample {link.sample_id}", problem, link.sample_id)
 
 
-def _compare(held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
+def _compare(context: Context, held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
     """Yield what is wrong with a review that was read: nothing has changed in Label Studio since."""
     link = held.link
     if held.base is None:
         yield "was reviewed, and what was agreed is not known"
         return
-    ours = restore_cleared(None if isinstance(held.ours, ItemError) else held.ours, held.base)
+    said = None if isinstance(held.ours, ItemError) else held.ours
+    ours = restore_cleared(said, held.base)
+    findings.counts[TO_BE_RESTORED] += bool(find_cleared(said, held.base))
     merged = merge(held.base, ours, answer.labels)
     if link.state == fields.CONFLICT and conflicts_version(merged.conflicts) != conflicts_version(held.conflicts):
         # A curator has changed the sample since; each pull looks at conflicts again.
@@ -225,7 +229,17 @@ def _compare(held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
     if not held.conflicts and not is_same_set(ours, held.base):
         last = next((one for one in reversed(held.corrections) if one.annotation_updated_at is not None), None)
         is_sent = last is not None and is_same_set(last.labels, ours)
+        try:
+            check_known(ours, context.config)
+        except LabelConfigError as error:
+            yield f"{_name_file(context, link.sample_id)} can never be sent: {error}; {MEND_CLASS}"
+            return
         findings.counts["changes of curators, sent" if is_sent else TO_BE_SENT] += 1
+
+
+def _name_file(context: Context, sample_id: str) -> str:
+    images = context.dataset.images([sample_id])
+    return images[sample_id].path.name if sample_id in images else "it"
 
 
 def _check_catalogue(context: Context, findings: _Findings) -> None:

@@ -18,10 +18,25 @@ from sync.ledger.feedback import FeedbackLedger
 from sync.ledger.links import LinkLedger
 from sync.ledger.overview import OverviewLedger
 from sync.ledger.reviews import ReviewLedger
+from sync.ledger.rewriting import RewritingLedger, Rewritten
 from sync.ledger.rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Review
 from sync.ledger.runs import Run, RunLedger
+from sync.ledger.sending import Sending, SendingLedger
 
-__all__ = ["Correction", "Export", "FeedbackRow", "Ledger", "Link", "Model", "Pushed", "Reading", "Review", "Run"]
+__all__ = [
+    "Correction",
+    "Export",
+    "FeedbackRow",
+    "Ledger",
+    "Link",
+    "Model",
+    "Pushed",
+    "Reading",
+    "Review",
+    "Rewritten",
+    "Run",
+    "Sending",
+]
 
 SNAPSHOT_ORDER: Final = {
     "links": "sample_id",
@@ -30,6 +45,7 @@ SNAPSHOT_ORDER: Final = {
     "conflicts": "sample_id, position",
     "corrections": "mark",
     "readings": "annotation_id",
+    "rewritten": "annotation_id",
     "reviews": "annotation_id",
     "feedback": "annotation_id, position",
     "cursors": "name",
@@ -43,7 +59,7 @@ PUSH_CURSOR: Final = "push"
 TIMES_OF_OURS: Final = frozenset({"recorded_at", "ours_at"})
 
 
-class Ledger(LinkLedger, ReviewLedger, RunLedger, OverviewLedger, FeedbackLedger):
+class Ledger(LinkLedger, ReviewLedger, RunLedger, OverviewLedger, FeedbackLedger, SendingLedger, RewritingLedger):
     """An open ledger: ``with Ledger.open(path) as ledger``."""
 
     def record_pushed(self, pushed: Iterable[Pushed]) -> None:

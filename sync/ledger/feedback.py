@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection
 from typing import Final
 
 from sqlite_utils import Database
@@ -48,26 +49,11 @@ class FeedbackLedger(LedgerFile):
         with self._write() as db:
             return _rename_labels(db, renaming) + _rename_verdicts(db, renaming)
 
-    def record_annotation_times(self, times: Mapping[int, tuple[str, str]]) -> None:
-        """Store new times of annotations that were read at the first one and have the second one now.
-
-        An annotation that was not read at the first time keeps what is known of it: a pull has to read it.
-        """
-        changes = [{"id": key, "before": before, "after": after} for key, (before, after) in times.items()]
+    def record_unread(self, task_ids: Collection[int]) -> None:
+        """Store that these tasks have to be read again, though nobody says anything new there."""
         with self._write() as db:
-            for table in ("links", "reviews", "corrections"):
-                db.conn.executemany(
-                    f"update {table} set annotation_updated_at = :after "  # noqa: S608  names are ours
-                    "where annotation_id = :id and annotation_updated_at = :before",
-                    changes,
-                )
-
-    def record_answers(self, answers: Mapping[str, tuple[str, str]]) -> None:
-        """Store new names of all that people said of samples' tasks, for links that have the first one of the two."""
-        changes = [{"id": key, "before": before, "after": after} for key, (before, after) in answers.items()]
-        with self._write() as db:
-            sql = "update links set answers = :after where sample_id = :id and answers = :before"
-            db.conn.executemany(sql, changes)
+            sql = "update links set answers = null where task_id in (select value from json_each(?))"
+            db.conn.execute(sql, (json.dumps(list(task_ids)),))
 
 
 def _rename_labels(db: Database, renaming: Renaming) -> int:

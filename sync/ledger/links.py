@@ -137,12 +137,14 @@ class LinkLedger(LedgerFile):
     def counts(self) -> dict[str, int]:
         """Return the number of linked samples by review state, and besides those that ``failed`` or are ``gone``.
 
-        Failed: its task could not be pulled; gone: its task was deleted in Label Studio. Both also count in a state.
+        Failed: its task could not be pulled; gone: its task was deleted in Label Studio; ``gone_queued``: that, and
+        nobody had answered it. All of them also count in a state.
         """
         counts = {QUEUED: 0, REVIEWED: 0, SKIPPED: 0, CONFLICT: 0}
         counts |= {row["state"]: row["n"] for row in self._query("select state, count(*) n from links group by state")}
         (others,) = self._query(
             "select (select count(*) from links where is_gone = 1) gone, "
+            "(select count(*) from links where is_gone = 1 and state = 'queued') gone_queued, "
             "(select count(*) from links where (problem is not null or state = 'conflict') "
             "and problem is not null) failed"
         )

@@ -201,12 +201,24 @@ def m005_run_progress(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_rewritten(db: Database) -> None:
+    """Since when annotations that labelloop rewrote really say what they say."""
+    db.table("rewritten").create(
+        {"annotation_id": int, "updated_at": str, "saved_at": str, "saved_by": str, "writes": str},
+        pk="annotation_id",
+        not_null=("annotation_id", "updated_at", "saved_at", "saved_by"),
+        strict=True,
+    )
+
+
 MIGRATION_NAMES: Final = (
     m001_reviews.__name__,
     m002_runs_models_exports.__name__,
     m003_task_times.__name__,
     m004_incremental.__name__,
     m005_run_progress.__name__,
+    m006_rewritten.__name__,
 )
 
 

@@ -9,7 +9,7 @@ from sync.ledger.file import LedgerFile
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What happened on one day (UTC): samples sent, tasks reviewed and tasks skipped."""
+    """What happened on one day (UTC), in samples: how many were sent, reviewed and skipped."""
 
     date: str
     sent: int = 0
@@ -23,12 +23,14 @@ class OverviewLedger(LedgerFile):
     def days(self, since: str) -> list[Day]:
         """Return the days from a date (``2026-01-31``) on, in their order; a day on which nothing happened is left out.
 
-        A review that is changed later counts on the day of its last change.
+        Of all that people said of a sample, also where several did, the last word counts, on its day. A review that
+        is changed later counts on the day of that change, and one that was deleted in Label Studio still counts.
         """
         reviewed = self._query(
-            "select substr(annotation_updated_at, 1, 10) as date, "
-            "sum(state <> 'skipped') as reviewed, sum(state = 'skipped') as skipped "
-            "from reviews where annotation_updated_at >= ? group by 1",
+            # Of the row with the greatest time: what SQLite promises for bare columns beside one max().
+            "select substr(at, 1, 10) as date, sum(state <> 'skipped') as reviewed, sum(state = 'skipped') as skipped "
+            "from (select max(annotation_updated_at) as at, state from reviews group by sample_id) "
+            "where at >= ? group by 1",
             (since,),
         )
         sent = self._query(

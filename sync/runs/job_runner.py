@@ -17,6 +17,10 @@ What on_progress raises must pass through it: that is how a job is stopped."""
 class JobRunner(Protocol):
     """What the console needs of a runner. Every method may be called from any thread."""
 
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """The jobs that can be submitted, sorted."""
+
     def submit(self, job: str, params: Mapping[str, Any] | None = None, *, started_by: str = "api") -> Run:
         """Queue a job."""
 

@@ -37,6 +37,14 @@ RETRY_DELAYS_S: Final = (10.0, 60.0, 300.0)
 """How long a job that failed for a reason that passes waits before each further attempt."""
 
 
+CheckParams = Callable[..., None]
+"""Called with a job, its parameters and ``is_again``; raises LabelingError for what the job cannot be given."""
+
+
+def _take_all(_job: str, _params: Mapping[str, Any], *, is_again: bool) -> None:
+    """Check nothing."""
+
+
 OpenContext = Callable[[], AbstractContextManager[Any]]
 """Opens what the jobs work on (ledger, clients), once per job and in the thread that runs it; closed when it ends."""
 
@@ -56,6 +64,7 @@ class Runner:
         redis_url: str | None = None,
         schedule: Schedule = NEVER,
         is_ready: Callable[[], bool] = lambda: True,
+        check_params: CheckParams = _take_all,
         wake_job: str = "pull",
         wake_delay_s: float = WAKE_DELAY_S,
         tick_s: float = TICK_S,
@@ -64,6 +73,7 @@ class Runner:
         self._home = home
         self._jobs = dict(jobs)
         self._open_context = open_context
+        self._check_params = check_params
         self._is_ready = is_ready
         self._tick_s = tick_s
         self._retry_delays_s = tuple(retry_delays_s)
@@ -88,7 +98,7 @@ class Runner:
         """Queue a job and return its run.
 
         Raises:
-            LabelingError: no such job.
+            LabelingError: no such job, or it cannot be given these parameters.
             ServiceError: the queue cannot be written to.
         """
         return self._submit(job, params or {}, started_by=started_by)
@@ -182,6 +192,7 @@ class Runner:
     def _submit(self, job: str, params: Mapping[str, Any], *, started_by: str, retry_of: int | None = None) -> Run:
         if job not in self._jobs:
             raise LabelingError(f"job '{job}' is not known (known: {', '.join(self.job_names)})")
+        self._check_params(job, params, is_again=retry_of is not None)
         with self._putting, self._open_ledger() as ledger:
             run_id = ledger.record_run_queued(job, params, started_by=started_by, retry_of=retry_of)
             assert run_id is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ HIDDEN_COLUMNS = [
     *("predictions_results", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by"),
     *("avg_lead_time", "draft_exists", "data.sample_id", "data.image_sha256"),
 ]
+PROJECTS_PER_PAGE = 100
 TIMEOUT_S = 60.0
 
 
@@ -83,7 +85,8 @@ def bootstrap(home: Home, settings: StackSettings, addresses: Addresses, *, proj
         project, changes = _find_or_make_project(client, config, title=settings.project_title, project_id=project_id)
         changes += _mend_project(client, project, config, url=addresses.label_studio, token=token)
         changes += _mend_storage(client, project, path=str(home.images))
-        changes += _mend_backend(client, project, url=addresses.ml_backend, password=password)
+        is_smart = any(control.is_smart for control in config.controls)
+        changes += _mend_backend(client, project, url=addresses.ml_backend, password=password, is_smart=is_smart)
         changes += _mend_backend_webhook(
             client, project, url=addresses.ml_backend + BACKEND_WEBHOOK_PATH, secret=secret
         )
@@ -133,14 +136,24 @@ def _describe(body: object) -> str:
 def _find_or_make_project(
     client: LabelStudio, config: LabelConfig, *, title: str, project_id: int | None
 ) -> tuple[int, list[str]]:
-    projects: list[Any] = list(client.projects.list())
-    titles = {project.id: project.title for project in projects}
+    titles = {project.id: project.title for project in _list_projects(client)}
     known = [found for found in titles if found == project_id]
     namesakes = sorted(found for found in titles if titles[found] == title)
     for found in (*known, *namesakes):
         return found, []
     made = client.projects.create(title=title, label_config=config.xml, **PROJECT_SETTINGS)
     return _require_id(made.id), [f"project {title!r}"]
+
+
+def _list_projects(client: LabelStudio) -> list[Any]:
+    """Return all projects; the SDK's own walk ends with a page that is not there, a traceback in Label Studio's log."""
+    projects: list[Any] = []
+    for number in itertools.count(1):
+        page: Any = client.projects.list(page=number, page_size=PROJECTS_PER_PAGE)
+        projects += page.items or []
+        if not page.items or len(projects) >= page.response.count:
+            break
+    return projects
 
 
 def _require_id(found: int | None) -> int:
@@ -177,8 +190,11 @@ def _mend_storage(client: LabelStudio, project_id: int, *, path: str) -> list[st
     return ["storage"]
 
 
-def _mend_backend(client: LabelStudio, project_id: int, *, url: str, password: str) -> list[str]:
-    """Connect the ML backend, or follow it to its new port or password, and with it the webhook made for it."""
+def _mend_backend(client: LabelStudio, project_id: int, *, url: str, password: str, is_smart: bool) -> list[str]:
+    """Connect the ML backend, or follow it to its new port or password, and with it the webhook made for it.
+
+    Auto-Annotation is switched on where the label config has smart tools; without any, a person's choice stays.
+    """
     backends = [backend for backend in client.ml.list(project=project_id) if backend.title == BACKEND_TITLE]
     wanted: dict[str, Any] = {
         "project": project_id,
@@ -189,20 +205,25 @@ def _mend_backend(client: LabelStudio, project_id: int, *, url: str, password: s
         "basic_auth_pass": password,
     }
     if not backends:
-        client.ml.create(**wanted, is_interactive=False)
+        client.ml.create(**wanted, is_interactive=is_smart)
         return ["ML backend"]
     (backend, *_others) = backends
     # The list asks the backend how it is: Label Studio never tells the password, but whether it still opens the door.
     is_known = backend.auth_method == "BASIC_AUTH" and backend.basic_auth_user == BACKEND_USER
-    if backend.id is None or (backend.url == url and is_known and backend.state == CONNECTED):
+    is_connected = backend.url == url and is_known and backend.state == CONNECTED
+    is_missed = is_smart and not backend.is_interactive
+    if backend.id is None or (is_connected and not is_missed):
         return []
-    client.ml.update(id=backend.id, **wanted)
+    client.ml.update(id=backend.id, **wanted, **({"is_interactive": True} if is_missed else {}))
+    changes = ["Auto-Annotation"] if is_missed else []
+    if is_connected:
+        return changes
     for hook in client.webhooks.list(project=str(project_id)):
         if hook.url == f"{backend.url}{BACKEND_WEBHOOK_PATH}" and hook.url != url + BACKEND_WEBHOOK_PATH and hook.id:
             client.webhooks.update(
                 id=hook.id, url=url + BACKEND_WEBHOOK_PATH, send_payload=True, send_for_all_actions=True
             )
-    return ["ML backend's address" if backend.url != url else "ML backend's password"]
+    return ["ML backend's address" if backend.url != url else "ML backend's password", *changes]
 
 
 def _mend_backend_webhook(client: LabelStudio, project_id: int, *, url: str, secret: str) -> list[str]:

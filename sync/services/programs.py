@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labels.config import default_label_config_path
-from labels.errors import ServiceError
+from labels.errors import LabelingError
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import LOOPBACK
 from sync.settings import DEFAULT_ADMIN_EMAIL, DEFAULT_PROJECT, Home
@@ -204,14 +204,16 @@ def to_app_name(curator: str) -> str:
     """Return the program name of a curator's App server.
 
     Raises:
-        ServiceError: the name has no letter or digit in it.
+        LabelingError: the name is none, or one that could be mistaken for a path.
 
     >>> to_app_name("Ana María")
     'app-ana-mar-a'
     """
+    if not re.fullmatch(r"[\w .@'-]+", curator) or curator.startswith("."):
+        raise LabelingError(f"curator {curator!r}: expected a name of letters, digits, spaces and . - _ @ '")
     slug = re.sub(r"[^a-z0-9]+", "-", curator.lower()).strip("-")
     if slug == "":
-        raise ServiceError(f"curator {curator!r}: a name needs at least one letter a-z or digit")
+        raise LabelingError(f"curator {curator!r}: a name needs at least one letter a-z or digit")
     return f"{APP}-{slug}"
 
 

@@ -147,6 +147,10 @@ class Stack:
             if name in ports
         ]
 
+    def is_running(self) -> bool:
+        """Return whether the stack runs, also one that is not yet up."""
+        return self._is_running()
+
     def addresses(self) -> Addresses | None:
         """Return where the running stack is, None when it does not run."""
         return StackRecord.read(self._home).addresses if self._is_running() else None

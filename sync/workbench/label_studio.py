@@ -12,12 +12,12 @@ from typing import Any, Final, Literal, TypeVar
 
 import httpx
 from label_studio_sdk import LabelStudio as Sdk
-from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 from more_itertools import chunked
 
 from labels.errors import ServiceError
 from sync.workbench.label_studio_classes import ClassCalls
+from sync.workbench.refusals import NoAnswerError, RefusedError, in_words
 from sync.workbench.tasks import (
     Annotation,
     MadeTasks,
@@ -36,6 +36,7 @@ __all__ = [
     "Annotation",
     "LabelStudio",
     "MadeTasks",
+    "NoAnswerError",
     "Prediction",
     "RefusedError",
     "Task",
@@ -66,14 +67,6 @@ Answer = TypeVar("Answer")
 Fields = Literal["all", "task_only"]
 
 
-class RefusedError(ServiceError):
-    """Label Studio answered no, with this status; None: the answer had none."""
-
-    def __init__(self, problem: str, status_code: int | None) -> None:
-        super().__init__(problem)
-        self.status_code = status_code
-
-
 class LabelStudio(ClassCalls):
     """One project of a Label Studio server.
 
@@ -86,7 +79,9 @@ class LabelStudio(ClassCalls):
         self.project_id = project_id
         # A proxy of this shell must not be asked for a server of this machine.
         self._http = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, follow_redirects=True)
-        self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=self._http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        # It looks at the token, and does not take one that has expired.
+        with in_words(self.url, "the token"):
+            self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=self._http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         self._emails: dict[int, str] = {}
 
     def close(self) -> None:
@@ -271,14 +266,8 @@ class LabelStudio(ClassCalls):
         return self._emails.get(user_id, str(user_id))
 
     def _ask(self, what: str, call: Callable[[], Answer]) -> Answer:
-        try:
+        with in_words(self.url, what):
             return call()
-        except ApiError as error:
-            hint = ", check the token of Label Studio" if error.status_code == 401 else ""
-            problem = f"Label Studio, {what}: {error.status_code}{hint} {_detail(error.body)}".strip()
-            raise RefusedError(problem, error.status_code) from error
-        except httpx.HTTPError as error:
-            raise ServiceError(f"Label Studio at {self.url}, {what}: no answer ({error})") from error
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
@@ -296,8 +285,3 @@ def _in_list(task_ids: Sequence[int]) -> dict[str, Any]:
 def _check_count(what: str, *, sent: int, made: int) -> None:
     if sent != made:
         raise ServiceError(f"Label Studio kept {made} of {sent} {what}; run push again")
-
-
-def _detail(body: Any) -> str:
-    text = json.dumps(body, default=str) if isinstance(body, Mapping | list) else str(body or "")
-    return " ".join(text.split())[:300]

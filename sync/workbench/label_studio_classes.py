@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.request_options import RequestOptions
 
-from sync.workbench.tasks import to_text
+from sync.workbench.tasks import Annotation, to_annotation, to_text
 
 Answer = TypeVar("Answer")
 # Setting a result or a config twice sets it once: these may be sent again.
@@ -37,10 +37,13 @@ class ClassCalls:
     def _ask(self, what: str, call: Callable[[], Answer]) -> Answer:
         raise NotImplementedError
 
-    def fetch_annotation(self, annotation_id: int) -> tuple[tuple[Any, ...], str]:
-        """Return an annotation's regions and its ``updated_at`` as they are now."""
+    def _email_of(self, user: Any) -> str:
+        raise NotImplementedError
+
+    def fetch_annotation(self, annotation_id: int) -> Annotation:
+        """Return an annotation as it is now."""
         found = self._ask(f"GET annotation {annotation_id}", lambda: self._sdk.annotations.get(annotation_id))
-        return tuple(found.result or ()), to_text(found.updated_at)
+        return to_annotation(found, self._email_of)
 
     def send_annotation_result(self, annotation_id: int, result: Sequence[Any]) -> str:
         """Replace an annotation's regions and return its new ``updated_at``; who submitted it stays."""

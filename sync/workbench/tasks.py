@@ -125,7 +125,7 @@ def to_task(task: Any, email_of: Callable[[Any], str]) -> Task:
         task_id=task.id,
         sample_id=_sample_id_of(task.data),
         updated_at=to_text(task.updated_at),
-        annotations=tuple(_to_annotation(raw, email_of) for raw in task.annotations or ()),
+        annotations=tuple(to_annotation(raw, email_of) for raw in task.annotations or ()),
         predictions=tuple(_to_prediction(raw) for raw in task.predictions or ()),
     )
 
@@ -142,7 +142,8 @@ def to_task_predictions(task: Any) -> TaskPredictions:
     )
 
 
-def _to_annotation(raw: Any, email_of: Callable[[Any], str]) -> Annotation:
+def to_annotation(raw: Any, email_of: Callable[[Any], str]) -> Annotation:
+    """Return an annotation of an answer; ``email_of`` names a person."""
     values = _values_of(raw)
     return Annotation(
         annotation_id=values["id"],

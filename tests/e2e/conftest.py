@@ -35,6 +35,7 @@ BROWSER_FLAGS = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all that needs the running stack on one worker, which then starts it once."""
     for item in items:

@@ -73,8 +73,10 @@ class Crowd:
             )
 
     def edit(self) -> None:
-        """Change an annotation, whoever made it."""
-        rows = [row for row in read_view(self.project).annotations.values() if not row["was_cancelled"]]
+        """Change an annotation, whoever made it; not one that has come this moment, from a job that is dead."""
+        known = {*self.oracle.people, *self.oracle.corrections, *self.oracle.sent}
+        rows = [row for key, row in read_view(self.project).annotations.items() if key in known]
+        rows = [row for row in rows if not row["was_cancelled"]]
         if rows:
             row = self.rng.choice(rows)
             regions = self._edited(list(row["result"]))

@@ -23,7 +23,7 @@ from labels.results import Label
 from sync.backend import MLBackend
 from sync.catalogue.dataset import Dataset
 from sync.catalogue.samples import NewImage, SamplePrediction
-from sync.jobs.context import Context
+from sync.jobs.context import Context, Patience
 from sync.ledger import Ledger
 from sync.media import link_folder
 from sync.settings import Project, read_label_config, read_secret
@@ -33,6 +33,8 @@ from tests.e2e.conftest import RunningStack
 SIZE = ImageSize(120, 80)
 MODEL_VERSION = "hand-00000001"
 BOXES_PER_IMAGE = 3
+# Short: most of these jobs that are ended have sent nothing, and it is in vain.
+PATIENCE = Patience(lasts_s=2.0)
 _numbers = count()
 
 
@@ -136,6 +138,7 @@ def open_fresh_project(
             label_studio=label_studio,
             # Most of these projects are filled by hand and ask no detector.
             backend=backend,  # type: ignore[arg-type]
+            patience=PATIENCE,
         )
         yield FreshProject(context, sdk, fo.load_dataset(name))
 

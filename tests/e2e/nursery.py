@@ -22,7 +22,7 @@ from typing import Any
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError
-from sync.jobs.context import Context
+from sync.jobs.context import Context, Patience
 from sync.jobs.registry import JOBS
 from sync.ledger import Ledger
 from sync.report import ignore_progress
@@ -33,6 +33,8 @@ from tests.fakes.project import SIZE
 
 STARTED = b"s"
 ENDED = b"e"
+# As long as a busy Label Studio takes for a few tasks: where the dead had not asked yet, it is in vain.
+PATIENCE = Patience(lasts_s=20.0)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _open(order: Order) -> Iterator[Context]:
             dataset=Dataset.open(order.dataset, config),
             label_studio=label_studio,
             backend=FakeBackend(config, SIZE, order.model_version),
+            patience=PATIENCE,
         )
 
 

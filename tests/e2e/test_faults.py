@@ -26,7 +26,7 @@ from label_studio_sdk.core.request_options import RequestOptions
 import sync.workbench.label_studio
 from labels.errors import LabelingError
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.context import Context
+from sync.jobs.context import Context, Patience
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
 from sync.jobs.push import push
@@ -58,6 +58,8 @@ TIME_OUT_S = 30
 # For the fault of being late alone: short, so that it need not be waited for.
 SHORT_TIME_OUT_S = 2
 LATE_S = 3.0
+# Longer than a busy Label Studio goes on with a request after the client gave it up.
+PATIENCE_S = 15.0
 MOST_REQUESTS = 6
 FOREVER = 1000
 LONGEST_ERROR = 600
@@ -181,7 +183,12 @@ def outage(
         open_proxy(stack.addresses.label_studio, late_s=LATE_S) as proxy,
         closing(LabelStudio(proxy.url, token, project.project_id)) as label_studio,
     ):
-        context = replace(project.context, label_studio=label_studio, backend=FakeBackend(CONFIG, SIZE))
+        context = replace(
+            project.context,
+            label_studio=label_studio,
+            backend=FakeBackend(CONFIG, SIZE),
+            patience=Patience(lasts_s=PATIENCE_S),
+        )
         oracle = Oracle({sample_id: SampleModel() for sample_id in project.context.dataset.sample_ids()})
         rng = random.Random(SEED)
         yield Outage(project, context, proxy, Crowd(project, oracle, rng), oracle, rng)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,58 @@ def test_people_who_differed_in_the_two_names_agree_after_it(stack: RunningStack
         assert verify(renamed).failed == ()
 
 
+def test_a_renaming_changes_neither_who_spoke_last_nor_when_nor_what_goes_to_curators(
+    stack: RunningStack, tmp_path: Path
+):
+    def say(name: str, x: float = 10.0) -> Callable[[Regions], Regions]:
+        def change(regions: Regions) -> Regions:
+            regions[0]["value"] |= {"rectanglelabels": [name], "x": x}
+            return regions[:1]
+
+        return change
+
+    with open_fresh_project(stack, tmp_path, images=2, config=LabelConfig.from_xml(XML)) as project:
+        opened = make_home(project, tmp_path)
+        context = project.context
+        push(context)
+        (several, overtaken), task_ids = context.dataset.sample_ids(), project.task_ids()
+        submit_as(project, ADMIN, task_ids[several], say("car"))
+        submit_as(project, BEN, task_ids[several], say("dog"))
+        annotation_id = project.submit(task_ids[overtaken], say("car"))
+        pull(context)
+        (said,) = context.dataset.labels([overtaken])[overtaken].labels
+        context.dataset.write_labels({overtaken: [replace(said, geometry=Box(60, 40, 20, 10))]})
+        assert push(context).details["corrections sent"] == 1
+        (task,) = context.label_studio.fetch_tasks([task_ids[overtaken]])
+        first = next(one for one in task.annotations if one.annotation_id == annotation_id)
+        project.sdk.annotations.update(id=annotation_id, result=say("car", 33.0)(json.loads(json.dumps(first.result))))
+        assert len(pull(context).conflicts) == 1
+        call_job(context, "resolve", {"decisions": {overtaken: "reviewed"}})
+        assert push(context).moved == 0
+        before = {key: _reviewed(project, key) for key in (several, overtaken)}
+        changed_at = context.dataset.changed_at([overtaken])[overtaken]
+
+        assert relabel(opened.context, old="car", new="Auto").details["annotations"] == 3
+
+        touched = context.dataset.changed_at([overtaken])[overtaken] - changed_at
+        assert timedelta(0) < touched <= timedelta(milliseconds=5)
+        renamed = opened.context
+        assert verify(renamed).failed == ()
+        assert (pull(renamed).moved, pull(renamed, everything=True).moved) == (0, 0)
+        assert (push(renamed).moved, push(renamed, sample_ids=[several, overtaken]).moved) == (0, 0)
+        assert _reviewed(project, several) == before[several]
+        assert before[several][:2] == (["dog"], BEN)
+        assert _reviewed(project, overtaken) == (["Auto"], *before[overtaken][1:])
+
+
+def _reviewed(project: FreshProject, sample_id: str) -> tuple[list[str], str, Any]:
+    project.fiftyone.reload()
+    sample = project.fiftyone[sample_id]
+    sample.reload()
+    classes = [one.label for one in sample[fields.GROUND_TRUTH].detections]
+    return classes, sample[fields.REVIEWER], sample[fields.REVIEWED_AT]
+
+
 def test_what_uses_a_class_is_counted_and_a_config_without_it_is_refused(renamed: Renamed):
     without = LabelConfig.from_xml(XML.replace('<Label value="car" hotkey="1"/>', ""))
     sdk, project_id = renamed.project.sdk, renamed.project.project_id
@@ -302,8 +355,7 @@ def test_somebody_who_saves_while_it_runs_loses_nothing(renamed: Renamed):
     context.label_studio.send_annotation_result = write_and_save
     assert relabel(context, old="car", new="Auto").failed == ()
     del context.label_studio.send_annotation_result
-    result, _ = context.label_studio.fetch_annotation(reviewed)
-    assert result[0]["value"]["y"] == 60
+    assert context.label_studio.fetch_annotation(reviewed).result[0]["value"]["y"] == 60
     assert "car" not in json.dumps(renamed.classes()["annotations"])
     # What they moved is news to a pull, beside the review that was not pulled before.
     assert pull(renamed.context).moved == 2

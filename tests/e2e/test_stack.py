@@ -209,7 +209,7 @@ def test_a_label_config_may_grow_and_may_not_lose_a_class_in_use(
         settings = replace(real_stack.settings, label_config=path)
         return bootstrap(real_stack.home, settings, addresses, project_id=workbench.project_id)
 
-    with pytest.raises(LabelConfigError, match=r"class 'car' of control 'label' \(1 regions\)"):
+    with pytest.raises(LabelConfigError, match=r"class 'car' of control 'label' \(1 image: 0.jpg\)"):
         try_config(text.replace('value="car"', 'value="motorcar"'))
     assert client.projects.get(id=workbench.project_id).label_config == before
 

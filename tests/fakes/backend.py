@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labels.config import LabelConfig
+from labels.errors import ServiceError
 from labels.geometry import Box, ImageSize
 from labels.results import Label, to_result
 from sync.backend import BackendPrediction, MLBackend, ServedWeights
@@ -23,15 +24,23 @@ class FakeBackend(MLBackend):
         self._size = size
         self.model_version = model_version
         self.broken: set[str] = set()
+        self.unmapped_labels: tuple[str, ...] = ()
 
-    def fetch_weights(self) -> ServedWeights:
+    def fetch_weights(self, *, timeout_s: float = 5.0) -> ServedWeights:
         return ServedWeights(self.model_version, "memory")
+
+    def fetch_unmapped_labels(self, label_config: str) -> list[str]:
+        return list(self.unmapped_labels)
+
+    def reload(self) -> None:
+        raise ServiceError("nothing to load")
 
     def fetch_predictions(
         self,
         tasks: Sequence[Mapping[str, Any]],
         label_config: str,
         label_counts: Mapping[str, int] | None = None,
+        score_threshold: float | None = None,
     ) -> list[BackendPrediction]:
         return [self._predict(str(task["id"])) for task in tasks]
 

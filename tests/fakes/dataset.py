@@ -129,6 +129,15 @@ class FakeDataset:
         chosen = self._chosen(sample_ids)
         return {key: None if one.prediction is None else one.prediction.model_version for key, one in chosen}
 
+    def ids_of_files(self, names: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for sample_id, sample in self.samples.items():
+            paths = [path for path in (sample.image.path, sample.image.source_path) if path is not None]
+            for name in dict.fromkeys(names):
+                if name and any(str(path) == name or str(path).endswith(f"/{name}") for path in paths):
+                    found.setdefault(name, []).append(sample_id)
+        return found
+
     def label_counts(self) -> dict[str, int]:
         return dict(Counter(label.class_name for one in self.samples.values() for label in one.regions or ()))
 

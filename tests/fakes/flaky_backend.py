@@ -86,6 +86,9 @@ def serve_flaky_backend(backend: FlakyBackend) -> Iterator[FlakyBackend]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/setup":
+                self._send(200, json.dumps({"model_version": backend.version, "unmapped_labels": []}).encode())
+                return
             status, answer = backend.answer(body)
             if status:
                 self._send(status, answer)

@@ -11,7 +11,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -52,6 +52,19 @@ class FakeServer:
     model_version: str = ""
     unique_ids: set[str] = field(default_factory=set)
     last_id: int = 0
+    # Requests that came from somebody who is dead, and when they will be carried out.
+    pending: list[tuple[datetime, Callable[[], Any]]] = field(default_factory=list)
+
+    def carry_out_later(self, request: Callable[[], Any], delay_s: float) -> None:
+        """Carry a request out after that time: nobody sees anything of it before."""
+        self.pending.append((self.clock.now() + timedelta(seconds=delay_s), request))
+
+    def catch_up(self) -> None:
+        """Carry out what is due."""
+        due = [one for one in self.pending if one[0] <= self.clock.now()]
+        self.pending = [one for one in self.pending if one not in due]
+        for _, request in due:
+            request()
 
     def next_id(self) -> int:
         """Return an id that was never given out."""
@@ -204,6 +217,7 @@ class _Tasks:
         query: str | None = None,
         **_: Any,
     ) -> Any:
+        self.server.catch_up()
         wanted = [row for row in map(self.server.to_task, sorted(self.server.tasks)) if _matches(row, query)]
         part = wanted[(page - 1) * page_size : page * page_size]
         if page > 1 and not part:

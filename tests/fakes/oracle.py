@@ -63,6 +63,8 @@ class Oracle:
     corrections: dict[int, Said] = field(default_factory=dict)
     # Samples of which somebody deleted a correction: both sides keep what they have.
     refused: set[str] = field(default_factory=set)
+    # Annotations that travelled with a new task.
+    sent: set[int] = field(default_factory=set)
 
     def curated(self, sample_id: str, view: View) -> None:
         """Take what the catalogue holds of a sample for what a curator wants."""
@@ -94,23 +96,27 @@ class Oracle:
         for sample_id, model in self.models.items():
             assert view.held[sample_id] == model.held, sample_id
 
-    def note_sent(self, before: Mapping[str, int], view: View, *, surely: bool) -> None:
-        """Remember what travelled: with a new task both sides have it now, a correction is an offer."""
+    def note_sent(self, before: Mapping[str, int], view: View, *, surely: bool, sent_from: View | None = None) -> None:
+        """Remember what travelled: with a new task both sides have it now, a correction is an offer.
+
+        ``sent_from`` is what the catalogue held when it was sent, if that may not have been now.
+        """
+        sources = [view, *([] if sent_from is None else [sent_from])]
         for sample_id, model in self.models.items():
             for row in view.rows(sample_id):
-                if row["id"] in self.people or row["id"] in self.corrections:
+                if row["id"] in self.people or row["id"] in self.corrections or row["id"] in self.sent:
                     continue
                 is_correction = row["parent_annotation"] is not None
                 if is_correction or before.get(sample_id) != view.task_of[sample_id]:
                     said = said_by_regions(row["result"])
-                    # A cleared field says nothing: its shapes may be sent as they were agreed.
-                    silent = sample_id in view.silent
-                    sent = {key: value for key, value in said.items() if key[0] == "control" or not silent}
-                    assert sent == (model.held or {}), f"{sample_id}: what was sent is not what the catalogue holds"
+                    assert any(_is_sent_from(one, sample_id, said) for one in sources), (
+                        f"{sample_id}: what was sent is not what the catalogue holds"
+                    )
                     if is_correction:
                         self.corrections[row["id"]] = said
                         model.family |= {row["id"], row["parent_annotation"]}
                     else:
+                        self.sent.add(row["id"])
                         model.add_agreement(said, surely=surely)
                         model.merged = {row["id"]} | (set() if surely else model.merged)
 
@@ -261,6 +267,15 @@ class Oracle:
                 continue
             newest = max(said, key=lambda row: str(row["updated_at"]))
             assert said_by_regions(newest["result"]) == (model.held or {}), f"{sample_id}: the two tools disagree"
+
+
+def _is_sent_from(view: View, sample_id: str, said: Said) -> bool:
+    """Return whether the catalogue holds this; the shapes of a cleared field may be sent as they were agreed."""
+    if sample_id not in view.held:
+        return False
+    silent = sample_id in view.silent
+    sent = {key: value for key, value in said.items() if key[0] == "control" or not silent}
+    return sent == (view.held[sample_id] or {})
 
 
 def to_key(conflict: Conflict) -> Key:

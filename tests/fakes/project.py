@@ -15,7 +15,7 @@ from PIL import Image
 from labels.config import LabelConfig
 from labels.geometry import ImageSize
 from sync.catalogue.samples import NewImage
-from sync.jobs.context import Context
+from sync.jobs.context import Context, Patience
 from sync.ledger import Ledger
 from sync.settings import Home, Project
 from tests.fakes.backend import FakeBackend
@@ -99,6 +99,7 @@ def open_fake_project(*, images: int, config: LabelConfig = CONFIG, size: ImageS
                 dataset=fake,
                 label_studio=label_studio,
                 backend=backend,
+                patience=Patience(now=clock.now, sleep=clock.sleep),
             )
             yield FakeProject(context, server, dataset, backend, Annotator(label_studio._sdk, label_studio))
 

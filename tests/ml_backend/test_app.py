@@ -448,3 +448,26 @@ def test_importing_the_backend_loads_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert run.stdout.strip() == "[]"
+
+
+def test_what_is_not_there_is_said_in_our_own_words(client: FlaskClient) -> None:
+    absent, wrong = client.get("/nowhere"), client.get("/predict")
+
+    assert (absent.status_code, absent.get_json()) == (404, {"error": "/nowhere: no such route"})
+    assert (wrong.status_code, wrong.get_json()) == (405, {"error": "GET /predict: not allowed (expected POST)"})
+
+
+def test_a_threshold_of_the_request_shows_what_the_settings_hide(
+    client: FlaskClient, config_xml: str, save_image: Callable[..., str]
+) -> None:
+    body = {"tasks": [{"id": 1, "data": {"image": save_image("a.png")}}], "label_config": config_xml}
+
+    usual = client.post("/predict", json=body).get_json()["results"][0]["result"]
+    low = client.post("/predict", json={**body, "params": {"score_threshold": 0.05}}).get_json()["results"][0]["result"]
+    refused = client.post("/predict", json={**body, "params": {"score_threshold": "low"}})
+
+    assert (len(usual), len(low)) == (3, 4)
+    assert (refused.status_code, refused.get_json()) == (
+        400,
+        {"error": 'params.score_threshold is "low" (expected a number in 0..1)'},
+    )

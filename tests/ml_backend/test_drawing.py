@@ -60,5 +60,27 @@ def test_the_classes_of_an_image_are_written_on_it() -> None:
     assert tuple(drawn[0, 0]) == to_colour(1)  # the best class comes first
 
 
+def test_eighty_classes_have_eighty_colours_that_differ() -> None:
+    colours = np.array([to_colour(class_id) for class_id in range(80)])
+
+    farthest_channel = np.abs(colours[:, None] - colours).max(axis=2)
+    assert farthest_channel[~np.eye(80, dtype=bool)].min() > 20
+    assert farthest_channel[45, 50] > 100  # bowl and broccoli
+    assert farthest_channel[2, 36] > 100  # car and skateboard
+
+
+def test_labels_of_boxes_at_one_place_do_not_hide_each_other() -> None:
+    found = Detections(
+        np.array([[40, 50, 100, 90], [42, 51, 100, 90]], np.float32),
+        np.array([0.9, 0.5], np.float32),
+        np.array([0, 1], np.int64),
+    )
+
+    drawn = np.asarray(draw_detections(GREY, found, NAMES))
+
+    plates = [np.argwhere((drawn[:, 45:80] == to_colour(class_id)).all(axis=2).sum(axis=1) > 5) for class_id in (0, 1)]
+    assert [int(rows.min()) for rows in plates] == [35, 51]  # 14.3 pixels high each, the surer one above its box
+
+
 def test_nothing_found_is_the_image_as_it_is() -> None:
     assert np.array_equal(np.asarray(draw_detections(GREY, Detections.nothing(), NAMES)), GREY)

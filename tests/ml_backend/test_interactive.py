@@ -333,6 +333,55 @@ def test_a_box_becomes_the_outline_of_its_object_where_the_config_has_outlines(t
     assert label.geometry.to_xyxy() == pytest.approx((20, 20, 120, 80))
 
 
+def test_an_object_that_has_its_outline_already_is_not_proposed_again(tmp_path: Path) -> None:
+    plan = make_plan(POLYGON)
+    assistant = Assistant(FakeDetector(), models_dir=tmp_path, segmenter="FastSAM-s.pt")
+    assistant._segmenter = FastSamSegmenter(FakeDetector(), max_images=4)
+
+    def ask(*drawn: dict[str, Any]) -> list[dict[str, Any]]:
+        image = np.zeros((100, 200, 3), np.uint8)
+        return assistant.suggest(image, "a", drawn, plan, model_version="w-1", item=ITEM)
+
+    click = make_click(50, 70)
+    outline, box = ask(click)
+    refining = make_click(52, 70, region_id="second")
+
+    assert [region["type"] for region in (outline, box)] == ["polygonlabels", "rectanglelabels"]
+    assert ask(outline, click) == []  # the box adds nothing to the outline either
+    assert [region["type"] for region in ask(box, click)] == ["polygonlabels"]
+    assert [region["type"] for region in ask({"type": "polygonlabels", "value": 7}, click)] == [
+        "polygonlabels",
+        "rectanglelabels",
+    ]
+    assert len(ask(outline, click, refining)) == 2
+
+
+def test_a_look_alike_with_an_outline_of_its_class_is_not_proposed_again(photos: Path, tmp_path: Path) -> None:
+    image = np.asarray(PillowImage.open(photos / "bus.jpg").convert("RGB"))
+    size = ImageSize(810, 1080)
+    plan, item = make_plan(POLYGON), PredictedItem("task 7", "cd34", size)
+    person = Box.from_xyxy(669, 391, 810, 877)
+    corners = [[669, 391], [810, 391], [810, 877], [669, 877]]
+    sized = {"original_width": 810, "original_height": 1080}
+    points = [[x / 8.1, y / 10.8] for x, y in corners]
+    outline = make_click(0, 0) | {
+        "type": "polygonlabels",
+        "from_name": "outlines",
+        "value": {"points": points, "polygonlabels": ["car"]},
+    }
+    x, y, width, height = Box.from_xyxy(48, 399, 245, 903).to_percent(size)
+    example = make_box(x, y, width, height) | sized
+    assistant = Assistant(FakeDetector(), models_dir=tmp_path)
+
+    def ask(*drawn: dict[str, Any]) -> float:
+        regions = assistant.suggest(image, "cd34", drawn, plan, model_version="w-1", item=item)
+        found = [label.geometry for label in from_result(regions, plan.config, item="task 7") if label.geometry]
+        return max(compute_iou(person, box) for box in found)
+
+    assert ask(example) > 0.8
+    assert ask(outline | sized, example) < 0.7
+
+
 def test_a_click_without_a_segmenter_has_no_answer(tmp_path: Path) -> None:
     assistant = Assistant(FakeDetector(), models_dir=tmp_path)
 

@@ -7,6 +7,7 @@ import pytest
 
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
+from ml_backend.answers.label_plans import Thresholds
 from ml_backend.detectors import Detections, MaskCrop
 from ml_backend.serving.jsonl import read_done, to_line
 from ml_backend.serving.offline import FileAnswer
@@ -22,7 +23,7 @@ FOUND = Detections(
 def make_line(found: Detections | None, problem: str | None = None) -> dict[str, object]:
     size = None if found is None else ImageSize(200, 120)
     answer = FileAnswer(Path("/a.jpg"), "ab12", size, found, problem=problem)
-    return to_line(answer, NAMES, model_version="w-1", threshold=0.2, is_calibrated=False)
+    return to_line(answer, NAMES, model_version="w-1", thresholds=Thresholds(0.2), is_calibrated=False)
 
 
 def test_a_line_has_what_is_shown_and_the_uncertainty_of_all() -> None:
@@ -84,14 +85,14 @@ def test_a_run_goes_on_after_the_last_whole_line_and_tries_failed_images_again(t
     path = tmp_path / "x.jsonl"
     write(path, make_line(FOUND), make_line(None, "is damaged") | {"path": "/b.jpg"}, '{"path": "/c.jpg", "mo')
 
-    done = read_done(path, model_version="w-1", threshold=0.2)
+    done = read_done(path, model_version="w-1", thresholds=Thresholds(0.2))
 
     assert done == {"/a.jpg"}
     assert path.read_text().endswith('"problem": "is damaged"}\n')
 
 
 def test_a_file_that_is_not_there_has_nothing_done(tmp_path: Path) -> None:
-    assert read_done(tmp_path / "x.jsonl", model_version="w-1", threshold=0.2) == set()
+    assert read_done(tmp_path / "x.jsonl", model_version="w-1", thresholds=Thresholds(0.2)) == set()
 
 
 @pytest.mark.parametrize(("version", "threshold"), [("w-2", 0.2), ("w-1", 0.3)])
@@ -100,7 +101,7 @@ def test_lines_of_another_model_or_threshold_are_not_mixed_in(version: str, thre
     write(path, make_line(FOUND))
 
     with pytest.raises(LabelingError, match="choose another file"):
-        read_done(path, model_version=version, threshold=threshold)
+        read_done(path, model_version=version, thresholds=Thresholds(threshold))
 
 
 @pytest.mark.parametrize("line", ["junk\n", "[]\n", '{"path": "/a.jpg"}\n', "3\n"])
@@ -109,5 +110,27 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(line: str, tmp_pa
     write(path, line)
 
     with pytest.raises(LabelingError, match=r"x\.jsonl, line 1"):
-        read_done(path, model_version="w-1", threshold=0.2)
+        read_done(path, model_version="w-1", thresholds=Thresholds(0.2))
     assert path.read_text() == line
+
+
+def test_a_last_line_that_is_somebody_elses_is_never_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes, in one line")
+
+    with pytest.raises(LabelingError, match="is no line of labelloop predict"):
+        read_done(path, model_version="w-1", thresholds=Thresholds(0.2))
+    assert path.read_text() == "my notes, in one line"
+
+
+def test_thresholds_of_classes_choose_what_is_shown_and_are_not_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    thresholds = Thresholds(0.2, {"car": 0.6, "person": 0.1})
+    answer = FileAnswer(Path("/a.jpg"), "ab12", ImageSize(200, 120), FOUND)
+    line = to_line(answer, NAMES, model_version="w-1", thresholds=thresholds, is_calibrated=False)
+    write(path, line)
+
+    assert [said["label"] for said in line["detections"]] == ["person"]
+    assert read_done(path, model_version="w-1", thresholds=thresholds) == {"/a.jpg"}
+    with pytest.raises(LabelingError, match=r"from 0\.2, car 0\.6, person 0\.1 on \(expected w-1 from 0\.2\)"):
+        read_done(path, model_version="w-1", thresholds=Thresholds(0.2))

@@ -42,6 +42,32 @@ def test_labels_no_model_class_stands_for_are_listed_and_logged_once(
     assert len([record for record in caplog.records if "Forklift" in record.getMessage()]) == 1
 
 
+def test_labels_of_controls_the_model_draws_nothing_with_are_listed_too() -> None:
+    controls = (
+        make_control("RectangleLabels", "a", '<Label value="Car"/>')
+        + make_control("KeyPointLabels", "b", '<Label value="Car"/><Label value="Wheel"/>')
+        + make_control("PolygonLabels", "c", '<Label value="Road"/>')
+        + make_control("Choices", "d", '<Choice value="indoor"/>')
+    )
+
+    # A key point that is clicked for an object is named as the object; a choice is a person's.
+    assert make_plan(controls).unmapped_labels == ("Wheel", "Road")
+    assert make_plan(controls, task="segment").unmapped_labels == ("Wheel", "Road")
+
+
+def test_a_threshold_of_a_request_stands_in_for_all_others() -> None:
+    labels = '<Label value="Car" model_score_threshold="0.6"/><Label value="Truck"/>'
+    control = make_control("RectangleLabels", "a", labels, 'model_score_threshold="0.4"')
+    xml = f"<View>{IMAGE}{control}</View>"
+    plans = LabelPlans(NAMES, score_threshold=0.2, class_thresholds={"truck": 0.9})
+
+    low, usual = plans.get(xml, score_threshold=0.05), plans.get(xml)
+
+    assert {target.threshold for target in low.classes.values()} == {0.05}
+    assert {target.label: target.threshold for target in usual.classes.values()} == {"Car": 0.6, "Truck": 0.9}
+    assert plans.get(xml, score_threshold=0.05) is low
+
+
 def test_the_nearest_threshold_counts() -> None:
     labels = (
         '<Label value="Car" model_score_threshold="0.6"/><Label value="Truck"/>'
@@ -152,3 +178,12 @@ def test_a_model_index_that_is_no_number_is_refused(attributes: str) -> None:
 def test_a_threshold_of_a_label_outside_of_0_to_1_is_refused() -> None:
     with pytest.raises(LabelConfigError, match=r"'car'.*model_score_threshold '7'"):
         make_plan(make_control("RectangleLabels", "a", '<Label value="car" model_score_threshold="7"/>'))
+
+
+def test_a_threshold_of_a_label_that_is_not_in_the_config_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    control = make_control("RectangleLabels", "a", '<Label value="Car"/><Label value="Truck"/>')
+    xml = f"<View>{IMAGE}{control}</View>"
+
+    LabelPlans(NAMES, score_threshold=0.2, class_thresholds={"car": 0.5, "lorry": 0.3}).get(xml)
+
+    assert "LABELLOOP_CLASS_THRESHOLDS: no label of the config is named lorry (known: Car, Truck)" in caplog.text

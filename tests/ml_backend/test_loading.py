@@ -3,6 +3,8 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
 from ml_backend.serving.loading import Announce, LoadingError, ModelHolder, ServedModel
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.swapped import read_swapped, record_swapped
 from ml_backend.settings import Settings
 from tests.ml_backend.conftest import FakeDetector, make_detections
 
@@ -208,6 +211,110 @@ def test_one_model_is_loaded_at_a_time(client: FlaskClient) -> None:
 
     assert response.status_code == 503
     assert "first is being loaded" in response.get_json()["error"]
+
+
+def test_the_path_of_the_settings_is_loaded_and_no_other(engine: Engine, client: FlaskClient, loader: Loader) -> None:
+    loader.add("/weights/mine.pt", 0.5)
+    loader.let()
+    engine.holder.wait(WAIT_S)
+    engine.settings = dataclasses.replace(engine.settings, model="/weights/mine.pt")
+
+    assert client.post("/versions", json={"model": "/weights/other.pt"}).status_code == 400
+    assert client.post("/versions", json={"model": "/weights/mine.pt"}).status_code == 202
+    assert engine.holder.wait(WAIT_S) is None
+    assert engine.holder.read_state().version == "/weights/mine.pt-1"
+
+
+def test_what_is_served_is_loaded_again_when_it_is_asked_for(
+    engine: Engine, client: FlaskClient, loader: Loader
+) -> None:
+    assert client.post("/versions", json={"reload": True}).status_code == 503
+    loader.let()
+    engine.holder.wait(WAIT_S)
+    before = engine.holder.get()
+
+    loader.loaded.clear()
+    response = client.post("/versions", json={"reload": True})
+    loader.let()
+    engine.holder.wait(WAIT_S)
+
+    assert (response.status_code, response.get_json()["loading"]) == (202, "first")
+    assert engine.holder.get() is not before
+    assert engine.holder.read_state().versions == ("first-1",)
+
+
+def test_a_restart_goes_on_with_the_model_that_took_over(settings: Settings, loader: Loader, tmp_path: Path) -> None:
+    loader.let()
+    holder = ModelHolder(loader.load, metrics=Metrics(), remember=partial(record_swapped, tmp_path, "first"))
+    holder.start_loading("first")
+    holder.wait(WAIT_S)
+    assert read_swapped(tmp_path, "first") is None
+
+    holder.start_loading("second")
+    holder.wait(WAIT_S)
+    assert read_swapped(tmp_path, "first") == "second"
+    assert read_swapped(tmp_path, "another") is None  # somebody configured other weights since
+
+    holder.start_loading("absent")
+    holder.wait(WAIT_S)
+    assert read_swapped(tmp_path, "first") == "second"
+
+    holder.start_loading("first")
+    holder.wait(WAIT_S)
+    assert read_swapped(tmp_path, "first") is None
+
+
+def test_a_model_to_go_on_with_that_is_gone_leaves_the_configured_one_and_says_so(
+    settings: Settings, loader: Loader
+) -> None:
+    loader.let()
+    holder = ModelHolder(loader.load, metrics=Metrics())
+
+    holder.start_loading("absent", otherwise="first")
+
+    assert holder.wait(WAIT_S) == "model 'absent': no weights"
+    assert (holder.read_state().version, holder.read_state().name) == ("first-1", "ready")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"configured": "first", "model": 7}', "{"])
+def test_a_damaged_note_of_the_model_counts_for_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "swapped.json").write_text(content)
+
+    assert read_swapped(tmp_path, "first") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({}, "model is missing"),
+        ({"model": 5}, "model is 5 (expected a text)"),
+        ({"model": "a,b,a"}, "model 'a' is named twice (expected each member of an ensemble once)"),
+    ],
+)
+def test_what_cannot_be_a_model_is_refused_by_what_is_wrong(
+    client: FlaskClient, body: dict[str, object], problem: str
+) -> None:
+    response = client.post("/versions", json=body)
+
+    assert (response.status_code, response.get_json()) == (400, {"error": problem})
+
+
+def test_a_problem_of_loading_has_no_path_of_this_machine(
+    settings: Settings, client: FlaskClient, engine: Engine, loader: Loader
+) -> None:
+    def load(name: str, announce: Announce) -> ServedModel:
+        raise LabelingError(f"{settings.models_dir} has no a.pt; /opt/weights/b.pt: https://hub/a/b.pt says no")
+
+    loader.let()
+    engine.holder.wait(WAIT_S)
+    engine.holder._load = load
+
+    client.post("/versions", json={"model": "a"})
+    engine.holder.wait(WAIT_S)
+
+    assert client.get("/versions").get_json()["problem"] == (
+        "the models folder has no a.pt; b.pt: https://hub/a/b.pt says no"
+    )
 
 
 @pytest.mark.parametrize("name", ["../secret.pt", "/etc/passwd", "a b", "", "a.pt,", 7, None])

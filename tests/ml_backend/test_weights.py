@@ -10,7 +10,7 @@ import pytest
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.models import weights as weights_module
-from ml_backend.models.weights import MIN_HUB_BYTES, compute_version, fetch_from_hub, resolve_weights
+from ml_backend.models.weights import MIN_HUB_BYTES, check_weights, compute_version, fetch_from_hub, resolve_weights
 
 
 def refuse(name: str, models_dir: Path) -> Path:
@@ -209,3 +209,19 @@ def test_bare_tensors_run_under_their_name_from_the_models_folder(tmp_path: Path
     (tmp_path / "ssd.pth").write_bytes(b"abc")
 
     assert resolve_weights("ssd", models_dir=tmp_path, fetch=fail_test).path == tmp_path / "ssd.pth"
+
+
+def test_the_same_weights_twice_are_no_ensemble(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+
+    with pytest.raises(LabelingError, match=r"'a.pt' is there twice|'a' is there twice"):
+        resolve_weights("a,a.pt", models_dir=tmp_path, is_offline=True)
+
+
+def test_weights_can_be_looked_for_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+
+    check_weights(f"a,{tmp_path / 'a.pt'}", models_dir=tmp_path)
+    for absent in (f"a,{tmp_path / 'b.pt'}", "nosuch"):
+        with pytest.raises(LabelingError, match="model"):
+            check_weights(absent, models_dir=tmp_path, is_offline=True)

@@ -46,7 +46,7 @@ def add_image(tmp_path: Path) -> AddImage:
 
     def add(
         name: str,
-        labels: tuple[Label, ...] | None = (),
+        labels: tuple[Label, ...] = (),
         *,
         size: tuple[int, int] = (40, 20),
         orientation: int | None = None,

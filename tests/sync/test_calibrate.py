@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from labels import fields
-from labels.config import LabelConfig
-from labels.errors import LabelingError
+from labels.errors import LabelingError, ServiceError
 from labels.geometry import Box
 from labels.results import Label, to_result
 from ml_backend.models.calibration import load_calibration
 from sync.backend import BackendPrediction, MLBackend, ServedWeights
 from sync.catalogue.samples import SamplePrediction, SampleState
-from sync.jobs.calibrate import calibrate, to_examples, to_low_config
+from sync.jobs.calibrate import calibrate, to_examples
 from sync.jobs.registry import call_job
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
@@ -66,7 +65,7 @@ class LowBackend(MLBackend):
         self.version = version
         self.broken: set[str] = set()
 
-    def fetch_weights(self) -> ServedWeights:
+    def fetch_weights(self, *, timeout_s: float = 5.0) -> ServedWeights:
         return ServedWeights(self.version, "memory")
 
     def fetch_predictions(
@@ -75,9 +74,9 @@ class LowBackend(MLBackend):
         label_config: str,
         *,
         label_counts: Mapping[str, int] | None = None,
+        score_threshold: float | None = None,
     ) -> list[BackendPrediction]:
-        threshold = LabelConfig.from_xml(label_config).controls[0].score_threshold
-        assert threshold is not None
+        threshold = 0.5 if score_threshold is None else score_threshold
         answers = []
         for task in tasks:
             found = [one for one in self.reviews.drawn[task["id"]] if (one.confidence or 0) >= threshold]
@@ -254,17 +253,38 @@ def test_a_parameter_that_is_not_known_is_refused(params: dict[str, Any], projec
         call_job(project.context, "calibrate", params, lambda _done, _message: None)
 
 
-def test_a_config_is_asked_with_the_lowest_threshold_on_every_control() -> None:
-    xml = """<View><Image name="i" value="$i"/>
-    <RectangleLabels toName="i" name="a" model_score_threshold='0.7'><Label value="x" model_score_threshold = "0.9"/>
-    </RectangleLabels><BrushLabels name="b" toName="i"><Label value="x"/></BrushLabels></View>"""
+class Reloading(LowBackend):
+    """Serves ``after`` once it was told to load its model again; None: it cannot."""
 
-    low = LabelConfig.from_xml(to_low_config(LabelConfig.from_xml(xml)))
+    def __init__(self, reviews: Reviews, after: str | None) -> None:
+        super().__init__(reviews)
+        self.after = after
 
-    assert [(control.name, control.score_threshold, dict(control.thresholds)) for control in low.controls] == [
-        ("a", 0.05, {}),
-        ("b", 0.05, {}),
-    ]
+    def reload(self) -> None:
+        if self.after is None:
+            raise ServiceError("403, no password")
+        self.version = self.after
+
+
+def test_the_running_backend_is_told_to_serve_the_calibration(project: FakeProject, reviews: Reviews) -> None:
+    calibrate(project.context)
+    calibration = load_calibration(project.context.home.models, VERSION)
+    assert calibration is not None
+
+    report = calibrate(replace(project.context, backend=Reloading(reviews, calibration.version)))
+
+    assert report.notes[-1] == f"the ML backend serves {calibration.version} now; next: labelloop prelabel"
+
+
+def test_a_backend_that_does_not_take_the_calibration_is_told_with_what_to_do(
+    project: FakeProject, reviews: Reviews
+) -> None:
+    refused = calibrate(replace(project.context, backend=Reloading(reviews, None)))
+    elsewhere = calibrate(replace(project.context, backend=Reloading(reviews, VERSION)))
+
+    assert refused.notes[-1].startswith("not served yet (403, no password); to serve weights-00000001+cal.")
+    assert 'POST {"reload": true} to /versions' in refused.notes[-1]
+    assert elsewhere.notes[-1].startswith(f"the ML backend still serves {VERSION}: its models folder is not ")
 
 
 def test_it_reads_what_the_real_catalogue_holds(mongod_uri: str, project: FakeProject, reviews: Reviews) -> None:

@@ -107,6 +107,15 @@ def test_an_answer_about_the_whole_image_is_no_look_for_objects(dataset: Any, sa
     assert not said.has_regions
 
 
+def test_of_several_fields_of_shapes_the_cleared_ones_say_nothing(dataset: Any, samples: list[str]):
+    dataset.write_labels({samples[0]: []})
+    assert dataset.labels()[samples[0]].silent == frozenset()
+    dataset._dataset.clear_sample_field("ground_truth")
+    said = dataset.labels()[samples[0]]
+    boxes = {control.name for control in CONFIG.controls if control.kind in ("RectangleLabels", "BrushLabels")}
+    assert (said.has_regions, said.silent) == (True, boxes)
+
+
 def test_labels_that_say_the_same_keep_what_a_curator_wrote_on_them(dataset: Any, samples: list[str]):
     dataset.write_labels({samples[0]: EVERYTHING[:2]})
     sample = dataset._dataset[samples[0]]
@@ -239,3 +248,20 @@ def test_opening_a_second_time_finds_everything(dataset: Any, samples: list[str]
     again = Dataset.open(dataset.name, CONFIG)
     assert len(again.labels()[samples[0]].labels) == len(EVERYTHING)
     assert again._dataset.persistent
+
+
+def test_samples_are_found_by_the_names_of_their_files(dataset: Any):
+    def add(path: str, source: str | None = None) -> str:
+        image = NewImage(Path(path), SIZE, "0" * 64, 100, "image/jpeg")
+        (added,) = dataset.write_images([image if source is None else replace(image, source_path=Path(source))])
+        return str(added)
+
+    north, south = add("/photos/north/a+b.jpg"), add("/photos/south/a+b.jpg")
+    copied = add("/copies/0123.png", "/photos/scan.tif")
+    add("/photos/aab.jpg")
+
+    assert dataset.ids_of_files(["a+b.jpg", "north/a+b.jpg", "scan.tif", "b.jpg", "", ".*"]) == {
+        "a+b.jpg": [north, south],
+        "north/a+b.jpg": [north],
+        "scan.tif": [copied],
+    }

@@ -119,13 +119,10 @@ def test_categories_follow_the_config_and_not_the_alphabet(
     ]
 
 
-def test_reviewed_and_empty_is_a_negative_and_never_reviewed_is_left_out(
-    add_image: AddImage, config: LabelConfig, tmp_path: Path
-) -> None:
-    images = [add_image("a.png", ()), add_image("b.png", None), add_image("c.png", (BOX,)), add_image("d.png", (KEEP,))]
+def test_reviewed_and_empty_is_a_negative(add_image: AddImage, config: LabelConfig, tmp_path: Path) -> None:
+    images = [add_image("a.png", ()), add_image("c.png", (BOX,)), add_image("d.png", (KEEP,))]
     result = write_coco(images, config, tmp_path / "coco")
-    assert (result.images, result.negatives, result.not_reviewed) == (3, 2, 1)
-    assert "1 images are not in it: nobody has reviewed them" in result.notes
+    assert (result.images, result.negatives) == (3, 2)
     names = [image["file_name"][0] for image in _read(tmp_path / "coco").dataset["images"]]
     assert names == ["a", "c", "d"]
 
@@ -191,10 +188,23 @@ def test_a_class_that_is_not_in_the_config_stops_the_export(
 ) -> None:
     write_coco([add_image("a.png", (BOX,))], config, tmp_path / "coco")
     before = _files(tmp_path / "coco")
-    odd = replace(BOX, classes=("Forklift",))
-    with pytest.raises(LabelConfigError, match=r"sample s2 and 1 more: label 'Forklift' is not in label_config\.xml"):
-        write_coco([add_image("b.png", (odd,)), add_image("c.png", (odd,))], config, tmp_path / "coco")
+    odd, odder = replace(BOX, classes=("Forklift",)), replace(BOX, classes=("Trukc",))
+    with pytest.raises(LabelConfigError) as caught:
+        write_coco([add_image("b.png", (odd, odder)), add_image("c.png", (odd,))], config, tmp_path / "coco")
+    assert str(caught.value) == (
+        "nothing was exported: 3 labels have a class that is not in label_config.xml: 'Forklift' on b.png (sample s2), "
+        "'Forklift' on c.png (sample s3), 'Trukc' on b.png (sample s2); give the label a class of the config in "
+        "FiftyOne, or rename the class everywhere: labelloop relabel OLD NEW"
+    )
     assert _files(tmp_path / "coco") == before
+
+
+def test_of_very_many_unknown_classes_a_few_are_named_and_all_are_counted(
+    add_image: AddImage, config: LabelConfig, tmp_path: Path
+) -> None:
+    odd = tuple(replace(BOX, classes=(f"odd{number:02}",)) for number in range(30))
+    with pytest.raises(LabelConfigError, match=r"30 labels .* 'odd19' on b\.png \(sample s1\) and 10 more; give"):
+        write_coco([add_image("b.png", odd)], config, tmp_path / "coco")
 
 
 @pytest.mark.parametrize(("name", "orientation"), [("a.jpg", 6), ("a.png", 8), ("a.webp", 3), ("a.tif", 5)])

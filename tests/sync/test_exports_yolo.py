@@ -90,14 +90,13 @@ def test_a_second_export_is_byte_identical_also_over_a_trainers_cache(
     assert _files(tmp_path / "yolo") == before
 
 
-def test_an_image_with_nothing_on_it_has_an_empty_file_and_an_unreviewed_one_has_none(
+def test_an_image_with_nothing_on_it_has_an_empty_file(
     add_image: AddImage, config: LabelConfig, tmp_path: Path
 ) -> None:
-    images = [add_image("a.png", ()), add_image("b.png", None)]
-    result = write_yolo(images, config, tmp_path / "yolo")
+    result = write_yolo([add_image("a.png", ())], config, tmp_path / "yolo")
     assert [path.read_bytes() for path in (tmp_path / "yolo" / "labels" / "train").iterdir()] == [b""]
     assert len(list((tmp_path / "yolo" / "images" / "train").iterdir())) == 1
-    assert (result.images, result.negatives, result.not_reviewed) == (1, 1, 1)
+    assert (result.images, result.negatives) == (1, 1)
 
 
 def test_without_images_the_result_says_what_is_missing(

@@ -5,6 +5,10 @@ from PIL import Image
 
 from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
+from labels.limits import MAX_IMAGE_BYTES, MAX_PIXELS
+from ml_backend.imaging import decoding
+from ml_backend.settings import Settings
+from sync import images
 from sync.demo import write_demo_images
 from sync.images import find_images, read_facts, write_copy
 from sync.media import MediaRoots, link_folder, to_copy_path
@@ -150,3 +154,15 @@ def test_the_demo_writes_the_same_bytes_again_and_leaves_what_is_there(tmp_path:
     assert {path.name: path.read_bytes() for path in write_demo_images(tmp_path / "b")} == first
     stamps = {path: path.stat().st_mtime_ns for path in write_demo_images(tmp_path / "a")}
     assert {path: path.stat().st_mtime_ns for path in write_demo_images(tmp_path / "a")} == stamps
+
+
+def test_an_image_that_the_ml_backend_would_refuse_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = save(tmp_path / "wall.jpg")
+    width, height = read_facts(path).size.width, read_facts(path).size.height
+    monkeypatch.setattr(images, "MAX_PIXELS", width * height - 1)
+    with pytest.raises(ItemError, match=rf"wall.jpg: has {width} x {height} pixels \(expected at most"):
+        read_facts(path)
+    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 10)
+    with pytest.raises(ItemError, match=r"wall.jpg: has \d+ bytes \(expected at most 10\)"):
+        read_facts(path)
+    assert (decoding.MAX_PIXELS, Settings(tmp_path, tmp_path).max_image_bytes) == (MAX_PIXELS, MAX_IMAGE_BYTES)

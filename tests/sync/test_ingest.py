@@ -84,11 +84,11 @@ def test_the_folder_is_remembered_in_the_project(home: Home, dataset: Any, folde
 def test_samples_that_came_by_another_way_get_what_they_lack(dataset: Any, folder: Path):
     import fiftyone as fo
 
-    dataset._dataset.add_samples([fo.Sample(str(folder / "a.jpg")), fo.Sample(str(folder / "d.jpg"))], progress=False)
+    samples = [fo.Sample(str(folder / "a.jpg")), fo.Sample(str(folder / "d.jpg"))]
+    _, unreadable = dataset._dataset.add_samples(samples, progress=False)
     failed = complete_images(dataset)
-    assert [failure.problem.rpartition(": ")[2] for failure in failed] == [
-        "cannot be read as an image (no known image format)"
-    ]
+    problem = "cannot be read as an image (no known image format)"
+    assert failed == [Failure(str(folder / "d.jpg"), problem, unreadable)]
     (image,) = dataset.images().values()
     assert image.size == ImageSize(50, 30)
     assert image.sha256 == hashlib.sha256((folder / "a.jpg").read_bytes()).hexdigest()

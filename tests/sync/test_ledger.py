@@ -103,7 +103,15 @@ def test_states_and_problems_are_kept_on_the_link(ledger: Ledger) -> None:
     ledger.record_problem("s2", "region 7: label 'Forklift' is not in label_config.xml")
     assert ledger.links()["s1"] == replace(LINK, state="reviewed")
     assert ledger.links()["s2"].problem == "region 7: label 'Forklift' is not in label_config.xml"
-    assert ledger.counts() == {"queued": 0, "reviewed": 1, "skipped": 1, "conflict": 0, "failed": 1, "gone": 0}
+    assert ledger.counts() == {
+        "queued": 0,
+        "reviewed": 1,
+        "skipped": 1,
+        "conflict": 0,
+        "failed": 1,
+        "gone": 0,
+        "gone_queued": 0,
+    }
     ledger.record_problem("s2", None)
     assert ledger.counts()["failed"] == 0
 

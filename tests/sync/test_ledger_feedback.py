@@ -95,18 +95,11 @@ def test_a_name_with_signs_of_json_is_found(ledger: Ledger):
     assert ledger.bases(["s1"])["s1"] == (label(1, "beetle"),)
 
 
-def test_an_annotation_that_was_read_keeps_being_known_and_another_does_not(ledger: Ledger):
-    read_at, later = "2026-01-01T00:00:01.000000Z", "2026-01-01T00:00:09.000000Z"
-    ledger.record_annotation_times({40: ("2025-01-01T00:00:00.000000Z", later)})
-    assert ledger.links()["s1"].annotation_updated_at == read_at
-    ledger.record_annotation_times({40: (read_at, later), 41: ("2026-01-01T00:00:02.000000Z", later)})
-    assert ledger.links()["s1"].annotation_updated_at == later
-    assert ledger.reviews()[0]["annotation_updated_at"] == later
-    assert ledger.corrections()["s1"][0].annotation_updated_at == later
-    ledger.record_answers({"s1": ("latest:other", "latest:new")})
+def test_a_task_that_has_to_be_read_again_is_no_longer_known_as_it_was_read(ledger: Ledger):
+    ledger.record_unread([6])
     assert ledger.links()["s1"].answers == "latest:abc"
-    ledger.record_answers({"s1": ("latest:abc", "latest:new")})
-    assert ledger.links()["s1"].answers == "latest:new"
+    ledger.record_unread([5, 6])
+    assert ledger.links()["s1"].answers is None
 
 
 def test_a_renaming_that_was_begun_is_known_until_it_ends(ledger: Ledger):

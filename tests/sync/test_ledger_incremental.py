@@ -51,7 +51,15 @@ def test_tasks_that_failed_or_wait_for_a_decision_are_unfinished_unless_they_are
     ledger.record_states({"s3": "conflict", "s4": "conflict"})
     ledger.record_gone([44])
     assert ledger.unfinished_task_ids() == [42, 43]
-    assert ledger.counts() == {"queued": 3, "reviewed": 0, "skipped": 0, "conflict": 2, "failed": 1, "gone": 1}
+    assert ledger.counts() == {
+        "queued": 3,
+        "reviewed": 0,
+        "skipped": 0,
+        "conflict": 2,
+        "failed": 1,
+        "gone": 1,
+        "gone_queued": 0,
+    }
     assert ledger.link_count() == 4
     ledger.record_gone([44], is_gone=False)
     assert ledger.unfinished_task_ids() == [42, 43, 44]

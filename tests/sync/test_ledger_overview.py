@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_reviews_and_skips_count_on_the_day_of_their_last_change(ledger: Ledger)
 
     ledger.record_review(make_review(0, "2026-01-05"))
     assert ledger.days("2026-01-05") == [Day("2026-01-05", 0, 1, 0)]
+
+
+def test_a_sample_that_several_people_answered_counts_once_on_the_day_of_the_last_answer(ledger: Ledger) -> None:
+    first, second = make_review(0, "2026-01-02"), replace(make_review(0, "2026-01-04"), annotation_id=99)
+    ledger.record_reviews([first, replace(second, state="skipped")])
+    assert ledger.days("2026-01-01") == [Day("2026-01-04", 0, 0, 1)]
+
+    ledger.record_review(second)
+    assert ledger.days("2026-01-01") == [Day("2026-01-04", 0, 1, 0)]
 
 
 def test_tasks_count_on_the_day_their_push_ended_and_a_failed_one_counts_nothing(ledger: Ledger) -> None:

@@ -10,19 +10,21 @@ The everyday size is 60 examples of 30 steps, the same at each run. More, and ot
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from labels.errors import LabelingError, ServiceError
+from labels.errors import LabelingError
 from labels.geometry import Box, Polygon
 from labels.results import Label
 from sync.jobs.prelabel import prelabel
@@ -32,8 +34,8 @@ from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.report import Report
-from sync.workbench.label_studio import to_timestamp
-from tests.fakes.killing import KilledError, KillSwitch
+from sync.workbench.label_studio import NoAnswerError, to_timestamp
+from tests.fakes.killing import LATE, KilledError, KillSwitch
 from tests.fakes.model import Key, Prefer, SampleModel
 from tests.fakes.oracle import Oracle, to_key
 from tests.fakes.people import EDITS as EDIT_NAMES
@@ -49,7 +51,10 @@ SAMPLES = st.integers(0, IMAGES - 1)
 PICKS = st.integers(0, 5)
 PLACES = st.integers(0, 30)
 CLASSES = st.sampled_from(("car", "dog", "bus"))
-ENDS = st.none() | st.tuples(st.integers(1, 12), st.booleans(), st.sampled_from((KilledError, ServiceError)))
+# How much later a request is carried out whose sender was killed meanwhile.
+LATE_S = {"soon": 0.3, "late": 40.0}
+MOMENTS = st.sampled_from(("before", "after", *LATE_S))
+ENDS = st.none() | st.tuples(st.integers(1, 12), MOMENTS, st.sampled_from((KilledError, NoAnswerError)))
 CHUNKS = st.integers(1, IMAGES)
 EDITS = st.sampled_from(EDIT_NAMES)
 
@@ -213,6 +218,18 @@ class BothSides(RuleBasedStateMachine):
         is_done = self._run(push, end, sample_ids=sample_ids, tasks_per_import=chunk)
         self.oracle.note_sent(before, self.project.view(), surely=is_done)
 
+    @rule(delay_s=st.sampled_from(tuple(LATE_S.values())), job=st.sampled_from((push, prelabel)), sample=SAMPLES)
+    def job_dies_while_label_studio_works(self, delay_s: float, job: Job, sample: int) -> None:
+        """Label Studio goes on with the request, and a curator with the labels; then the next job comes."""
+        if job is prelabel:
+            self.project.backend.model_version = "fake-2"
+        before = self.project.view().task_of
+        switch = KillSwitch(LATE, late=partial(self._carry_out_later, delay_s))
+        with contextlib.suppress(KilledError):
+            job(switch.guard(self.project.context))
+        self.oracle.note_sent(before, self.project.view(), surely=not switch.is_over)
+        self.curator_rates(sample, 3)
+
     @rule(end=ENDS, chunk=CHUNKS, prefer=st.sampled_from((None, None, "reviewed", "curated")), everything=st.booleans())
     def job_pull(self, end: Any, chunk: int, prefer: Prefer, everything: bool) -> None:
         is_done = self._run(pull, end, tasks_per_chunk=chunk, prefer=prefer, everything=everything)
@@ -269,6 +286,7 @@ class BothSides(RuleBasedStateMachine):
         for _ in range(2):
             self.job_push(None, IMAGES, None)
             self.job_pull(None, IMAGES, None, False)
+        assert not self.project.server.pending, "a job went on before Label Studio was done with what a dead one asked"
         before = self._snapshot()
         self.job_push(None, IMAGES, None)
         self.job_pull(None, IMAGES, None, False)
@@ -340,14 +358,27 @@ class BothSides(RuleBasedStateMachine):
         if end is None:
             job(self.project.context, **options)
             return True
-        at, before, error = end
-        switch = KillSwitch(at, before=before, error=error)
+        at, moment, error = end
+        late = partial(self._carry_out_later, LATE_S[moment]) if moment in LATE_S else None
+        switch = KillSwitch(at, before=moment != "after", error=error, late=late)
         try:
             job(switch.guard(self.project.context), **options)
         except (KilledError, LabelingError):
-            assert switch.writes == at, "a job failed by itself"
+            assert switch.is_over, "a job failed by itself"
             return False
         return True
+
+    def _carry_out_later(self, delay_s: float, request: Callable[[], Any]) -> None:
+        """Have the server go on with a request; the oracle hears when that is done, and what was said before."""
+        sent_from = self.project.view()
+
+        def carry_out() -> None:
+            before = self.project.view().task_of
+            with contextlib.suppress(LabelingError):
+                request()
+            self.oracle.note_sent(before, self.project.view(), surely=False, sent_from=sent_from)
+
+        self.project.server.carry_out_later(carry_out, delay_s)
 
     def _snapshot(self) -> dict[str, Any]:
         server = self.project.server

@@ -293,3 +293,16 @@ def test_progress_tells_how_many_how_fast_and_how_long(context: Context) -> None
     assert 0 < done <= 1
     assert "images/s" in message
     assert message.endswith(" left")
+
+
+def test_labels_that_are_never_drawn_are_named(project: FakeProject) -> None:
+    project.backend.unmapped_labels = ("Forklft", *(f"Tool {number}" for number in range(11)))
+
+    report = prelabel(project.context)
+
+    assert report.notes == (
+        "model fake-1",
+        "never pre-drawn, no class of the model stands for them (predicted_values would map them): "
+        + ", ".join(["Forklft", *(f"Tool {number}" for number in range(9))])
+        + " and 2 more",
+    )

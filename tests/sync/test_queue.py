@@ -104,7 +104,9 @@ def test_any_field_with_numbers_can_be_chosen_by(project: FakeProject):
 
 
 def test_what_nobody_has_is_nothing_to_choose_by(project: FakeProject):
-    with pytest.raises(LabelingError, match=r"'reviewer': no such field.*known: uncertainty, mistake"):
+    set_column(project, "brightness", [1.0] * 8)
+    offered = r"\(known: uncertainty, mistake, diversity, random, brightness(, u_\w+)*\)"
+    with pytest.raises(LabelingError, match=rf"'reviewer': no such field.*{offered}$"):
         choose(project.context, by="reviewer", count=1)
     with pytest.raises(LabelingError, match="no sample has 'mistakenness' yet"):
         choose(project.context, by="mistake", count=1)

@@ -104,3 +104,21 @@ def test_without_the_tools_it_is_said_in_one_line(tmp_path: Path, arguments: tup
     shown = run(tmp_path, *arguments)
     assert shown.exit_code == 1
     assert shown.output.strip().endswith("the stack does not run, start it with: labelloop up")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("relabel", "person", ""), "'NEW'"),
+        (("relabel", " ", "person"), "'OLD'"),
+        (("relabel", "person", "human", "--control", ""), "'--control'"),
+        (("queue", "--by", "", "--count", "3"), "'--by'"),
+        (("queue", "--by", "random", "--count", "3", "--view", " "), "'--view'"),
+    ],
+)
+def test_an_empty_name_is_refused_in_the_words_of_the_command_line(
+    home: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    result = run(home, *arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for {named}: it is empty, expected a name" in result.output

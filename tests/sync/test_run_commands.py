@@ -74,7 +74,7 @@ def test_a_waiting_run_is_cancelled_and_one_that_is_over_stays_as_it_is(home: Ho
         ledger.record_run_end(ledger.record_run_start("push", {}), "done", PUSH.to_dict())
 
     assert run(home, "cancel", "1").output == "run 1: cancelled\n"
-    assert run(home, "cancel", "2").output == "run 2: done\n"
+    assert run(home, "cancel", "2").output == "run 2 was over already (done); there was nothing to cancel\n"
 
 
 @pytest.mark.parametrize("arguments", [["cancel", "7"], ["retry", "7"], ["runs", "--run", "7"]])

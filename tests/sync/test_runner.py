@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError, ServiceError
+from sync.jobs.parameters import check_params
 from sync.jobs.registry import JOBS
 from sync.ledger import Ledger
 from sync.ledger.run_rows import JOBS_FOR_SAMPLES
@@ -108,6 +109,24 @@ def test_a_job_is_queued_runs_and_leaves_its_report(make_runner: MakeRunner, que
 def test_a_job_that_is_not_known_is_refused_by_name(make_runner: MakeRunner) -> None:
     with pytest.raises(LabelingError, match=r"job 'drop' is not known \(known: pull, push\)"):
         make_runner({"push": push, "pull": push}).submit("drop")
+
+
+def test_what_a_job_cannot_be_given_is_refused_before_it_waits(make_runner: MakeRunner) -> None:
+    runner = make_runner({"push": push, "export": push}, check_params=check_params)
+    with pytest.raises(LabelingError, match="parameter 'sample_ids': expected a list of sample ids"):
+        runner.submit("push", {"sample_ids": "abc"})
+    with pytest.raises(LabelingError, match="parameter 'out': only the command line may choose a folder"):
+        runner.submit("export", {"out": "/somewhere"}, started_by="console")
+    assert runner.read_runs() == []
+
+
+def test_an_export_of_the_command_line_is_repeated_to_its_folder(make_runner: MakeRunner, home: Home) -> None:
+    with Ledger.open(home.ledger) as ledger:
+        first = ledger.record_run_start("export", {"out": "/somewhere"})
+        ledger.record_run_end(first, "failed", error="the disk is full")
+    runner = make_runner({"export": push}, check_params=check_params)
+
+    assert runner.retry(first).params == {"out": "/somewhere"}
 
 
 def test_an_error_a_person_can_fix_is_the_jobs_one_line(make_runner: MakeRunner) -> None:

@@ -19,6 +19,7 @@ from sync.console.parts import Parts
 from sync.review.merge import Conflict, conflicts_version, label_key
 
 PAGE_SIZE: Final = 48
+DESCRIBED: Final = 3
 # A side as the ledger names it, and the word by which people and the job know it.
 WORDS: Final[Mapping[str, str]] = {"ours": "curated", "theirs": "reviewed"}
 
@@ -65,7 +66,7 @@ def make_conflicts(parts: Parts) -> Blueprint:
             total=len(ids),
             page=page,
             pages=max(1, -(-len(ids) // PAGE_SIZE)),
-            describe=describe_conflict,
+            describe=describe_conflicts,
             revision=compute_revision(parts),
         )
 
@@ -118,6 +119,12 @@ def make_conflicts(parts: Parts) -> Blueprint:
         return redirect(url_for("conflicts.show_conflict", sample_id=following), 303)
 
     return conflicts
+
+
+def describe_conflicts(conflicts: Sequence[Conflict]) -> str:
+    """Return in words what the two sides differ in, label by label, of the first few."""
+    told = " · ".join(describe_conflict(one) for one in conflicts[:DESCRIBED])
+    return told if len(conflicts) <= DESCRIBED else f"{told} · and {len(conflicts) - DESCRIBED} more"
 
 
 def describe_conflict(conflict: Conflict) -> str:

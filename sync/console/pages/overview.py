@@ -13,10 +13,12 @@ from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
 from sync.console.status import Counts
 from sync.ledger.overview import Day
+from sync.ledger.run_rows import CLI
 from sync.ledger.runs import Run
 
 DAYS_SHOWN = 14
 RUNS_SHOWN = 6
+RUNS_LOOKED_AT = 50
 WEAK_F1 = 0.5
 
 
@@ -63,7 +65,7 @@ def make_overview(parts: Parts) -> Blueprint:
     def show_overview() -> ResponseReturnValue:
         status = parts.status.read_or_problem()
         days = parts.catalogue.read_days(DAYS_SHOWN)
-        runs = parts.runner.read_runs(RUNS_SHOWN)
+        runs = parts.runner.read_runs(RUNS_LOOKED_AT)
         return render_template(
             "overview.html",
             status=status,
@@ -73,11 +75,11 @@ def make_overview(parts: Parts) -> Blueprint:
             actions=ACTIONS,
             active=parts.runner.read_active(),
             decisions=[*_find_decisions(status.counts, runs), *_find_weak_classes(parts)],
-            runs=[run for run in runs if run.is_over],
+            runs=[run for run in runs[:RUNS_SHOWN] if run.is_over],
             days=days,
             has_days=any(day != Day(day.date) for day in days),
             chart=draw_columns(
-                f"Tasks a day, the last {DAYS_SHOWN} days",
+                f"Images a day, the last {DAYS_SHOWN} days",
                 [day.date[5:] for day in days],
                 {
                     "sent": [day.sent for day in days],
@@ -104,6 +106,7 @@ def _count_steps(parts: Parts, counts: Counts) -> dict[str, int | None]:
         "reviewed": counts.reviewed,
         "skipped": counts.skipped,
         "exported": exported,
+        "task_deleted": counts.task_deleted,
     }
 
 
@@ -127,14 +130,17 @@ class Decision(NamedTuple):
 
 
 def _find_decisions(counts: Counts, runs: Sequence[Run]) -> list[Decision]:
-    """Return what waits for the admin. What failed before a success of the same job needs nobody any more."""
+    """Return what waits for the admin. What failed before a success of the same job needs nobody any more.
+
+    A command that failed said so in its terminal, and most often for what was typed there: it is left out.
+    """
     found = []
     if counts.conflicts:
         some = "1 image is" if counts.conflicts == 1 else f"{counts.conflicts:,} images are"
         found.append(Decision("warn", f"{some} in conflict: both sides changed a label", "conflicts.show_conflicts"))
     newest: dict[str, Run] = {}
     for run in runs:
-        if run.is_over:
+        if run.is_over and not (run.state == "failed" and run.started_by == CLI):
             newest.setdefault(run.job, run)
     for run in newest.values():
         if run.state in ("failed", "interrupted"):

@@ -76,6 +76,9 @@ def make_runs(parts: Parts) -> Blueprint:
 
     @runs.post("/<int:run_id>/cancel")
     def cancel_run(run_id: int) -> ResponseReturnValue:
+        before = parts.runner.read_run(run_id)
+        if before is not None and before.is_over:
+            flash(f"Run {run_id} was over already; there was nothing to cancel.", "good")
         return _go_to(lambda: parts.runner.cancel(run_id), url_for("runs.show_runs"))
 
     @runs.post("/<int:run_id>/retry")

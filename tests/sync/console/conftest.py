@@ -26,7 +26,9 @@ from sync.console.health import Health
 from sync.console.settings import ConsoleSettings
 from sync.console.status import Counts, Status, Tool
 from sync.jobs.context import Services
+from sync.jobs.parameters import check_params
 from sync.jobs.queue import Choice
+from sync.jobs.registry import JOBS
 from sync.ledger.overview import Day
 from sync.ledger.rows import FeedbackRow
 from sync.ledger.runs import Run
@@ -48,9 +50,10 @@ TOOLS = (
 )
 PUSHED = Report("push", moved=2, failed=(Failure("street/b.jpg", "is <b>truncated</b>", SAMPLE),), conflicts=(SAMPLE,))
 STATUS = Status(
-    counts=Counts(not_sent=1204, queued=96, reviewed=32, skipped=0, conflicts=2, failed=1),
+    counts=Counts(not_sent=1204, queued=96, reviewed=32, skipped=0, conflicts=2, failed=1, task_deleted=0),
     dataset="photos",
     model_version="yolo11n-c130b90b",
+    served_version="yolo11n-c130b90b",
     runs=(),
     tools=TOOLS,
 )
@@ -93,9 +96,14 @@ class FakeRunner:
     wakes: int = 0
     problem: LabelingError | None = None
 
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        return tuple(sorted(JOBS))
+
     def submit(self, job: str, params: Mapping[str, Any] | None = None, *, started_by: str = "api") -> Run:
-        if job == "drop":
-            raise LabelingError("job 'drop' is not known (known: push)")
+        if job not in JOBS:
+            raise LabelingError(f"job {job!r} is not known (known: push)")
+        check_params(job, params or {})
         if self.problem is not None:
             raise self.problem
         self.submitted.append((job, params, started_by))

@@ -49,8 +49,9 @@ REVIEW = {
     "state": "reviewed",
     "model_version": "yolo11n-1",
 }
+FAILED = replace(DONE, state="failed", started_by="console", summary=None, failed=None)
 PAGES = ("/", "/runs/", "/conflicts/", "/queue/", "/feedback/", "/exports/", "/models/", "/settings/")
-NOTHING = Status(counts=Counts(0, 0, 0, 0, 0, 0))
+NOTHING = Status(counts=Counts(0, 0, 0, 0, 0, 0, 0))
 
 
 def make_row(number: int, kind: str, before: str | None, after: str | None, iou: float | None) -> FeedbackRow:
@@ -114,7 +115,7 @@ def test_the_days_are_a_chart_and_a_table(admin: FlaskClient) -> None:
 
 
 def test_what_needs_a_decision_is_said_until_it_is_over(admin: FlaskClient, runner: FakeRunner) -> None:
-    runner.runs = [replace(DONE, state="failed", summary=None, failed=None, error="GET /api/projects/3: 401"), DONE]
+    runner.runs = [replace(FAILED, error="GET /api/projects/3: 401"), DONE]
     page = admin.get("/").text
 
     assert "2 images are in conflict: both sides changed a label" in page
@@ -122,6 +123,26 @@ def test_what_needs_a_decision_is_said_until_it_is_over(admin: FlaskClient, runn
 
     runner.runs.insert(0, replace(DONE, id=8, failed=0))
     assert "The last push" not in admin.get("/").text
+
+
+def test_a_command_that_failed_in_its_terminal_needs_no_decision_and_hides_none(
+    admin: FlaskClient, runner: FakeRunner
+) -> None:
+    typed = replace(DONE, id=9, job="queue", state="failed", summary=None, failed=None, error="--by 'nosuch'")
+    runner.runs = [typed, replace(typed, id=5, started_by="schedule", error="MongoDB does not answer")]
+    assert RUNNING.started_by == "cli"
+    page = admin.get("/").text
+
+    assert "The last queue failed: MongoDB does not answer" in page
+    assert "The last queue failed: --by" not in page
+
+
+def test_images_whose_task_was_deleted_do_not_count_as_waiting(admin: FlaskClient, catalogue: FakeCatalogue) -> None:
+    catalogue.status = Status(counts=Counts(1, 2, 3, 0, 0, 0, 4))
+    page = admin.get("/").text
+
+    assert "4 with their task deleted" in page
+    assert "10 images in all" in page
 
 
 def test_a_class_the_detector_is_weak_at_is_named_when_enough_was_reviewed(
@@ -146,7 +167,7 @@ def test_a_running_job_is_shown_with_its_progress(admin: FlaskClient, runner: Fa
 
 
 def test_an_empty_project_is_told_what_to_do(admin: FlaskClient, catalogue: FakeCatalogue) -> None:
-    catalogue.status, catalogue.days = Status(counts=Counts(0, 0, 0, 0, 0, 0), tools=()), [Day("2026-01-02")]
+    catalogue.status, catalogue.days = Status(counts=Counts(0, 0, 0, 0, 0, 0, 0), tools=()), [Day("2026-01-02")]
     page = admin.get("/").text
 
     for said in (
@@ -159,7 +180,7 @@ def test_an_empty_project_is_told_what_to_do(admin: FlaskClient, catalogue: Fake
 
 
 def test_images_that_were_never_sent_are_told_how_to_be(admin: FlaskClient, catalogue: FakeCatalogue) -> None:
-    catalogue.status = Status(counts=Counts(5, 0, 0, 0, 0, 0))
+    catalogue.status = Status(counts=Counts(5, 0, 0, 0, 0, 0, 0))
 
     assert "Nothing was sent yet." in admin.get("/").text
 
@@ -258,6 +279,15 @@ def test_a_run_that_goes_on_can_be_cancelled_and_not_repeated(admin: FlaskClient
     assert runner.cancelled == [7]
 
 
+def test_cancelling_a_run_that_is_over_says_that_there_was_nothing_to_cancel(
+    admin: FlaskClient, runner: FakeRunner
+) -> None:
+    runner.runs = [DONE]
+    submit(admin, "/runs/6/cancel")
+
+    assert "Run 6 was over already; there was nothing to cancel." in admin.get("/runs/6").text
+
+
 def test_a_run_that_is_over_can_be_repeated_for_all_or_for_what_failed(admin: FlaskClient, runner: FakeRunner) -> None:
     runner.runs = [DONE]
     submit(admin, "/runs/6/retry")
@@ -292,7 +322,7 @@ def test_the_conflicts_are_listed_with_what_they_are_about(admin: FlaskClient) -
     page = admin.get("/conflicts/").text
 
     assert "2 images where FiftyOne and Label Studio both changed a label" in page
-    assert "2 labels: car or truck; other outline, overlap 60 %" in page
+    assert "2 labels: car or truck; other outline, overlap 60 % · deleted in FiftyOne, changed in Label Studio" in page
     assert f'href="/conflicts/{SAMPLE}"' in page
 
 
@@ -494,7 +524,7 @@ def test_feedback_is_a_chart_a_table_and_what_is_confused(admin: FlaskClient, qu
 
     assert page.count("<title>car: relabelled 1</title>") == 2
     assert "<td>car</td><td>truck</td>" in page
-    assert "12 s" in page
+    assert "12.0 s" in page
     assert "<b>cat</b>" not in page
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from labels.errors import ServiceError
+from labels.errors import LabelingError, ServiceError
 from sync.services import stack as stack_module
 from sync.services.ports import find_free_port
 from tests.sync.services.stub_stack import ANY_PORTS, StubStack
@@ -285,3 +285,9 @@ def test_other_settings_do_not_reach_a_running_server_unsaid(
     stub_stack.make().start(say)
     assert events == ["ml-backend: runs with other settings, to apply the new ones: labelloop down, then labelloop up"]
     assert requests.get(f"{addresses.ml_backend}/LABELLOOP_MODEL", timeout=5).text == "yolo11n"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".ana", "", "a\nb", "--"])
+def test_a_curators_name_that_is_none_is_refused_and_becomes_no_other_one(stub_stack: StubStack, name: str) -> None:
+    with pytest.raises(LabelingError, match=r"curator .*(expected a name of letters|needs at least one letter)"):
+        stub_stack.make().start_app(name)
