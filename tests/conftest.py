@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from labels.errors import ServiceError
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
@@ -25,6 +27,7 @@ START_TIMEOUT_S = 30.0
 
 
 MONGOD_PORT = find_free_port()
+E2E = "tests/e2e/"
 RUNNING_HOME = os.environ.get("LABELLOOP_TEST_HOME")
 
 
@@ -33,6 +36,18 @@ def pytest_configure() -> None:
     os.environ["FIFTYONE_DATABASE_URI"] = read_running_uri() or to_database_uri(MONGOD_PORT)
     os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+
+
+class StackScheduling(LoadFileScheduling):
+    """Keeps all tests of the running stack on one worker, which starts it once; the others go by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackScheduling:
+    """Tell pytest-xdist which tests belong together."""
+    return StackScheduling(config, log)
 
 
 def read_running_uri() -> str | None:

@@ -35,14 +35,6 @@ BROWSER_FLAGS = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all that needs the running stack on one worker, which then starts it once."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("stack"))
-
-
 @dataclass(frozen=True)
 class RunningStack:
     """A stack that runs, filled with the demo's photos."""

@@ -242,7 +242,7 @@ def test_the_status_says_in_the_app_what_it_says_on_the_command_line(app: App, s
     status = app.run("sync_status")
     counts = dict(line.split("\t") for line in status.lines if "\t" in line)
     assert counts.pop("state") == "samples"
-    assert list(counts) == ["not sent", "queued", "reviewed", "skipped", "conflicts", "failed"]
+    assert list(counts) == ["not sent", "queued", "reviewed", "skipped", "conflicts", "failed", "task deleted"]
     assert ", ".join(f"{name} {count}" for name, count in counts.items()) in on_command_line
     (model,) = [line.removeprefix("Model: ") for line in status.lines if line.startswith("Model: ")]
     assert f"model          {model}\n" in on_command_line

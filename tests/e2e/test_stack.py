@@ -220,7 +220,7 @@ def test_a_label_config_may_grow_and_may_not_lose_a_class_in_use(
         timeout=30,
     )
     assert drafted.status_code == 201, drafted.text
-    with pytest.raises(LabelConfigError, match=r"class 'zebra' of control 'label' \(1 regions\)"):
+    with pytest.raises(LabelConfigError, match=r"class 'zebra' of control 'label' \(in drafts\)"):
         try_config(text.replace('value="zebra"', 'value="quagga"'))
 
     grown = text.replace("</RectangleLabels>", '<Label value="forklift"/></RectangleLabels>')
