@@ -11,6 +11,7 @@ from typing import Any
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
+from labels.report import OnProgress, Report
 from ml_backend.environment import Environment
 from ml_backend.models.weights import check_weights
 from ml_backend.serving.swapped import forget_swapped
@@ -18,7 +19,6 @@ from sync.backend import ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, connect_backend, open_context, set_database
 from sync.jobs.registry import call_job
 from sync.ledger import Ledger
-from sync.report import OnProgress, Report
 from sync.runs.live_run import LiveRun
 from sync.runs.lock import hold_project_lock
 from sync.services.bootstrap import bootstrap

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sync.report import OnProgress, Report
+from labels.report import OnProgress, Report
 from sync.settings import Home
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import Final
 
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelConfigError
+from labels.report import Failure
 from labels.results import MEND_CLASS, Label
 from sync.exports.folder import Stage
 from sync.exports.images import place_image
 from sync.exports.layout import export_stems
 from sync.exports.records import ExportImage, ExportResult, ImagesMode
 from sync.exports.shapes import Shape, ShapeError, to_shape
-from sync.report import Failure
 
 UNKNOWN_SHOWN: Final = 20
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from labels.geometry import ImageSize
+from labels.report import Failure
 from labels.results import Label
-from sync.report import Failure
 
 ImagesMode = Literal["copy", "link", "none"]
 """Whether an export holds its images as copies, as hard links where that can be done, or not at all."""

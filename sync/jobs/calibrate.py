@@ -13,6 +13,7 @@ from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError, ServiceError
 from labels.geometry import compute_iou
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label, from_result
 from ml_backend.models.calibration import Calibration, find_base_version, load_calibration, path_of, write_calibration
 from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
@@ -20,7 +21,6 @@ from sync.catalogue.samples import SampleLabels, SamplePrediction
 from sync.jobs.context import Context
 from sync.jobs.drawing import Drawer
 from sync.media import MediaRoots
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.review.reliability import draw_reliability
 
 MATCH_IOU: Final = 0.5

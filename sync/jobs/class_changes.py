@@ -14,11 +14,11 @@ from typing import Final
 
 from more_itertools import chunked
 
+from labels.report import Failure, OnProgress
 from sync.jobs.context import Context
 from sync.jobs.corrections import leave_out_corrections
 from sync.jobs.pull import OVERLAP
 from sync.jobs.rewriting import fetch_tasks, rewrite
-from sync.report import Failure, OnProgress
 from sync.review.relabelling import Renaming, rename_regions
 from sync.workbench.label_studio import GONE_STATUS, Prediction, RefusedError, Task, TaskRef, to_timestamp
 

@@ -18,6 +18,7 @@ from typing import Final
 from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
+from labels.report import Failure, OnProgress, ignore_progress
 from labels.results import Label, from_result
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import has_same_answers
@@ -27,7 +28,6 @@ from sync.jobs.rewriting import fetch_tasks
 from sync.jobs.sending import announce_correction
 from sync.ledger import Correction, Link
 from sync.ledger.rows import labels_to_json
-from sync.report import Failure, OnProgress, ignore_progress
 from sync.review.merge import is_same_set
 from sync.workbench.label_studio import Annotation, Task
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from labels import fields
 from labels.errors import ItemError, LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label
 from sync.catalogue.samples import SampleImage, SampleLabels, find_cleared
 from sync.exports.coco import write_coco
@@ -18,7 +19,6 @@ from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.yolo import write_yolo
 from sync.jobs.context import Context
 from sync.ledger import Export, Link
-from sync.report import Failure, OnProgress, Report, ignore_progress
 
 QUALITY_CONTROL: Final = "quality"
 TRASH: Final = "trash"

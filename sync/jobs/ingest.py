@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from more_itertools import chunked
 
 from labels.errors import ItemError, LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.catalogue.samples import NewImage
 from sync.images import ImageFacts, find_images, read_facts, to_text, write_copy
 from sync.media import link_folder, to_copy_path
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.settings import DEMO_FOLDER, Home, Project
 
 if TYPE_CHECKING:

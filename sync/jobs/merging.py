@@ -13,6 +13,7 @@ from typing import Final
 
 from labels import fields
 from labels.errors import ItemError
+from labels.report import Failure, Report
 from sync.catalogue.samples import Reviewer, SampleLabels
 from sync.jobs.answers import is_known
 from sync.jobs.context import Context
@@ -20,7 +21,6 @@ from sync.jobs.corrections import People, leave_out_corrections
 from sync.jobs.reviewing import Decide, Known, Outcome, read_review
 from sync.jobs.rewriting import fetch_tasks
 from sync.ledger import Link
-from sync.report import Failure, Report
 from sync.review.annotators import Policy
 from sync.workbench.label_studio import to_timestamp
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from labels.errors import LabelingError
-from sync.report import Failure
+from labels.report import Failure
 
 if TYPE_CHECKING:
     from sync.catalogue.dataset import Dataset

@@ -11,12 +11,12 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelConfigError, LabelingError
 from labels.geometry import Geometry, ImageSize, Keypoint, Mask, Polygon
+from labels.report import Failure
 from labels.results import MEND_CLASS, Label, from_result, is_same, to_result
 from sync.catalogue.samples import SampleImage, SampleLabels, SamplePrediction
 from sync.jobs.context import Context
 from sync.ledger import Pushed
 from sync.media import MediaRoots
-from sync.report import Failure
 from sync.workbench.label_studio import Task
 
 EDGE_PX: Final = 0.01

@@ -14,6 +14,7 @@ from typing import Any, Final
 from more_itertools import chunked
 
 from labels.errors import ItemError, ServiceError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import from_result
 from sync.backend import BackendPrediction, ServedWeights
 from sync.catalogue.samples import SamplePrediction
@@ -24,7 +25,6 @@ from sync.jobs.sending import await_sent
 from sync.jobs.shown_predictions import send_predictions_to, show_version
 from sync.ledger import Model
 from sync.media import MediaRoots
-from sync.report import Failure, OnProgress, Report, ignore_progress
 
 IMAGES_PER_READ: Final = 500
 PREDICTIONS_PER_WRITE: Final = 32

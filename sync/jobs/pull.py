@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 from more_itertools import chunked
 
 from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
 from sync.jobs.deletions import REFS_PER_CHUNK, pair_links, record_deleted
@@ -20,7 +21,6 @@ from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.reviewing import Decide
 from sync.jobs.states import mirror_states
 from sync.ledger import Link
-from sync.report import OnProgress, Report, ignore_progress
 from sync.review.merge import Conflict, Side
 from sync.workbench.label_studio import TaskRef, to_timestamp
 

@@ -18,6 +18,7 @@ from more_itertools import chunked
 
 from labels import fields
 from labels.errors import LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label
 from sync.jobs.adoption import adopt_unrecorded, complete_tasks, to_link
 from sync.jobs.context import Context
@@ -28,7 +29,6 @@ from sync.jobs.sending import announce_tasks, await_sent
 from sync.jobs.shown_predictions import SentPredictions, send_predictions_to, show_version
 from sync.jobs.states import mirror_states
 from sync.ledger import PUSH_CURSOR, Link
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.workbench.label_studio import to_timestamp
 
 # Other programs stamp their changes with clocks of their own, and write them a while after.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.calibrate import calibrate
 from sync.jobs.context import Context
 from sync.jobs.export import export
@@ -21,7 +22,6 @@ from sync.jobs.relabel import relabel
 from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
-from sync.report import OnProgress, Report, ignore_progress
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import LiveRun
 

@@ -11,6 +11,7 @@ from more_itertools import chunked
 
 from labels import fields
 from labels.errors import LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.catalogue.samples import SampleLabels
 from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
@@ -18,7 +19,6 @@ from sync.jobs.merging import Merging, Tally
 from sync.jobs.naming import EXPECTED
 from sync.jobs.reviewing import is_equal
 from sync.jobs.states import mirror_states
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.review.merge import Conflict, Merge, Side, conflicts_version, decide, key_of, label_key
 
 SAMPLES_PER_CHUNK: Final = 100

@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from labels.errors import LabelingError
+from labels.report import OnProgress, ignore_progress
 from sync.jobs.context import Context
 from sync.ledger import Sending
-from sync.report import OnProgress, ignore_progress
 from sync.workbench.label_studio import NoAnswerError
 
 

@@ -10,11 +10,11 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 from more_itertools import chunked
 
 from labels.errors import LabelingError
+from labels.report import Failure, OnProgress, ignore_progress
 from sync.jobs.context import Context
 from sync.jobs.parcels import Parcel, make_parcels, to_failure, to_prediction, to_pushed
 from sync.jobs.sending import announce_predictions
 from sync.ledger import Link
-from sync.report import Failure, OnProgress, ignore_progress
 
 TASKS_PER_IMPORT: Final = 500
 

@@ -15,6 +15,7 @@ from typing import Final
 from more_itertools import chunked
 
 from labels import fields
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.catalogue.samples import SampleState
 from sync.jobs.adoption import record_tasks
 from sync.jobs.answers import to_policy
@@ -24,7 +25,6 @@ from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.pull import describe_conflicts
 from sync.jobs.states import is_mirrored, mirror_states
 from sync.ledger import Link
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.workbench.label_studio import TaskPredictions, TaskRef, to_timestamp
 
 # Somebody may have a task open and submit what was made from a prediction: the young ones are left to the next sweep.

@@ -15,6 +15,7 @@ from more_itertools import chunked
 
 from labels import fields
 from labels.errors import ItemError, LabelConfigError, LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import MEND_CLASS, Label, check_known
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import has_same_answers, to_policy
@@ -25,7 +26,6 @@ from sync.jobs.rewriting import fetch_tasks
 from sync.jobs.states import is_mirrored
 from sync.jobs.sweep import find_surplus, to_state
 from sync.ledger import Correction, Link
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.review.annotators import Answer, choose_answer
 from sync.review.merge import Conflict, conflicts_version, is_same_set, merge
 from sync.workbench.label_studio import TaskRef

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from labels.report import OnProgress, Report
 from sync.ledger import Run
-from sync.report import OnProgress, Report
 
 JobFunction = Callable[[Any, Mapping[str, Any], OnProgress], Report]
 """A job: (context, params, on_progress) -> report. Raises LabelingError for what a person can fix.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
 from sync.ledger import Ledger
-from sync.report import OnProgress, Report, ignore_progress
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from huey.exceptions import RetryTask
 from redis.exceptions import RedisError
 
 from labels.errors import LabelingError, ServiceError
+from labels.report import OnProgress, Report
 from sync.ledger import Ledger, Run
-from sync.report import OnProgress, Report
 from sync.runs.debounce import Debounce
 from sync.runs.job_queue import open_queue
 from sync.runs.job_runner import JobFunction

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import requests
 
-from sync.report import OnProgress, Report
+from labels.report import OnProgress, Report
 from sync.services.ports import find_free_port
 from sync.settings import Home
 

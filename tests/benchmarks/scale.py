@@ -31,6 +31,7 @@ from PIL import Image
 
 from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
+from labels.report import Report
 from labels.results import Label
 from sync.catalogue.samples import NewImage
 from sync.jobs.context import Context, Services, open_context, open_dataset
@@ -39,7 +40,6 @@ from sync.jobs.push import push
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.project_status import read_status
-from sync.report import Report
 from sync.services.bootstrap import bootstrap
 from sync.services.stack import ending_signals
 from sync.settings import Home, Project

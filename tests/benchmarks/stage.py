@@ -21,13 +21,13 @@ from PIL import Image
 from labels import fields
 from labels.config import LabelConfig, default_label_config_path
 from labels.geometry import Box, ImageSize
+from labels.report import Report
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context, connect_backend, open_dataset
 from sync.jobs.ingest import ingest
 from sync.ledger import Ledger
 from sync.media import link_folder
-from sync.report import Report
 from sync.services.bootstrap import bootstrap
 from sync.services.programs import StackSettings
 from sync.services.stack_record import Addresses

@@ -22,10 +22,10 @@ from typing import Any
 
 from labels.config import LabelConfig
 from labels.errors import LabelingError
+from labels.report import ignore_progress
 from sync.jobs.context import Context, Patience
 from sync.jobs.registry import JOBS
 from sync.ledger import Ledger
-from sync.report import ignore_progress
 from sync.settings import Home, Project
 from sync.workbench.label_studio import LabelStudio
 from tests.fakes.backend import FakeBackend

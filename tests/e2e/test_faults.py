@@ -25,6 +25,7 @@ from label_studio_sdk.core.request_options import RequestOptions
 
 import sync.workbench.label_studio
 from labels.errors import LabelingError
+from labels.report import Report
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context, Patience
 from sync.jobs.prelabel import prelabel
@@ -34,7 +35,6 @@ from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.ledger import Ledger
-from sync.report import Report
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import find_free_port
 from sync.settings import Home, read_secret

@@ -16,7 +16,7 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 import fiftyone_plugins
-from sync.report import Failure, Report
+from labels.report import Failure, Report
 
 TOKEN = "the-token"
 STATUS: dict[str, Any] = {

@@ -20,11 +20,11 @@ from pycocotools.coco import COCO
 from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
 from labels.geometry import Box, Keypoint, Mask, Polygon
+from labels.report import Failure
 from labels.results import Label
 from sync.exports.coco import write_coco
 from sync.exports.layout import export_stem
 from sync.exports.records import ExportImage
-from sync.report import Failure
 
 # pycocotools 2.0.11 was built before numpy 2 settled this; its numbers are right.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,8 +10,8 @@ from PIL import Image
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
+from labels.report import Failure
 from sync.jobs.ingest import complete_images, ingest
-from sync.report import Failure
 from sync.settings import Home, Project
 
 

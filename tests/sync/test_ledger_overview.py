@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from labels.report import Report
 from labels.results import Label
 from sync.ledger import Export, Ledger, Link, Model, Review
 from sync.ledger.overview import Day
-from sync.report import Report
 from sync.review.merge import Conflict
 
 SAMPLES = ("a" * 24, "b" * 24, "c" * 24)

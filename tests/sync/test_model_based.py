@@ -26,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from labels.errors import LabelingError
 from labels.geometry import Box, Polygon
+from labels.report import Report
 from labels.results import Label
 from sync.jobs.prelabel import prelabel
 from sync.jobs.pull import pull
@@ -33,7 +34,6 @@ from sync.jobs.push import push
 from sync.jobs.resolve import resolve
 from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
-from sync.report import Report
 from sync.workbench.label_studio import NoAnswerError, to_timestamp
 from tests.fakes.killing import LATE, KilledError, KillSwitch
 from tests.fakes.model import Key, Prefer, SampleModel

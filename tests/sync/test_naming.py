@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from labels.errors import LabelingError
+from labels.report import Failure
 from labels.results import Label
 from sync.cli import main
 from sync.jobs.naming import find_named
 from sync.jobs.registry import call_job
 from sync.ledger import Ledger, Link, Review
-from sync.report import Failure
 from sync.review.merge import Conflict
 from sync.settings import Home
 from tests.fakes.project import FakeProject, open_fake_project

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from labels.errors import LabelingError, ServiceError
+from labels.report import Failure, Report
 from sync.backend import BackendBusyError, MLBackend
 from sync.jobs.context import Context
 from sync.jobs.drawing import Limits
 from sync.jobs.prelabel import prelabel
 from sync.jobs.push import push
-from sync.report import Failure, Report
 from sync.runs.live_run import JobCancelledError
 from tests.fakes.flaky_backend import FlakyBackend, serve_flaky_backend
 from tests.fakes.project import FakeProject, open_fake_project

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from labels.geometry import Box
+from labels.report import Report, ignore_progress
 from labels.results import Label, to_result
 from sync.jobs.class_changes import Tally, change_tasks
 from sync.jobs.context import Context
@@ -19,7 +20,6 @@ from sync.jobs.push import push
 from sync.jobs.resolve import resolve
 from sync.jobs.rewriting import fetch_tasks, rewrite, settle_begun
 from sync.jobs.verify import verify
-from sync.report import Report, ignore_progress
 from sync.review.relabelling import Renaming
 from sync.workbench.label_studio import NoAnswerError, RefusedError, Task
 from tests.fakes.killing import KilledError, KillSwitch

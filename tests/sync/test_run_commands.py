@@ -14,9 +14,9 @@ import click.testing
 import pytest
 from click.testing import CliRunner
 
+from labels.report import Failure, Report
 from sync.cli import main
 from sync.ledger import Ledger
-from sync.report import Failure, Report
 from sync.settings import Home
 from tests.sync.job_queues import wait_for
 

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError, ServiceError
+from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.jobs.parameters import check_params
 from sync.jobs.registry import JOBS
 from sync.ledger import Ledger
 from sync.ledger.run_rows import JOBS_FOR_SAMPLES
-from sync.report import Failure, OnProgress, Report, ignore_progress
 from sync.runs.debounce import Debounce
 from sync.runs.job_queue import JsonSerializer, open_queue
 from sync.runs.job_runner import JobFunction
@@ -331,7 +331,7 @@ def start_console(home: Home, queue_url: str | None, before: str = "") -> subpro
         import time
         from pathlib import Path
         from sync.runs.runner import Runner
-        from sync.report import Report
+        from labels.report import Report
         from sync.settings import Home
         def pull(context, params, on_progress):
             print("running", flush=True)

@@ -17,6 +17,7 @@ from werkzeug.security import generate_password_hash
 
 from labels.errors import LabelingError
 from labels.geometry import Box, ImageSize
+from labels.report import Failure, Report
 from labels.results import Label
 from sync.backend import ServedWeights
 from sync.catalogue.samples import SampleImage, SamplePrediction
@@ -32,7 +33,6 @@ from sync.jobs.registry import JOBS
 from sync.ledger.overview import Day
 from sync.ledger.rows import FeedbackRow
 from sync.ledger.runs import Run
-from sync.report import Failure, Report
 from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.review.merge import Conflict
 from sync.settings import Home, Project

@@ -28,7 +28,7 @@ CONSOLE = """
     from sync.console.catalogue import ProjectCatalogue
     from sync.jobs.context import Services
     from sync.runs.runner import Runner
-    from sync.report import Report
+    from labels.report import Report
     from sync.settings import Home
 
     def pull(context, params, on_progress):
