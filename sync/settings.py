@@ -67,6 +67,16 @@ class Home:
         return self.path / "exports"
 
     @property
+    def curation(self) -> Path:
+        """What plugins keep: vectors of images, decisions of curators."""
+        return self.path / "curation"
+
+    @property
+    def versions(self) -> Path:
+        """Frozen dataset versions."""
+        return self.path / "versions"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.path / "logs"
@@ -130,6 +140,7 @@ class Home:
                 self.mongodb,
                 self.models,
                 self.exports,
+                self.versions,
                 self.logs,
                 self.run,
                 self.images,
@@ -145,6 +156,7 @@ class Home:
             self.mongodb,
             self.models,
             self.exports,
+            self.versions,
             self.logs,
             self.run,
             self.media,
@@ -156,7 +168,7 @@ class Home:
         """Delete what labelloop made here, and the folder itself when nothing else is in it; return what is left."""
         for folder in (self.secrets, self.label_studio, self.mongodb, self.models, self.exports, self.logs, self.run):
             shutil.rmtree(folder, ignore_errors=True)
-        for folder in (self.media, self.path / DEMO_FOLDER):
+        for folder in (self.versions, self.media, self.path / DEMO_FOLDER):
             # Links to people's folders are taken away; what they point to is not followed.
             shutil.rmtree(folder, ignore_errors=True)
         for name in OWN_FILES:

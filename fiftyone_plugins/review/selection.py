@@ -1,18 +1,15 @@
-"""Which samples a person means, and what is to be said about them before a job starts. Knows no operator types."""
+"""What the review jobs would do to the samples a person means, and their parameters. Knows no operator types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from fiftyone_plugins.app.targets import MOST_IDS, Target, collect, find_count_problem, offer_targets
 from labels.fields import CONFLICT, REVIEW_STATE
 
 MANY = 1000
-# Every id travels in one request and one query: more than this would not fit into either.
-MOST_IDS = 500_000
-
-Target = Literal["selected", "view", "dataset"]
 
 SIDES = {
     "reviewed": "What annotators drew in Label Studio",
@@ -74,25 +71,18 @@ class Plan:
         """Why this cannot be sent, or None."""
         if self.count == 0:
             return "Every sample was already sent." if self.target == "dataset" else "There is no sample to send."
-        if self.target != "dataset" and self.count > MOST_IDS:
-            return f"{self.count:,} samples are too many for one go (at most {MOST_IDS:,}): send a smaller view."
-        return None
+        return find_count_problem(self.count, self.target)
 
 
-def offer_targets(dataset: Any, view: Any, selected: Sequence[str]) -> dict[Target, str]:
+def offer_push_targets(dataset: Any, view: Any, selected: Sequence[str]) -> dict[Target, str]:
     """Return the choices that differ, with their labels, the narrowest first."""
-    targets: dict[Target, str] = {}
-    if selected:
-        targets["selected"] = f"Selected samples ({len(_collect(dataset, view, selected, 'selected')):,})"
-    if view is not None and view != dataset.view():
-        targets["view"] = f"Current view ({len(_collect(dataset, view, selected, 'view')):,})"
-    targets["dataset"] = f"Everything not sent yet ({count_target(dataset, view, selected, 'dataset').count:,})"
-    return targets
+    unsent = count_target(dataset, view, selected, "dataset").count
+    return offer_targets(dataset, view, selected, f"Everything not sent yet ({unsent:,})")
 
 
 def count_target(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> Plan:
     """Return what sending a target would mean; asks the database for counts alone."""
-    collection = _collect(dataset, view, selected, target)
+    collection = collect(dataset, view, selected, target)
     count, states = len(collection), _count_states(collection)
     sent = sum(states.values())
     if target == "dataset":
@@ -100,18 +90,11 @@ def count_target(dataset: Any, view: Any, selected: Sequence[str], target: Targe
     return Plan(target, count, already_sent=sent, conflicts=states.get(CONFLICT, 0))
 
 
-def to_push_params(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> dict[str, Any]:
-    """Return the parameters of the push job: the sample ids, or none for everything not sent yet."""
-    if target == "dataset":
-        return {}
-    return {"sample_ids": [str(sample_id) for sample_id in _collect(dataset, view, selected, target).values("id")]}
-
-
 def conflicting_ids(dataset: Any, view: Any, selected: Sequence[str]) -> list[str]:
     """Return the samples in conflict among the selected ones, or in the view where none is selected."""
     if not dataset.has_sample_field(REVIEW_STATE):
         return []
-    collection = _collect(dataset, view, selected, "selected" if selected else "view")
+    collection = collect(dataset, view, selected, "selected" if selected else "view")
     return [
         str(sample_id)
         for sample_id, state in zip(*collection.values(["id", REVIEW_STATE]), strict=True)
@@ -149,17 +132,6 @@ def to_queue_params(chosen: Mapping[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {"by": chosen.get("by") or next(iter(STRATEGIES)), "count": chosen["count"]}
     view = (chosen.get("view") or "").strip()
     return params | ({"view": view} if view else {}) | ({"dry_run": True} if chosen.get("dry_run") else {})
-
-
-def _collect(dataset: Any, view: Any, selected: Sequence[str], target: Target) -> Any:
-    """Return the samples that are meant; where the App shows patches, the samples they were cut from."""
-    if target == "dataset" or (target == "view" and view is None):
-        return dataset
-    if view is None or not view._is_generated:
-        # From the dataset, not the view: a selection outlives the filter it was made under.
-        return view if target == "view" else dataset.select(list(selected))
-    shown = view if target == "view" else view.select(list(selected))
-    return dataset.select(list(set(shown.values("sample_id"))))
 
 
 def _count_states(collection: Any) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ from more_itertools import chunked
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
+from fiftyone_plugins.app.work import select_samples
 from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, ServiceError
@@ -113,6 +114,14 @@ class Dataset(SampleFinder):
             for image in images
         )
         return [str(sample_id) for sample_id in self._dataset.add_samples(samples, progress=False)]
+
+    def select(self, params: Mapping[str, Any]) -> Any:
+        """Return the samples that a plugin's work is for, as FiftyOne knows them; see ``select_samples``.
+
+        Raises:
+            LabelingError: there is no such saved view.
+        """
+        return select_samples(self._dataset, params)
 
     def sample_ids(self) -> list[str]:
         """Return the ids of all samples in their order."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fiftyone_plugins.app.work import WORKS, find_work, without_samples
 from labels.errors import LabelingError
 from ml_backend.models.calibration_fit import METHODS
 from sync.jobs.answers import to_policy
@@ -125,6 +126,11 @@ def _read_relabel(params: Params) -> Arguments:
     }
 
 
+def _make_work_reader(name: str) -> ReadParams:
+    """Return the reader of a plugin's work, which is imported when it is asked for."""
+    return lambda params: dict(find_work(name).read_params(without_samples(params)))
+
+
 READERS: Final[Mapping[str, ReadParams]] = {
     "ingest": _read_ingest,
     "prelabel": _read_prelabel,
@@ -137,6 +143,7 @@ READERS: Final[Mapping[str, ReadParams]] = {
     "queue": _read_queue,
     "relabel": _read_relabel,
     "calibrate": _read_calibrate,
+    **{name: _make_work_reader(name) for name in WORKS},
 }
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from fiftyone_plugins.app.work import WORKS
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.calibrate import calibrate
 from sync.jobs.context import Context
+from sync.jobs.curation import curate
 from sync.jobs.export import export
 from sync.jobs.ingest import ingest
 from sync.jobs.naming import find_named
@@ -94,6 +96,15 @@ def _make(name: str, job: Callable[..., Report]) -> Job:
     return run
 
 
+def _make_work(name: str) -> Job:
+    """Return the job that does a plugin's work."""
+
+    def run(context: Context, params: Params, on_progress: OnProgress) -> Report:
+        return curate(context, name, params, on_progress)
+
+    return run
+
+
 JOBS: Final[Mapping[str, Job]] = {
     "ingest": _ingest,
     "prelabel": _prelabel,
@@ -106,4 +117,5 @@ JOBS: Final[Mapping[str, Job]] = {
     "queue": _make("queue", queue),
     "relabel": _make("relabel", relabel),
     "calibrate": _make("calibrate", calibrate),
+    **{name: _make_work(name) for name in WORKS},
 }

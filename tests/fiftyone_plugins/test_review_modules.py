@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fiftyone_plugins.review.app_text import SHOWN_LINES, report_to_markdown
-from fiftyone_plugins.review.console import Console, Job
-from fiftyone_plugins.review.selection import MOST_IDS, Plan
+from fiftyone_plugins.app.console import Console, Job
+from fiftyone_plugins.app.markdown import SHOWN_LINES, report_to_markdown
+from fiftyone_plugins.app.targets import MOST_IDS
+from fiftyone_plugins.review.selection import Plan
 from labels.errors import ServiceError
 from tests.fiftyone_plugins.conftest import TOKEN, FakeConsole
 
@@ -88,7 +89,7 @@ def test_many_new_tasks_are_warned_of() -> None:
         (Plan("dataset", 0, 0, 0), "Every sample was already sent."),
         (
             Plan("view", MOST_IDS + 1, 0, 0),
-            "500,001 samples are too many for one go (at most 500,000): send a smaller view.",
+            "500,001 samples are too many for one go (at most 500,000): take a smaller view.",
         ),
     ],
 )

@@ -1,0 +1,116 @@
+"""A plugin's long work in one form: the console's job, the App's operator and the command run the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labels.errors import ItemError, LabelingError
+from labels.report import OnProgress, Report, ignore_progress
+
+Params = Mapping[str, Any]
+
+WORKS: Final[Mapping[str, str]] = {}
+"""Every work by the name of its job: the module and the name in it. Imported when it is asked for: torch takes long."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnBoxes:
+    """What a detector sees in one upright image: ``xyxy`` (n, 4) pixels, ``scores`` (n,) 0..1, class ``names`` (n)."""
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    names: tuple[str, ...]
+
+
+class Draw(Protocol):
+    """Draws boxes with a detector of the ML backend."""
+
+    def __call__(
+        self, images: Iterable[Path], *, model: str | None, score_floor: float
+    ) -> Iterator[DrawnBoxes | ItemError]:
+        """Yield for each image, in order, its boxes or why there are none; ``model`` None: the served one.
+
+        Raises:
+            LabelingError: the model is not known or cannot be loaded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What work may use besides its samples.
+
+    ``folder`` is where plugins keep files (vectors, decisions), ``draw`` None: there is no detector here, as in an App
+    without a console. What ``on_progress`` raises ends the work and must pass through.
+    """
+
+    folder: Path
+    on_progress: OnProgress = ignore_progress
+    draw: Draw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One plugin's work.
+
+    ``read_params`` returns the arguments of ``run``, without those that name samples, and raises LabelingError for what
+    it cannot be given. ``run`` gets a FiftyOne dataset or view; a second run changes nothing that is right already.
+    """
+
+    read_params: Callable[[Params], Mapping[str, Any]]
+    run: Callable[..., Report]
+
+    def perform(self, samples: Any, params: Params, tools: Tools) -> Report:
+        """Read the parameters and run.
+
+        Raises:
+            LabelingError: a parameter cannot be used, or what the work itself raises.
+        """
+        return self.run(samples, tools, **self.read_params(without_samples(params)))
+
+
+def find_work(name: str) -> Work:
+    """Return the work of a job.
+
+    Raises:
+        LabelingError: no plugin has one of that name.
+    """
+    if name not in WORKS:
+        raise LabelingError(f"work {name!r} is not known (known: {', '.join(WORKS)})")
+    module, _, attribute = WORKS[name].partition(":")
+    work = getattr(import_module(module), attribute)
+    assert isinstance(work, Work)
+    return work
+
+
+def without_samples(params: Params) -> Params:
+    """Return the parameters without those that name samples.
+
+    >>> without_samples({"sample_ids": ["a"], "view": "night", "model": "resnet"})
+    {'model': 'resnet'}
+    """
+    return {name: value for name, value in params.items() if name not in ("sample_ids", "view")}
+
+
+def select_samples(dataset: Any, params: Params) -> Any:
+    """Return the samples that ``sample_ids`` and ``view`` (the name of a saved view) name; all where none is given.
+
+    Raises:
+        LabelingError: there is no such view, or a parameter has another type.
+    """
+    sample_ids, view = params.get("sample_ids"), params.get("view")
+    if sample_ids is not None and not (
+        isinstance(sample_ids, list) and all(isinstance(one, str) for one in sample_ids)
+    ):
+        raise LabelingError("parameter 'sample_ids': expected a list of sample ids")
+    if view is not None and not dataset.has_saved_view(view):
+        raise LabelingError(f"view {view!r} is not among the saved views: {', '.join(dataset.list_saved_views())}")
+    samples = dataset if view is None else dataset.load_saved_view(view)
+    return samples if sample_ids is None else samples.select(sample_ids)
