@@ -16,7 +16,7 @@ from ml_backend.detectors.masks import Letterbox
 from ml_backend.detectors.queries import QueryDetector, ResizeRule
 from ml_backend.detectors.runtimes import Description, Run, open_onnx, open_openvino
 from ml_backend.detectors.selection import choose_from_anchors
-from ml_backend.detectors.yolo import Batch, Network, YoloDetector, letterbox
+from ml_backend.detectors.yolo import Batch, YoloDetector, letterbox
 
 YOLOX_STRIDES: Final = (8, 16, 32)
 # What torch shows where it is only asked to carry arrays; more would take cores from the runtime that computes.
@@ -46,24 +46,13 @@ def to_detector(described: Description, run: Run, *, nms_iou: float) -> Detector
         return BoxesDetector(described, run)
     if described.decoder == "yolox":
         return YoloxDetector(described, run, nms_iou=nms_iou)
-    network = Network(
-        described.names,
-        described.task,
-        described.layout,
-        described.size,
-        described.stride,
-        is_dynamic=described.is_dynamic,
-        batch_size=described.batch_size,
-        keypoint_shape=described.keypoint_shape,
-        licence=described.licence,
-    )
 
     def forward(batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         answer, *rest = run(batch)
         prototypes = next((torch.from_numpy(array) for array in rest if array.ndim == BOX_NUMBERS), None)
         return torch.from_numpy(answer), prototypes
 
-    return YoloDetector(network, forward, nms_iou=nms_iou)
+    return YoloDetector(described, forward, nms_iou=nms_iou)
 
 
 def _to_query_detector(described: Description, run: Run) -> QueryDetector:

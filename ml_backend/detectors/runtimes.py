@@ -19,7 +19,7 @@ import numpy.typing as npt
 from labels.errors import LabelingError
 from ml_backend.detectors.cards import read_coco_names
 from ml_backend.detectors.devices import choose_device
-from ml_backend.detectors.yolo import ANCHORS, CLASSES, DEFAULT_SIDE, DEFAULT_STRIDE, QUERIES, ROWS, Batch
+from ml_backend.detectors.yolo import ANCHORS, CLASSES, DEFAULT_SIDE, DEFAULT_STRIDE, QUERIES, ROWS, Batch, Network
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +41,16 @@ Run = Callable[[Batch], Arrays]
 
 
 @dataclass(frozen=True)
-class Description:
-    """What an exported file is: how its input is made (``size``, ...) and how its answer is read (``decoder``, ...).
+class Description(Network):
+    """What an exported file is: the network, how its input is made, and how its answer is read (``decoder``).
 
     ``takes_pixels``: the input is the batch itself, uint8 (n, height, width, 3); else it is what Ultralytics' exports
     take, numbers in 0..1 with the channels first. ``resize`` is the rule of the decoders "detr" and "boxes".
     """
 
-    decoder: str
-    names: Mapping[int, str]
-    task: str = "detect"
-    licence: str = "unknown"
-    layout: str = ANCHORS
-    size: tuple[int, int] = (DEFAULT_SIDE, DEFAULT_SIDE)
-    stride: int = DEFAULT_STRIDE
-    is_dynamic: bool = True
-    batch_size: int | None = None
-    keypoint_shape: tuple[int, int] | None = None
-    takes_pixels: bool = False
-    resize: Mapping[str, Any] = field(default_factory=dict)
+    decoder: str = field(kw_only=True)
+    takes_pixels: bool = field(default=False, kw_only=True)
+    resize: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def to_json(self) -> str:
         """Return the description as text, for the file's metadata."""
@@ -179,7 +170,7 @@ def _find_published(weights: Path, shape: list[Any]) -> Description | None:
     if side is None or shape != [1, 3, side, side]:
         return None
     names = dict(enumerate(read_coco_names()))
-    return Description("yolox", names, licence="Apache-2.0", size=(side, side), is_dynamic=False, batch_size=1)
+    return Description(names, decoder="yolox", licence="Apache-2.0", size=(side, side), is_dynamic=False, batch_size=1)
 
 
 def _describe_ultralytics(weights: Path, values: Mapping[str, Any], shape: list[Any]) -> Description:
@@ -194,9 +185,9 @@ def _describe_ultralytics(weights: Path, values: Mapping[str, Any], shape: list[
     layout = CLASSES if task == "classify" else QUERIES if is_detr else ROWS if has_rows else ANCHORS
     points = values.get("kpt_shape")
     return Description(
-        "yolo",
         {int(number): str(name) for number, name in values["names"].items()},
         task,
+        decoder="yolo",
         licence=_shorten_licence(str(values.get("license", "unknown"))),
         layout=layout,
         size=(int(size[0]), int(size[1])) if is_dynamic else (int(height), int(width)),

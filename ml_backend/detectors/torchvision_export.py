@@ -40,7 +40,7 @@ def export(weights: Path, target: Path) -> str:
         raise LabelingError(f"{weights}: {card.model} finds other boxes once it is exported, and is not")
     if card.model.startswith(("mask", "key")):
         raise LabelingError(f"{weights}: {card.model} gives more than boxes, and is not exported")
-    text = Description("boxes", card.names, licence=card.licence, takes_pixels=True, batch_size=1).to_json()
+    text = Description(card.names, decoder="boxes", licence=card.licence, takes_pixels=True, batch_size=1).to_json()
     # A photo's noise: with boxes to choose from, nothing of the choosing is traced away.
     example = torch.randint(0, 255, EXAMPLE_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     axes = {"pixels": {1: "height", 2: "width"}} | {name: {0: "boxes"} for name in ("boxes", "classes", "scores")}

@@ -34,7 +34,7 @@ def export(weights: Path, target: Path) -> str:
         "resample": loaded.resample,
     }
     text = Description(
-        "detr", loaded.names, licence=loaded.licence, size=size, takes_pixels=True, resize=resize
+        loaded.names, decoder="detr", licence=loaded.licence, size=size, takes_pixels=True, resize=resize
     ).to_json()
     generator = torch.Generator().manual_seed(0)
     example = torch.randint(0, 255, (2, *size, 3), dtype=torch.uint8, generator=generator)

@@ -41,7 +41,7 @@ def export(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: bool) 
     head = loaded.module.model[-1]
     head.format = "onnx"
     head.dynamic = network.is_dynamic
-    described = Description("yolo", takes_pixels=True, **asdict(network)).to_json()
+    described = Description(**asdict(network), decoder="yolo", takes_pixels=True).to_json()
     example = torch.randint(0, 255, (2, *network.size, 3), dtype=torch.uint8)
     axes: dict[str, dict[int, str]] = {"pixels": {0: "batch"}, "answer": {0: "batch"}}
     if network.is_dynamic:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from labels.config import Control, LabelConfig
 from labels.errors import LabelingError, ServiceError
@@ -32,6 +32,10 @@ from ml_backend.serving.metrics import Metrics
 from ml_backend.serving.tasks import locate_bug
 from ml_backend.settings import Settings
 
+if TYPE_CHECKING:
+    from ml_backend.models.calibration import Calibration
+    from ml_backend.models.registered import Registered
+
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 5
@@ -45,7 +49,7 @@ class LoadingError(ServiceError):
 
 
 class Assistant(Protocol):
-    """Answers what an annotator drew with more of it (``ml_backend/interactive.py``)."""
+    """Answers what an annotator drew with more of it; ``ml_backend.interactive`` has one, imported only where it is asked for."""
 
     def suggest(
         self,
@@ -173,6 +177,8 @@ def load_model(settings: Settings, name: str, announce: Announce) -> ServedModel
 
     weights = resolve_weights(name, models_dir=settings.models_dir, is_offline=settings.is_offline)
     options = _add_member_calibrations(settings, weights.members)
+    if weights.registered is not None and weights.registered.is_trusted:
+        options = replace(options, is_trusted=True)
     version = to_served_version(weights.version, options)
     calibration = load_calibration(settings.models_dir, version)
     version = version if calibration is None else calibration.version
@@ -184,8 +190,28 @@ def load_model(settings: Settings, name: str, announce: Announce) -> ServedModel
     )
     described = None if calibration is None else calibration.describe()
     return ServedModel(
-        settings, detector, version=version, source=weights.source, calibration=described, assistant=assistant
+        _add_chosen_thresholds(settings, weights.registered, calibration),
+        detector,
+        version=version,
+        source=weights.source,
+        calibration=described,
+        assistant=assistant,
     )
+
+
+def _add_chosen_thresholds(
+    settings: Settings, registered: Registered | None, calibration: Calibration | None
+) -> Settings:
+    """Return the settings with the thresholds that were chosen for a registered model; those of a person go before.
+
+    They were chosen for the scores of the weights, so a calibration moves them with the scores.
+    """
+    if registered is None:
+        return settings
+    chosen = dict(registered.thresholds)
+    if calibration is not None:
+        chosen = {label: float(calibration.curve_for(label).apply(number)) for label, number in chosen.items()}
+    return replace(settings, class_thresholds=chosen | dict(settings.class_thresholds))
 
 
 def _add_member_calibrations(settings: Settings, members: Sequence[Path]) -> DetectorOptions:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-import httpx
-from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.request_options import RequestOptions
 from more_itertools import chunked
 
 from labels.errors import ServiceError
 from sync.workbench.label_studio_classes import ClassCalls
-from sync.workbench.refusals import NoAnswerError, RefusedError, in_words
+from sync.workbench.project_api import READ
+from sync.workbench.refusals import NoAnswerError, RefusedError
 from sync.workbench.tasks import (
     Annotation,
     MadeTasks,
@@ -46,8 +45,6 @@ __all__ = [
 ]
 
 SEND_ONCE: Final = RequestOptions(max_retries=0, timeout_in_seconds=600)
-READ_TIMEOUT_S: Final = 120
-READ: Final = RequestOptions(max_retries=3, timeout_in_seconds=READ_TIMEOUT_S)
 REF_COLUMNS: Final = "id,data,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"
 # Without what was drawn: to find predictions that are there twice.
 PREDICTION_COLUMNS: Final = "id,annotations,predictions,parent_prediction,model_version,created_at"
@@ -63,7 +60,6 @@ TASKS_PER_PAGE: Final = 200
 CONFLICT_STATUS: Final = 409
 GONE_STATUS: Final = 404
 
-Answer = TypeVar("Answer")
 Fields = Literal["all", "task_only"]
 
 
@@ -73,20 +69,6 @@ class LabelStudio(ClassCalls):
     Raises:
         ServiceError: from every method, when Label Studio does not answer or says no.
     """
-
-    def __init__(self, url: str, token: str, project_id: int) -> None:
-        self.url = url.rstrip("/")
-        self.project_id = project_id
-        # A proxy of this shell must not be asked for a server of this machine.
-        self._http = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, follow_redirects=True)
-        # It looks at the token, and does not take one that has expired.
-        with in_words(self.url, "the token"):
-            self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=self._http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-        self._emails: dict[int, str] = {}
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def fetch_task_refs(self, *, changed_since: str | None = None, after_id: int = 0) -> Iterator[TaskRef]:
         """Yield tasks in brief, by id from after ``after_id`` on: all, or those changed since a ``to_timestamp``.
@@ -255,19 +237,6 @@ class LabelStudio(ClassCalls):
 
     def _to_task(self, task: Any) -> Task:
         return to_task(task, self._email_of)
-
-    def _email_of(self, user: Any) -> str:
-        user_id = user.get("id") if isinstance(user, Mapping) else user
-        if user_id is None:
-            return ""
-        if user_id not in self._emails:
-            users = self._ask("GET users", lambda: self._sdk.users.list(request_options=READ))
-            self._emails = {person.id: person.email or str(person.id) for person in users}
-        return self._emails.get(user_id, str(user_id))
-
-    def _ask(self, what: str, call: Callable[[], Answer]) -> Answer:
-        with in_words(self.url, what):
-            return call()
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -5,16 +5,15 @@ An annotation has no version to write against: whoever calls this reads before a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.request_options import RequestOptions
 
+from sync.workbench.project_api import ProjectApi
 from sync.workbench.tasks import Annotation, to_annotation, to_text
 
-Answer = TypeVar("Answer")
 # Setting a result or a config twice sets it once: these may be sent again.
 SET: Final = RequestOptions(max_retries=3, timeout_in_seconds=120)
 
@@ -28,17 +27,8 @@ class Draft:
     result: tuple[Any, ...]
 
 
-class ClassCalls:
-    """A part of ``LabelStudio``; raises what that does."""
-
-    project_id: int
-    _sdk: Sdk
-
-    def _ask(self, what: str, call: Callable[[], Answer]) -> Answer:
-        raise NotImplementedError
-
-    def _email_of(self, user: Any) -> str:
-        raise NotImplementedError
+class ClassCalls(ProjectApi):
+    """The calls about classes; each raises ServiceError when Label Studio does not answer or says no."""
 
     def fetch_annotation(self, annotation_id: int) -> Annotation:
         """Return an annotation as it is now."""

@@ -205,6 +205,9 @@ def test_a_job_that_meets_with_a_fault_ends_in_words_or_finishes_and_the_next_ru
         for name in met:
             outage.strike(name, fault, times=outage.rng.choice((1, 2, FOREVER)))
     outage.settle()
+
+    struck = len(met) * (ROUNDS or 1)
+    assert outage.finished + outage.errors >= struck
     print(f"\n{fault.name}: {outage.finished} finished, {outage.errors} ended with an error")  # noqa: T201
 
 

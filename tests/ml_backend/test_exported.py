@@ -129,7 +129,7 @@ def test_a_file_that_does_not_say_what_it_is_can_be_told_by_a_file_beside_it(tmp
     with pytest.raises(LabelingError, match=r"best\.json beside it"):
         describe(weights, {}, [1, 3, 640, 640])
 
-    told = Description("yolox", {0: "car"}, licence="Apache-2.0", size=(416, 416), is_dynamic=False)
+    told = Description({0: "car"}, decoder="yolox", licence="Apache-2.0", size=(416, 416), is_dynamic=False)
     weights.with_suffix(".json").write_text(told.to_json())
 
     assert describe(weights, {}, [1, 3, 416, 416]) == told

@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, NotFound
 
-from labels.geometry import Keypoint, Mask, compute_iou
-from labels.results import Label, is_same
+from labels.geometry import Mask
+from labels.results import Label
 from sync.console.catalogue import OpenConflict
-from sync.console.drawing import Shape, describe_answer, describe_place, draw_mask, fit, to_shape
+from sync.console.drawing import draw_mask, fit
+from sync.console.pages.conflict_rows import describe_conflicts, find_agreed, to_row
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
-from sync.review.merge import Conflict, conflicts_version, label_key
+from sync.review.merge import Conflict, conflicts_version
 
 PAGE_SIZE: Final = 48
-DESCRIBED: Final = 3
 # A side as the ledger names it, and the word by which people and the job know it.
 WORDS: Final[Mapping[str, str]] = {"ours": "curated", "theirs": "reviewed"}
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One side of a conflict as it is shown; ``shape`` None: the label is not there, or speaks of the whole image."""
-
-    answer: str
-    place: str
-    shape: Shape | None
-    is_there: bool = True
-
-
-GONE: Final = Version("not there", "", None, is_there=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One label to decide: its versions by side, and in words what they differ in."""
-
-    label_id: str
-    title: str
-    difference: str
-    versions: Mapping[str, Version]
-    view_box: str | None
 
 
 def make_conflicts(parts: Parts) -> Blueprint:
@@ -54,41 +29,12 @@ def make_conflicts(parts: Parts) -> Blueprint:
 
     @conflicts.get("/")
     def show_conflicts() -> ResponseReturnValue:
-        ids = parts.catalogue.conflict_ids()
-        deciding = _find_deciding(parts)
-        page = max(1, request.args.get("page", 1, type=int))
-        shown = ids[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-        return render_template(
-            "conflicts.html",
-            conflicts=parts.catalogue.read_conflicts(shown),
-            images=parts.catalogue.find_images(shown) if shown else {},
-            deciding=deciding,
-            total=len(ids),
-            page=page,
-            pages=max(1, -(-len(ids) // PAGE_SIZE)),
-            describe=describe_conflicts,
-            revision=compute_revision(parts),
-        )
+        return _show_list(parts, page=max(1, request.args.get("page", 1, type=int)))
 
     @conflicts.get("/<sample_id>")
     def show_conflict(sample_id: str) -> ResponseReturnValue:
         found = parts.catalogue.read_conflict(sample_id)
-        if found is None:
-            flash("This conflict is decided already, or the image is gone.", "good")
-            return redirect(url_for("conflicts.show_conflicts"), 303)
-        waiting = _find_waiting(parts, but=sample_id)
-        return render_template(
-            "conflict.html",
-            sample_id=sample_id,
-            image=found.image,
-            rows=[_to_row(conflict) for conflict in found.conflicts],
-            agreed=_find_agreed(found),
-            whole=fit(found.image.size),
-            version=conflicts_version(found.conflicts),
-            following=_next_of(waiting, sample_id),
-            waiting=len(waiting),
-            is_deciding=sample_id in _find_deciding(parts),
-        )
+        return _go_back_decided() if found is None else _show_one(parts, sample_id, found)
 
     @conflicts.get("/<sample_id>/masks/<label_id>-<any(ours,theirs,base,agreed):side>.png")
     def show_mask(sample_id: str, label_id: str, side: str) -> ResponseReturnValue:
@@ -101,90 +47,63 @@ def make_conflicts(parts: Parts) -> Blueprint:
     @conflicts.post("/<sample_id>")
     def decide(sample_id: str) -> ResponseReturnValue:
         found = parts.catalogue.read_conflict(sample_id)
-        if found is None:
-            flash("This conflict is decided already, or the image is gone.", "good")
-            return redirect(url_for("conflicts.show_conflicts"), 303)
-        version = conflicts_version(found.conflicts)
-        if request.form.get("version") != version:
-            flash("The labels changed while you looked. Nothing was decided: please look again.", "bad")
-            return redirect(url_for("conflicts.show_conflict", sample_id=sample_id), 303)
-        decision = _read_decision(found.conflicts, request.form)
-        # The job looks again: until its turn comes, somebody may save the task once more.
-        params = {"decisions": {sample_id: decision}, "shown": {sample_id: version}}
-        run = parts.runner.submit("resolve", params, started_by="console")
-        following = _next_of(_find_waiting(parts, but=sample_id), sample_id)
-        flash(f"{found.image.path.name}: decided, run {run.id} writes it.", "good")
-        if following is None:
-            return redirect(url_for("conflicts.show_conflicts"), 303)
-        return redirect(url_for("conflicts.show_conflict", sample_id=following), 303)
+        return _go_back_decided() if found is None else _decide(parts, sample_id, found)
 
     return conflicts
 
 
-def describe_conflicts(conflicts: Sequence[Conflict]) -> str:
-    """Return in words what the two sides differ in, label by label, of the first few."""
-    told = " · ".join(describe_conflict(one) for one in conflicts[:DESCRIBED])
-    return told if len(conflicts) <= DESCRIBED else f"{told} · and {len(conflicts) - DESCRIBED} more"
-
-
-def describe_conflict(conflict: Conflict) -> str:
-    """Return in words what the two sides differ in."""
-    ours, theirs = conflict.ours, conflict.theirs
-    if ours is None or theirs is None:
-        kept = "Label Studio" if ours is None else "FiftyOne"
-        return f"deleted in {'FiftyOne' if ours is None else 'Label Studio'}, changed in {kept}"
-    parts = []
-    if describe_answer(ours) != describe_answer(theirs):
-        parts.append(f"{describe_answer(ours)} or {describe_answer(theirs)}")
-    ours_shape, theirs_shape = ours.geometry, theirs.geometry
-    if ours_shape is not None and theirs_shape is not None and _is_moved(ours, theirs):
-        has_area = not isinstance(ours_shape, Keypoint) and not isinstance(theirs_shape, Keypoint)
-        overlap = f", overlap {100 * compute_iou(ours_shape, theirs_shape):.0f} %" if has_area else ""
-        parts.append(f"other outline{overlap}")
-    return "; ".join(parts) or "drawn with another tool"
-
-
-def _is_moved(ours: Label, theirs: Label) -> bool:
-    said = Label(ours.id, ours.control, ours.classes, theirs.geometry, ours.rating)
-    return not is_same(ours, said)
-
-
-def _to_row(conflict: Conflict) -> Row:
-    sides = {"ours": conflict.ours, "theirs": conflict.theirs, "base": conflict.base}
-    versions = {side: GONE if label is None else _to_version(label) for side, label in sides.items()}
-    some = conflict.ours or conflict.theirs or conflict.base
-    assert some is not None
-    boxes = [version.shape.box for version in versions.values() if version.shape is not None]
-    return Row(
-        conflict.label_id,
-        describe_answer(some),
-        describe_conflict(conflict),
-        versions,
-        _to_view_box(boxes) if boxes else None,
+def _show_list(parts: Parts, *, page: int) -> ResponseReturnValue:
+    ids = parts.catalogue.conflict_ids()
+    shown = ids[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    return render_template(
+        "conflicts.html",
+        conflicts=parts.catalogue.read_conflicts(shown),
+        images=parts.catalogue.find_images(shown) if shown else {},
+        deciding=_find_deciding(parts),
+        total=len(ids),
+        page=page,
+        pages=max(1, -(-len(ids) // PAGE_SIZE)),
+        describe=describe_conflicts,
+        revision=compute_revision(parts),
     )
 
 
-def _to_version(label: Label) -> Version:
-    return Version(describe_answer(label), describe_place(label), to_shape(label))
+def _show_one(parts: Parts, sample_id: str, found: OpenConflict) -> ResponseReturnValue:
+    waiting = _find_waiting(parts, but=sample_id)
+    return render_template(
+        "conflict.html",
+        sample_id=sample_id,
+        image=found.image,
+        rows=[to_row(conflict) for conflict in found.conflicts],
+        agreed=find_agreed(found),
+        whole=fit(found.image.size),
+        version=conflicts_version(found.conflicts),
+        following=_next_of(waiting, sample_id),
+        waiting=len(waiting),
+        is_deciding=sample_id in _find_deciding(parts),
+    )
 
 
-def _to_view_box(boxes: Sequence[tuple[float, float, float, float]]) -> str:
-    """Return the part of the image around all boxes, with half their size on each side to see what is around them."""
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    left, top, width, height = min(lefts), min(tops), max(rights) - min(lefts), max(bottoms) - min(tops)
-    margin = max(width, height, 16) / 2
-    return f"{left - margin:.1f} {top - margin:.1f} {width + 2 * margin:.1f} {height + 2 * margin:.1f}"
+def _decide(parts: Parts, sample_id: str, found: OpenConflict) -> ResponseReturnValue:
+    """Start the job that writes what was chosen, and go on to the next conflict."""
+    version = conflicts_version(found.conflicts)
+    if request.form.get("version") != version:
+        flash("The labels changed while you looked. Nothing was decided: please look again.", "bad")
+        return redirect(url_for("conflicts.show_conflict", sample_id=sample_id), 303)
+    decision = _read_decision(found.conflicts, request.form)
+    # The job looks again: until its turn comes, somebody may save the task once more.
+    params = {"decisions": {sample_id: decision}, "shown": {sample_id: version}}
+    run = parts.runner.submit("resolve", params, started_by="console")
+    following = _next_of(_find_waiting(parts, but=sample_id), sample_id)
+    flash(f"{found.image.path.name}: decided, run {run.id} writes it.", "good")
+    if following is None:
+        return redirect(url_for("conflicts.show_conflicts"), 303)
+    return redirect(url_for("conflicts.show_conflict", sample_id=following), 303)
 
 
-def _find_agreed(found: OpenConflict) -> list[tuple[str, Version]]:
-    """Return the sample's other labels, on which both sides agree; a painted one stays out of the drawing's way."""
-    disputed = {
-        label_key(label)
-        for conflict in found.conflicts
-        for label in (conflict.base, conflict.ours, conflict.theirs)
-        if label is not None
-    }
-    return [(label.id, _to_version(label)) for label in found.held if label_key(label) not in disputed]
+def _go_back_decided() -> ResponseReturnValue:
+    flash("This conflict is decided already, or the image is gone.", "good")
+    return redirect(url_for("conflicts.show_conflicts"), 303)
 
 
 def _find_label(found: OpenConflict, label_id: str, side: str) -> Label | None:

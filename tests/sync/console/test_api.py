@@ -37,7 +37,7 @@ def _two_runs(runner: FakeRunner) -> None:
 
 
 def test_the_document_is_valid_openapi() -> None:
-    OpenAPIV31SpecValidator(make_document()).validate()
+    assert [*OpenAPIV31SpecValidator(make_document()).iter_errors()] == []
 
 
 def test_the_document_names_every_route_of_the_api_and_no_other(make_app: MakeApp) -> None:
