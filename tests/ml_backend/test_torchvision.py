@@ -1,6 +1,7 @@
 """torchvision's detectors find what the library finds; networks that were never trained."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, assert_same_set, read_rgb, to_full
 
 FLOOR = 0.06
+SMALL = ("fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large")
+# Seconds an image each, on a CPU.
+LARGE = (
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "ssd300_vgg16",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+)
 CLASSES = ["cat", "dog", "cow"]
 
 
@@ -47,7 +61,7 @@ def images(request: pytest.FixtureRequest) -> list[Any]:
     return [read_rgb(photos / name, step=6) for name in ("bus.jpg", "zidane.jpg")]
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
+@pytest.mark.parametrize("name", SMALL if os.environ.get("LABELLOOP_TEST_DETECTORS") != "all" else (*SMALL, *LARGE))
 def test_boxes_are_those_of_the_library(name: str, tmp_path: Path, images: list[Any]) -> None:
     path, model = save(name, tmp_path)
     detector = build_detector(path, device="cpu")
@@ -55,7 +69,8 @@ def test_boxes_are_those_of_the_library(name: str, tmp_path: Path, images: list[
     found = detector.detect(images, score_floor=FLOOR)
 
     assert dict(detector.names) == {1: "cat", 2: "dog", 3: "cow"}
-    assert (detector.task, detector.licence) == ("detect", "BSD-3-Clause")
+    assert detector.task == ("segment" if name.startswith("mask") else "detect")
+    assert detector.licence == "BSD-3-Clause"
     for ours, image in zip(found, images, strict=True):
         theirs = run_library(model, image)
         assert_same(ours, theirs["boxes"], theirs["scores"], theirs["labels"])

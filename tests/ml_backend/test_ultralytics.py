@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ultralytics import YOLO
+from ultralytics import YOLO, YOLOE
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, DetectorOptions, OpenVocabularyDetector
@@ -19,6 +19,7 @@ from tests.ml_backend.models import (
     make_yolo,
     read_rgb,
     run_ultralytics,
+    settle,
     to_full,
 )
 
@@ -205,3 +206,32 @@ def test_a_network_that_can_look_for_nothing_it_is_told_keeps_its_classes(tmp_pa
         detector.set_classes(["a class nobody knows"])
 
     assert detector.names == before
+
+
+def test_yoloe_finds_what_the_library_finds_with_the_classes_it_was_saved_with(
+    tmp_path: Path, images: list[Any]
+) -> None:
+    torch.manual_seed(0)
+    model: Any = YOLOE("yoloe-11s-seg.yaml")
+    rows = torch.nn.functional.normalize(torch.randn(1, 3, model.model.model[-1].embed), dim=-1)
+    model.model.set_classes(["car", "person", "bus"], rows)
+    settle(model.model)
+    with torch.no_grad():
+        for head in model.model.model[-1].cv4:
+            head.bias.fill_(-3.0)
+    model.save(tmp_path / "nete-seg.pt")
+    weights = tmp_path / "nete-seg.pt"
+
+    detector = build_detector(weights, device="cpu")
+    floor = find_floor(detector, images[:1])
+    found = detector.detect(images[:1], score_floor=floor)[0]
+
+    bgr = np.ascontiguousarray(images[0][..., ::-1])
+    (theirs,) = YOLOE(str(weights)).predict(
+        bgr, conf=floor, iou=0.7, device="cpu", verbose=False, save=False, retina_masks=True
+    )
+    assert (detector.task, list(detector.names.values())) == ("segment", ["car", "person", "bus"])
+    assert_same(found, theirs.boxes.xyxy, theirs.boxes.conf, theirs.boxes.cls)
+    assert len(found) > 3
+    for row in range(len(found)):
+        np.testing.assert_array_equal(to_full(found, row, images[0].shape[:2]), theirs.masks.data[row].numpy() > 0)
