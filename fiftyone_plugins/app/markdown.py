@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 COUNTS = {
@@ -19,6 +20,16 @@ LINKS = {"label_studio": "Label Studio", "app": "FiftyOne App", "ml_backend": "M
 SHOWN_RUNS = 3
 SHOWN_LINES = 50
 MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&])")
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """What is known of a sample's task; None: it was never sent, or nobody answered."""
+
+    name: str
+    state: str | None
+    reviewer: str | None
+    task_id: int | None
 
 
 def report_to_markdown(lines: Sequence[str]) -> str:
@@ -38,10 +49,30 @@ def status_to_markdown(status: Mapping[str, Any]) -> str:
     counts = status["counts"]
     lines = ["| state | samples |", "|---|---:|"]
     lines += [f"| {title} | {_to_text(counts.get(key))} |" for key, title in COUNTS.items()]
-    lines += ["", f"Model: {status.get('model_version') or 'none yet'}"]
+    lines += ["", *_models(status)]
     lines += _runs(status.get("runs") or [])
     links = [f"[{LINKS.get(key, key)}]({url})" for key, url in status.get("links", {}).items()]
     return "\n".join([*lines, "", " · ".join(links)]).strip()
+
+
+def tasks_to_markdown(tasks: Sequence[SampleTask], project_url: str | None) -> str:
+    """Return what is known of the tasks of some samples, each with its link; ``project_url`` None: no links."""
+    lines = ["| image | state | reviewed by | task |", "|---|---|---|---|"]
+    for task in tasks[:SHOWN_LINES]:
+        number = "never sent" if task.task_id is None else str(task.task_id)
+        if task.task_id is not None and project_url is not None:
+            number = f"[task {task.task_id}]({project_url}?task={task.task_id})"
+        said = [_escape(text) if text else "–" for text in (task.name, task.state, task.reviewer)]
+        lines.append(f"| {' | '.join(said)} | {number} |")
+    if len(tasks) > SHOWN_LINES:
+        lines += ["", f"and {len(tasks) - SHOWN_LINES:,} more"]
+    return "\n".join(lines)
+
+
+def _models(status: Mapping[str, Any]) -> list[str]:
+    drawn, served = status.get("model_version"), status.get("served_version")
+    lines = [f"Pre-labels by: {drawn or 'none yet'}"]
+    return lines if served in (None, drawn) else [*lines, "", f"The ML backend now draws with: {served}"]
 
 
 def _runs(runs: list[Mapping[str, Any]]) -> list[str]:

@@ -12,13 +12,13 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.console import Console
-from fiftyone_plugins.app.forms import TARGET, add_targets, place_button
-from fiftyone_plugins.app.markdown import status_to_markdown
+from fiftyone_plugins.app.forms import TARGET, add_targets, check_dataset, place_button
+from fiftyone_plugins.app.markdown import status_to_markdown, tasks_to_markdown
 from fiftyone_plugins.app.operators import JobOperator
 from fiftyone_plugins.app.running import run_for_python
-from fiftyone_plugins.app.targets import Target, choose_target, to_sample_params
+from fiftyone_plugins.app.targets import Target, choose_target, collect, to_sample_params
 from fiftyone_plugins.review.curating import QueueNext, ResolveConflicts
-from fiftyone_plugins.review.selection import count_target, offer_push_targets
+from fiftyone_plugins.review.selection import count_target, offer_push_targets, read_tasks
 from labels.errors import LabelingError
 
 
@@ -112,16 +112,11 @@ class SyncStatus(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Show the status, or why there is none, and return it."""
-        # Shown from here and not by resolve_output: a button that asks nothing drops what an operator returns.
-        outputs = types.Object()
         try:
             status = self()
         except LabelingError as error:
-            outputs.view("problem", types.Error(label=str(error)))
-            status = {"error": str(error)}
-        else:
-            outputs.md(status_to_markdown(status), name="status")
-        ctx.ops.show_output(types.Property(outputs).to_json(), {})
+            return _show_problem(ctx, error)
+        _show_markdown(ctx, status_to_markdown(status))
         return status
 
     def __call__(self) -> dict[str, Any]:
@@ -133,6 +128,54 @@ class SyncStatus(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
         return Console.from_environ(os.environ).fetch_status()
 
 
+class ShowTasks(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
+    """Shows the task of the open image, or of the selected samples: its state, who reviewed it, and the way there."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """How the App lists this operator."""
+        return foo.OperatorConfig(
+            name="show_tasks",
+            label="Task in Label Studio",
+            description="State, reviewer and link of the open image's task, or of the selected samples' tasks",
+            icon="open_in_new",
+            view_target=False,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def resolve_placement(self, ctx: Any) -> types.Placement:
+        """Put a button beside the open image."""
+        button = types.Button(label=self.config.label, icon=self.config.icon, prompt=False)
+        return types.Placement(types.Places.SAMPLES_VIEWER_ACTIONS, button)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Show the tasks with their links, and return their numbers."""
+        shown = [ctx.current_sample] if ctx.current_sample else list(ctx.selected)
+        if not shown:
+            return _show_problem(ctx, LabelingError("open an image, or select samples first"))
+        try:
+            check_dataset(status := Console.from_environ(os.environ).fetch_status(), ctx.dataset.name)
+        except LabelingError as error:
+            return _show_problem(ctx, error)
+        tasks = read_tasks(collect(ctx.dataset, ctx.view, shown, "selected"))
+        _show_markdown(ctx, tasks_to_markdown(tasks, status["links"].get("label_studio")))
+        return {"tasks": [task.task_id for task in tasks]}
+
+
+def _show_markdown(ctx: Any, text: str) -> None:
+    # Shown from here and not by resolve_output: a button that asks nothing drops what an operator returns.
+    outputs = types.Object()
+    outputs.md(text, name="text")
+    ctx.ops.show_output(types.Property(outputs).to_json(), {})
+
+
+def _show_problem(ctx: Any, error: LabelingError) -> dict[str, Any]:
+    outputs = types.Object()
+    outputs.view("problem", types.Error(label=str(error)))
+    ctx.ops.show_output(types.Property(outputs).to_json(), {})
+    return {"error": str(error)}
+
+
 def register(plugin: Any) -> None:
     """Register the operators; FiftyOne calls this."""
     plugin.register(SendToLabelStudio)
@@ -140,3 +183,4 @@ def register(plugin: Any) -> None:
     plugin.register(ResolveConflicts)
     plugin.register(QueueNext)
     plugin.register(SyncStatus)
+    plugin.register(ShowTasks)

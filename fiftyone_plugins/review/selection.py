@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from fiftyone_plugins.app.markdown import SampleTask
 from fiftyone_plugins.app.targets import MOST_IDS, Target, collect, find_count_problem, offer_targets
-from labels.fields import CONFLICT, REVIEW_STATE
+from labels.fields import CONFLICT, REVIEW_STATE, REVIEWER, TASK_ID
 
 MANY = 1000
 
@@ -132,6 +134,19 @@ def to_queue_params(chosen: Mapping[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {"by": chosen.get("by") or next(iter(STRATEGIES)), "count": chosen["count"]}
     view = (chosen.get("view") or "").strip()
     return params | ({"view": view} if view else {}) | ({"dry_run": True} if chosen.get("dry_run") else {})
+
+
+def read_tasks(samples: Any) -> list[SampleTask]:
+    """Return the tasks of a view, in its order."""
+    known = [name for name in (REVIEW_STATE, REVIEWER, TASK_ID) if samples.has_sample_field(name)]
+    columns = dict(zip(known, samples.values(known) if known else [], strict=True))
+    paths = samples.values("filepath")
+    absent: list[None] = [None] * len(paths)
+    states, reviewers, task_ids = (columns.get(name, absent) for name in (REVIEW_STATE, REVIEWER, TASK_ID))
+    return [
+        SampleTask(Path(path).name, state, reviewer, task_id)
+        for path, state, reviewer, task_id in zip(paths, states, reviewers, task_ids, strict=True)
+    ]
 
 
 def _count_states(collection: Any) -> Mapping[str, int]:

@@ -21,6 +21,7 @@ PULL = "@labelloop/review/pull_reviewed_labels"
 STATUS = "@labelloop/review/sync_status"
 RESOLVE = "@labelloop/review/resolve_conflicts"
 QUEUE = "@labelloop/review/queue_next"
+TASKS = "@labelloop/review/show_tasks"
 
 
 def resolve_form(fiftyone: Any, uri: str, dataset: Any, **context: Any) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_every_plugin_loads_and_every_listed_operator_registers(fiftyone: Any) -
 
     assert registry.list_errors() == []
     assert {operator.uri for operator in registry.list_operators(builtin=False)} == listed
-    assert {SEND, PULL, STATUS, RESOLVE, QUEUE} <= listed
+    assert {SEND, PULL, STATUS, RESOLVE, QUEUE, TASKS} <= listed
 
 
 @pytest.mark.parametrize("uri", [SEND, PULL, RESOLVE, QUEUE, STATUS])
@@ -225,7 +226,7 @@ def test_a_job_that_failed_is_shown_as_an_error(fiftyone: Any, dataset: Any, con
 
 def test_the_status_is_shown_with_its_numbers_and_links(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
     ((operator, params),) = run_as_the_app(fiftyone, STATUS, dataset)
-    text = params["outputs"]["type"]["properties"]["status"]["default"]
+    text = params["outputs"]["type"]["properties"]["text"]["default"]
 
     assert operator == "show_output"
     assert "| not sent | 1,204 |" in text
@@ -295,6 +296,35 @@ def test_a_dry_run_says_what_would_be_queued(fiftyone: Any, dataset: Any, consol
 
     assert console.submitted == [{"job": "queue", "params": params}]
     assert "would be" in told[2][1]["message"]
+
+
+# Tasks
+
+
+def test_the_tasks_of_the_selected_samples_are_shown_with_their_links(
+    fiftyone: Any, dataset: Any, console: FakeConsole
+) -> None:
+    first, second = dataset.values("id")[:2]
+    dataset.add_sample_field("task_id", fiftyone.IntField)
+    dataset.add_sample_field("reviewer", fiftyone.StringField)
+    dataset.set_values("task_id", {first: 41}, key_field="id")
+    dataset.set_values("reviewer", {first: "ann_b@example.org"}, key_field="id")
+
+    ((operator, params),) = run_as_the_app(fiftyone, TASKS, dataset, selected=[first, second])
+
+    assert operator == "show_output"
+    text = params["outputs"]["type"]["properties"]["text"]["default"]
+    assert text.splitlines()[2:] == [
+        "| 0\\.jpg | queued | ann\\_b@example\\.org | [task 41](http://127.0.0.1:8080/projects/1/data?task=41) |",
+        "| 1\\.jpg | conflict | – | never sent |",
+    ]
+
+
+@pytest.mark.usefixtures("console")
+def test_without_an_image_there_is_no_task_to_show(fiftyone: Any, dataset: Any) -> None:
+    ((_, params),) = run_as_the_app(fiftyone, TASKS, dataset)
+    shown = params["outputs"]["type"]["properties"]["problem"]["view"]["label"]
+    assert shown == "open an image, or select samples first"
 
 
 # Python
