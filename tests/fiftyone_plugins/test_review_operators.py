@@ -232,7 +232,7 @@ def test_the_status_is_shown_with_its_numbers_and_links(fiftyone: Any, dataset: 
     assert "| not sent | 1,204 |" in text
     assert "| skipped | 0 |" in text
     assert "| failed | – |" in text
-    assert "Model: none yet" in text
+    assert "Pre-labels by: none yet" in text
     assert "[Label Studio](http://127.0.0.1:8080/projects/1/data)" in text
 
 
