@@ -244,7 +244,7 @@ def test_the_status_says_in_the_app_what_it_says_on_the_command_line(app: App, s
     assert counts.pop("state") == "samples"
     assert list(counts) == ["not sent", "queued", "reviewed", "skipped", "conflicts", "failed", "task deleted"]
     assert ", ".join(f"{name} {count}" for name, count in counts.items()) in on_command_line
-    (model,) = [line.removeprefix("Model: ") for line in status.lines if line.startswith("Model: ")]
+    (model,) = [line.removeprefix("Pre-labels by: ") for line in status.lines if line.startswith("Pre-labels by: ")]
     assert f"model          {model}\n" in on_command_line
     assert status.links == [stack.project_url, f"{stack.addresses.app}/datasets/{stack.project.name}"]
     assert all(f" {link}\n" in on_command_line for link in status.links)
