@@ -45,6 +45,8 @@ class Settings:
     label_studio_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     api_key_file: Path | None = None
+    console_url: str | None = None
+    console_token_file: Path | None = None
     allowed_hosts: frozenset[str] = frozenset()
     batch_size: int = 8
     readers: int = 0
@@ -88,6 +90,8 @@ class Settings:
             label_studio_url=read.url("LABEL_STUDIO_URL"),
             api_key=read.text("LABEL_STUDIO_API_KEY") or None,
             api_key_file=read.path("LABEL_STUDIO_API_KEY_FILE"),
+            console_url=(read.url("LABELLOOP_CONSOLE_URL") or "").rstrip("/") or None,
+            console_token_file=read.path("LABELLOOP_CONSOLE_TOKEN_FILE"),
             allowed_hosts=read.hosts("LABELLOOP_ALLOWED_HOSTS"),
             batch_size=read.integer("LABELLOOP_BATCH_SIZE", cls.batch_size, lowest=1, highest=512),
             readers=read.integer("LABELLOOP_READERS", cls.readers, lowest=0, highest=256),

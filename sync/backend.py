@@ -19,6 +19,7 @@ PREDICT_TIMEOUT_S: Final = 300.0
 HEALTH_TIMEOUT_S: Final = 5.0
 LOAD_TIMEOUT_S: Final = 300.0
 LOAD_POLL_S: Final = 0.2
+LOAD_ANSWER_TIMEOUT_S: Final = 60.0
 BUSY: Final = 503
 # A proxy in between says these while the server behind it is away.
 AWAY: Final = frozenset({502, 504})
@@ -105,13 +106,25 @@ class MLBackend:
         Raises:
             ServiceError: it refuses, cannot load it, or takes longer than five minutes.
         """
-        body = self._ask("POST", "/versions", {"reload": True})
+        self._load({"reload": True})
+
+    def load(self, model: str) -> None:
+        """Have another model loaded beside the one that is served, and wait until it has taken its place.
+
+        Raises:
+            ServiceError: it refuses, cannot load it (the one before stays), or takes longer than five minutes.
+        """
+        self._load({"model": model})
+
+    def _load(self, wanted: Mapping[str, Any]) -> None:
+        # Long time-outs: the import of a library holds up every thread of the backend.
+        body = self._ask("POST", "/versions", wanted, timeout_s=LOAD_ANSWER_TIMEOUT_S)
         give_up_s = time.monotonic() + LOAD_TIMEOUT_S
         while body["loading"] is not None:
             if time.monotonic() > give_up_s:
                 raise ServiceError(f"ML backend at {self.url}: is still loading its model")
             time.sleep(LOAD_POLL_S)
-            body = self._ask("GET", "/versions")
+            body = self._ask("GET", "/versions", timeout_s=LOAD_ANSWER_TIMEOUT_S)
         if body["problem"] is not None:
             raise ServiceError(f"ML backend at {self.url}: {body['problem']}")
 

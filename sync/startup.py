@@ -17,7 +17,7 @@ from ml_backend.models.weights import check_weights
 from ml_backend.serving.swapped import forget_swapped
 from sync.backend import ServedWeights
 from sync.jobs.context import SERVICE_VARIABLES, Context, Services, connect_backend, open_context, set_database
-from sync.jobs.registry import call_job
+from sync.jobs.registry import LONG_JOBS, call_job
 from sync.ledger import Ledger
 from sync.runs.live_run import LiveRun
 from sync.runs.lock import hold_project_lock
@@ -180,7 +180,8 @@ def perform_job(
         live = LiveRun(ledger, ledger.record_run_start(name, params, retry_of=retry_of), watch=on_progress)
 
         def work(tell: OnProgress) -> Report:
-            with open_running(home, services, tell) as context:
+            open_tools = open_context(home, services) if name in LONG_JOBS else open_running(home, services, tell)
+            with open_tools as context:
                 return call_job(context, name, params, tell)
 
         return live.perform(work)

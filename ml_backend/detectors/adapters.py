@@ -18,7 +18,7 @@ XML_START: Final = b"<"
 
 
 def find_adapter(weights: Path) -> str:
-    """Return which adapter runs a file or folder: exported, ultralytics, torchvision, transformers or effdet.
+    """Return which adapter runs a file or folder: exported, ultralytics, torchvision, transformers, effdet or timm.
 
     Raises:
         LabelingError: none does.

@@ -2,7 +2,8 @@
 
 A state dict knows neither its architecture nor its classes. A card is ``{"adapter": "torchvision", "model":
 "fasterrcnn_resnet50_fpn_v2", "names": ["car", "person"], "licence": "BSD-3-Clause"}``; names are those of the classes,
-without a background.
+without a background. ``"side"`` is the longer side of the input in pixels, where it is not the network's usual one; a
+classifier of timm also has ``"mean"``, ``"std"`` and ``"crop"``.
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ from typing import Any, Final
 
 from labels.errors import LabelingError
 
-ADAPTERS: Final = ("torchvision", "effdet")
+ADAPTERS: Final = ("torchvision", "effdet", "timm")
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+LARGEST_SIDE: Final = 8192
 
 
 @dataclass(frozen=True)
 class Card:
-    """Architecture, classes by their ids, and licence; ``outputs`` is how many classes the network tells apart."""
+    """Architecture, classes by their ids, and licence; ``outputs`` is how many classes the network tells apart.
+
+    ``side`` is the longer side of the input in pixels; None: as the network is made. A classifier looks at the middle
+    of an image, ``crop`` of its shorter side, with colours from which ``mean`` is taken and which ``std`` divides.
+    """
 
     adapter: str
     model: str
     names: dict[int, str]
     outputs: int
     licence: str = "unknown"
+    side: int | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    crop: float = 1.0
 
 
 def read_card(weights: Path) -> Card:
@@ -97,6 +109,38 @@ def _parse(path: Path) -> Card:
         raise LabelingError(f"{path}: adapter {adapter!r} (expected {' or '.join(ADAPTERS)})")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise LabelingError(f"{path}: names must be a list of class names")
-    # Both count from 1; torchvision's networks tell the background apart as well.
+    # Detectors count from 1, classifiers from 0; torchvision's networks tell the background apart as well.
     outputs = len(names) + (1 if adapter == "torchvision" else 0)
-    return Card(adapter, str(model), dict(enumerate(names, 1)), outputs, str(values.get("licence", "unknown")))
+    numbered = dict(enumerate(names, 0 if adapter == "timm" else 1))
+    side = values.get("side")
+    if side is not None and not (type(side) is int and 1 <= side <= LARGEST_SIDE):
+        raise LabelingError(f"{path}: side {side!r} (expected pixels, 1 to {LARGEST_SIDE})")
+    mean, std = (_read_colours(path, values, name) for name in ("mean", "std"))
+    return Card(
+        adapter,
+        str(model),
+        numbered,
+        outputs,
+        str(values.get("licence", "unknown")),
+        side,
+        mean or IMAGENET_MEAN,
+        std or IMAGENET_STD,
+        _read_crop(path, values),
+    )
+
+
+def _read_colours(path: Path, values: dict[str, Any], name: str) -> tuple[float, ...] | None:
+    found = values.get(name)
+    if found is None:
+        return None
+    is_colours = isinstance(found, list) and len(found) == 3 and all(type(one) in (int, float) for one in found)
+    if not is_colours or (name == "std" and not all(one > 0 for one in found)):
+        raise LabelingError(f"{path}: {name} must be three numbers, those of red, green and blue")
+    return tuple(float(one) for one in found)
+
+
+def _read_crop(path: Path, values: dict[str, Any]) -> float:
+    crop = values.get("crop", 1.0)
+    if type(crop) not in (int, float) or not 0 < crop <= 1:
+        raise LabelingError(f"{path}: crop {crop!r} (expected a part, above 0 and at most 1)")
+    return float(crop)

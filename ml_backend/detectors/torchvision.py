@@ -42,9 +42,7 @@ def load_model(weights: Path) -> tuple[Card, Any]:
         LabelingError: see ``load_detector``.
     """
     card = read_card(weights)
-    if card.model not in models.list_models(module=models.detection):
-        raise LabelingError(f"{weights}: torchvision has no detector {card.model!r}")
-    model = models.get_model(card.model, weights=None, weights_backbone=None, num_classes=card.outputs)
+    model = make_network(card)
     try:
         model.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
@@ -52,6 +50,19 @@ def load_model(weights: Path) -> tuple[Card, Any]:
             f"{weights}: its tensors are not those of {card.model} with {len(card.names)} classes"
         ) from error
     return card, model.eval()
+
+
+def make_network(card: Card) -> Any:
+    """Return a card's network with random numbers in it.
+
+    Raises:
+        LabelingError: torchvision has no such detector.
+    """
+    if card.model not in models.list_models(module=models.detection):
+        raise LabelingError(f"torchvision has no detector {card.model!r}")
+    # The library scales by the shorter side up to a limit of the longer one: with both the same, the longer one counts.
+    sides = {} if card.side is None else {"min_size": card.side, "max_size": card.side}
+    return models.get_model(card.model, weights=None, weights_backbone=None, num_classes=card.outputs, **sides)
 
 
 def read_tensors(weights: Path) -> dict[str, torch.Tensor]:

@@ -160,6 +160,10 @@ def _load(weights: Path, *, device: str, options: DetectorOptions) -> Detector:
         from ml_backend.detectors import effdet
 
         return effdet.load_detector(weights, device=device, options=options)
+    if adapter == "timm":
+        from ml_backend.detectors import timm
+
+        return timm.load_detector(weights, device=device, options=options)
     from ml_backend.detectors import transformers
 
     return transformers.load_detector(weights, device=device, options=options)

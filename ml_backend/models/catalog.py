@@ -282,4 +282,4 @@ def _find_damage(path: Path) -> str | None:
         return f"cannot be read ({error.strerror})"
 
 
-_ADAPTERS: Final = {".pt": "ultralytics", ".pth": "torchvision or effdet", ".safetensors": "torchvision or effdet"}
+_ADAPTERS: Final = {".pt": "ultralytics", ".pth": "by its card", ".safetensors": "by its card"}

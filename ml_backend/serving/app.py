@@ -38,11 +38,13 @@ from ml_backend.serving.engine import BusyError, CancelledError, Engine
 from ml_backend.serving.loading import LoadingError
 from ml_backend.serving.metrics import CONTENT_TYPE, Metrics
 from ml_backend.serving.tasks import choose_lane, explain_failure, hide_paths, locate_bug, read_task_id
+from ml_backend.serving.training_request import ask_for_training
 from ml_backend.settings import MEGABYTE
 
 logger = logging.getLogger(__name__)
 
-NO_TRAINING: Final = "training is not available in this version of the ML backend"
+START_TRAINING: Final = "START_TRAINING"
+LONGEST_STATUS: Final = 300
 PRIORITY_HEADER: Final = "X-Labelloop-Priority"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*)*")
 Answer = Response | tuple[Response, int]
@@ -56,7 +58,7 @@ def create_app(engine: Engine) -> Flask:
     _add_status_routes(app, engine)
     _add_setup(app, engine)
     _add_predict(app, engine)
-    _add_webhook(app)
+    _add_webhook(app, engine)
     _add_error_handlers(app, engine.metrics)
 
     @app.after_request
@@ -181,18 +183,24 @@ def _add_predict(app: Flask, engine: Engine) -> None:
         return Response(write_answer(results, errors), content_type="application/json")
 
 
-def _add_webhook(app: Flask) -> None:
+def _add_webhook(app: Flask, engine: Engine) -> None:
     @app.post("/webhook")
     def webhook() -> Answer:
-        """Take any event. There is nothing to do for one yet: what people draw is pulled by sync, not pushed here."""
-        action = read_object(request.get_data()).get("action")
-        if action == "START_TRAINING":
-            logger.warning("START_TRAINING: %s", NO_TRAINING)
-            answer = jsonify(error=NO_TRAINING)
+        """Take any event and act on START_TRAINING alone: what people draw is pulled by sync, not pushed here."""
+        if read_object(request.get_data()).get("action") != START_TRAINING:
+            return jsonify(status="ignored")
+        asked = ask_for_training(engine.settings)
+        if asked.run is None:
+            logger.warning("%s: %s", START_TRAINING, asked.message)
+            answer = jsonify(error=asked.message)
             # Label Studio shows people the status line, and nothing of the body.
-            answer.status = f"501 {NO_TRAINING}"
+            answer.status = (
+                f"{asked.status} {to_line(asked.message, LONGEST_STATUS).encode('ascii', 'replace').decode()}"
+            )
             return answer
-        return jsonify(status="ignored")
+        logger.info("%s: %s", START_TRAINING, asked.message)
+        # Label Studio keeps the job's name.
+        return jsonify(status="started", job=str(asked.run), message=asked.message)
 
 
 def _collect(answers: Any, failed: Any) -> tuple[list[str], list[dict[str, Any]]]:

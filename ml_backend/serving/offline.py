@@ -57,12 +57,15 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
         engine.close()
 
 
-def detect_files(engine: Engine, paths: Iterable[Path], *, score_floor: float) -> Iterator[FileAnswer]:
+def detect_files(
+    engine: Engine, paths: Iterable[Path], *, score_floor: float, classes: tuple[str, ...] | None = None
+) -> Iterator[FileAnswer]:
     """Yield what the model finds in each file, in the order of the paths; one that fails keeps nobody.
 
-    Paths are taken as they are needed, and few answers wait: a folder may be as large as it likes.
+    Paths are taken as they are needed, and few answers wait: a folder may be as large as it likes. ``classes`` are for
+    a model that can be told what to look for.
     """
-    yield from _look(engine, paths, Wanted(engine.holder.get(), score_floor, Lane.BATCH))
+    yield from _look(engine, paths, Wanted(engine.holder.get(), score_floor, Lane.BATCH, classes))
 
 
 def _look(engine: Engine, paths: Iterable[Path], wanted: Wanted) -> Iterator[FileAnswer]:

@@ -7,7 +7,7 @@ time. ``FIFTYONE_DATABASE_URI`` must be set before this module is imported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from labels.results import Label
 from sync.catalogue.fiftyone_labels import read_labels, read_sample, split_columns, to_document
 from sync.catalogue.fiftyone_sidebar import group_sidebar
 from sync.catalogue.label_fields import LabelField, declare_fields, to_label_fields
+from sync.catalogue.label_sources import declare_source, read_sources
 from sync.catalogue.sample_finder import CHANGED_AT, SampleFinder, to_utc
 from sync.catalogue.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 from sync.catalogue.stored_labels import StoredLabels, reporting_errors
@@ -243,16 +244,31 @@ class Dataset(SampleFinder):
             with reporting_errors():
                 self._dataset._sample_collection.bulk_write(updates, ordered=False)
 
+    def label_sources(self) -> dict[str, str]:
+        """Return by label id which file a label was imported from; those that people drew here are not in it."""
+        return read_sources(self._dataset, self.reviewed_fields)
+
     def write_labels(
-        self, labels: Mapping[str, Sequence[Label]], *, instead_of: Mapping[str, SampleLabels] | None = None
+        self,
+        labels: Mapping[str, Sequence[Label]],
+        *,
+        instead_of: Mapping[str, SampleLabels] | None = None,
+        controls: Collection[str] | None = None,
+        source: str | None = None,
     ) -> list[str]:
         """Make these the labels of the samples. Labels that say the same keep all a curator added to them.
+
+        With ``controls`` nothing is said with the others: their fields stay as they are. ``source`` is noted on labels
+        that are new.
 
         With ``instead_of`` (what ``labels`` returned; a sample without an entry was never looked at) a sample that says
         something else by now is left as it is; the ids of such samples are returned. Nobody's edit is written over,
         however short the time between reading and writing.
         """
         images = self.images(list(labels))
+        attributes = {} if source is None else {fields.IMPORTED_FROM: source}
+        if source is not None:
+            declare_source(self._dataset, self.reviewed_fields)
         changed: list[str] = []
         for sample_id, before in self._stored.fetch(list(images)).items():
             size = images[sample_id].size
@@ -260,7 +276,9 @@ class Dataset(SampleFinder):
                 changed.append(sample_id)
                 continue
             after = [
-                to_document(field, _labels_of(field, labels[sample_id]), document, size)
+                to_document(field, _labels_of(field, labels[sample_id]), document, size, **attributes)
+                if controls is None or any(control.name in controls for control in field.controls)
+                else document
                 for field, document in zip(self.reviewed_fields, self._stored.decode(before), strict=True)
             ]
             if not self._stored.swap(sample_id, before, after):

@@ -14,6 +14,8 @@ from sync.catalogue.stored_labels import reporting_errors
 
 CHANGED_AT: Final = "last_modified_at"
 IDS_PER_READ: Final = 5000
+PUT_ASIDE: Final = (fields.TRASH_TAG, fields.DUPLICATE_TAG)
+"""Tags of samples that are sent only when they are named."""
 ABSENT: Final = {"$in": [None, 0, ""]}
 
 
@@ -32,10 +34,20 @@ class SampleFinder:
         with reporting_errors():
             return int(self._dataset.count())
 
+    def field_values(self, name: str) -> dict[str, Any] | None:
+        """Return the values of a field by sample id; None: samples have no such field."""
+        with reporting_errors():
+            # A field that a plugin added in another process is not known here yet.
+            self._dataset.reload()
+            if not self._dataset.has_sample_field(name):
+                return None
+            ids, values = self._dataset.values(["id", name])
+        return dict(zip(map(str, ids), values, strict=True))
+
     def unsent_ids(self) -> Iterator[str]:
-        """Yield the samples without a review state, the most uncertain first."""
+        """Yield the samples without a review state, the most uncertain first; not those that were put aside."""
         order = [(fields.UNCERTAINTY, -1), ("_id", 1)]
-        return self._find_ids({fields.REVIEW_STATE: None}, order)
+        return self._find_ids({fields.REVIEW_STATE: None, "tags": {"$nin": list(PUT_ASIDE)}}, order)
 
     def unsent_count(self) -> int:
         """Return how many samples have no review state."""

@@ -2,38 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from sync.cli.running import run_here
+from sync.cli.version_commands import FORMATS
 from sync.settings import Home
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, path_type=Path),
+    help="Labels of other tools for these images: file or folder.",
+)
+@click.option("--format", "label_format", type=click.Choice(FORMATS), help="Of the labels. [default: by what is there]")
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Take their class OLD as NEW of the label config, or leave it out with OLD=; may be given several times.",
+)
+@click.option("--control", help="For --format folders: the Choices that the folders answer.")
+@click.option("--dry-run", is_flag=True, help="Say what would be imported and what does not fit; change nothing.")
 @click.pass_obj
-def ingest(home: Home, folder: Path) -> None:
+def ingest(
+    home: Home,
+    folder: Path,
+    labels: Path | None,
+    label_format: str | None,
+    mapped: tuple[str, ...],
+    control: str | None,
+    dry_run: bool,
+) -> None:
     """Add a folder's images, with its subfolders, to the running project; nothing is sent yet.
 
-    Example: labelloop ingest ~/more-photos
+    With --labels, what another tool said of them too: as labels of people, for images that have none.
+
+    Example: labelloop ingest ~/more-photos --labels ~/more-photos/annotations --format voc --map 'rbc=RBC'
     """
-    run_here(home, "ingest", {"folder": str(folder.expanduser().absolute())})
+    if labels is None and (label_format or mapped or control or dry_run):
+        raise click.UsageError("--format, --map, --control and --dry-run are for --labels")
+    given = {
+        "labels": None if labels is None else str(labels.expanduser().absolute()),
+        "format": label_format,
+        "classes": dict(_read_mapping(mapped)) or None,
+        "control": control,
+        "dry_run": dry_run or None,
+    }
+    params = {"folder": str(folder.expanduser().absolute())}
+    run_here(home, "ingest", params | {name: value for name, value in given.items() if value is not None})
+
+
+def _read_mapping(mapped: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for text in mapped:
+        # The new name is one of the config's; the old one is anybody's, and may have such a sign in it.
+        old, equals, new = text.rpartition("=")
+        if not equals or not old.strip():
+            raise click.BadParameter(f"{text!r}: expected OLD=NEW", param_hint="--map")
+        yield old.strip(), new.strip()
 
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Draw anew on all images, as after a change of the classes.")
+@click.option("--unreviewed", is_flag=True, help="Leave alone what was reviewed, as after another model took over.")
 @click.option(
     "--sample", "sample_ids", multiple=True, help="Id of a sample, or the name of its file; may be given several times."
 )
 @click.pass_obj
-def prelabel(home: Home, everything: bool, sample_ids: tuple[str, ...]) -> None:
+def prelabel(home: Home, everything: bool, unreviewed: bool, sample_ids: tuple[str, ...]) -> None:
     """Let the detector draw on every image that the served weights have not seen yet.
 
     Example: labelloop prelabel
     """
     params: dict[str, object] = {"sample_ids": list(sample_ids)} if sample_ids else {}
-    run_here(home, "prelabel", params | ({"everything": True} if everything else {}))
+    flags = {"everything": everything, "unreviewed": unreviewed}
+    run_here(home, "prelabel", params | {name: True for name, is_set in flags.items() if is_set})
 
 
 @click.command()
@@ -74,21 +122,3 @@ def pull(home: Home, prefer: str | None, everything: bool, annotators: str | Non
     """
     given = {"prefer": prefer, "everything": everything or None, "annotators": annotators}
     run_here(home, "pull", {name: value for name, value in given.items() if value is not None})
-
-
-@click.command()
-@click.option("--format", "export_format", type=click.Choice(["coco", "yolo"]), default="coco", help="Training format.")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: exports/FORMAT in the home]"
-)
-@click.option(
-    "--images", type=click.Choice(["copy", "link", "none"]), default="copy", help="What becomes of the images."
-)
-@click.pass_obj
-def export(home: Home, export_format: str, out: Path | None, images: str) -> None:
-    """Write the reviewed images and labels as a training set; the same labels give the same bytes.
-
-    Example: labelloop export --format yolo --out ~/training
-    """
-    target = {"out": str(out.expanduser().absolute())} if out is not None else {}
-    run_here(home, "export", {"format": export_format, "images": images, **target})

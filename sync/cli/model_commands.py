@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +26,10 @@ IMAGE_PATH: Final = click.Path(exists=True, path_type=Path)
 @click.option("--task", help="Only those of a task, such as detect or segment.")
 @click.pass_obj
 def models(home: Home, here: bool, task: str | None) -> None:
-    """List the models that can be served: task, size, published accuracy, licence, and whether the weights are here.
+    """List the models that can be served: task, size, accuracy, licence, and whether the weights are here.
+
+    Registered ones come first, with their accuracy on the test images they were judged by; of the others it is the
+    published one.
 
     Example: labelloop models --here
     """
@@ -35,7 +38,7 @@ def models(home: Home, here: bool, task: str | None) -> None:
 
     if task is not None and task not in (*TASKS, UNKNOWN):
         raise click.BadParameter(f"{task!r}: expected one of {', '.join((*TASKS, UNKNOWN))}", param_hint="--task")
-    rows = [("name", "task", "params M", "COCO mAP", "licence", "weights")]
+    rows = [("name", "task", "params M", "mAP", "licence", "weights"), *_list_registered(home, task)]
     for model in list_models(home.models):
         if (here and not model.is_here) or (task is not None and model.task != task):
             continue
@@ -48,6 +51,21 @@ def models(home: Home, here: bool, task: str | None) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(rows) == 1:
         click.echo("none; weights are looked for in " + str(home.models), err=True)
+
+
+def _list_registered(home: Home, task: str | None) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each model of the registry."""
+    from sync.models.registry import Registry
+
+    registry, project = Registry(home), Project.read(home)
+    for model_id in registry.ids():
+        card = registry.read(model_id)
+        if task is not None and card.task != task:
+            continue
+        score = None if card.evaluation is None or card.evaluation.map50_95 is None else card.evaluation.map50_95 * 100
+        is_current = project is not None and project.model == model_id
+        state = "current" if is_current else "registered"
+        yield card.id, card.task or "-", "-", _show_number(score), card.licence or "-", state
 
 
 def _show_number(number: float | None) -> str:

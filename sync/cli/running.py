@@ -11,8 +11,10 @@ from sync.settings import Home
 from sync.terminal import show_report, watch_progress
 
 
-def run_here(home: Home, name: str, params: Mapping[str, Any], *, retry_of: int | None = None) -> None:
-    """Run a job in this process and show its report; leave with 1 where an item failed.
+def run_here(
+    home: Home, name: str, params: Mapping[str, Any], *, retry_of: int | None = None, go_on: bool = False
+) -> None:
+    """Run a job in this process and show its report; leave with 1 where an item failed, unless another job follows.
 
     Raises:
         LabelingError: the job cannot be done.
@@ -27,5 +29,5 @@ def run_here(home: Home, name: str, params: Mapping[str, Any], *, retry_of: int 
     except JobCancelledError:
         raise click.ClickException(f"{name} was cancelled; start it again, it goes on from there") from None
     show_report(report)
-    if report.failed:
+    if report.failed and not go_on:
         raise click.exceptions.Exit(1)

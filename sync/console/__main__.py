@@ -13,7 +13,7 @@ from sync.console.server import serve
 from sync.console.settings import ConsoleSettings
 from sync.jobs.context import Services, has_project, open_context
 from sync.jobs.parameters import check_params
-from sync.jobs.registry import make_callables
+from sync.jobs.registry import LONG_JOBS, make_callables
 from sync.runs.runner import Runner
 
 
@@ -33,6 +33,7 @@ def main() -> int:
             redis_url=settings.redis_url,
             schedule=settings.schedule,
             check_params=check_params,
+            long_jobs=LONG_JOBS,
             is_ready=partial(has_project, settings.home),
         )
         serve(settings, runner, ProjectCatalogue(settings.home, services))

@@ -19,9 +19,10 @@ from sync.catalogue.samples import SampleImage, SamplePrediction
 from sync.console.status import Status
 from sync.jobs.context import Services, connect_backend, open_context, open_dataset
 from sync.jobs.queue import Choice, choose
-from sync.ledger import Ledger
+from sync.ledger import FrozenVersion, Ledger
 from sync.ledger.overview import Day
 from sync.ledger.rows import Export, FeedbackRow, Model
+from sync.models.shelf import Shelf, read_shelf
 from sync.project_status import read_status
 from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.review.merge import Conflict
@@ -99,8 +100,14 @@ class Catalogue(Protocol):
     def read_exports(self) -> list[Recorded]:
         """Return the exports, the newest first."""
 
+    def read_versions(self) -> list[FrozenVersion]:
+        """Return the frozen versions of the dataset, the newest first."""
+
     def read_models(self) -> list[Recorded]:
         """Return the known models, the newest first."""
+
+    def read_shelf(self) -> Shelf:
+        """Return the models to choose from, and what became of those before."""
 
     def fetch_served(self) -> ServedWeights:
         """Return the weights that draw the pre-labels now."""
@@ -202,11 +209,21 @@ class ProjectCatalogue:
             times = ledger.recorded_at("exports")
             return _newest_first([Recorded(one, times[one.path]) for one in ledger.exports()])
 
+    def read_versions(self) -> list[FrozenVersion]:
+        """See ``Catalogue``."""
+        with self._ledger() as ledger:
+            return ledger.versions()[::-1]
+
     def read_models(self) -> list[Recorded]:
         """See ``Catalogue``."""
         with self._ledger() as ledger:
             times = ledger.recorded_at("models")
             return _newest_first([Recorded(one, times[one.model_version]) for one in ledger.models()])
+
+    def read_shelf(self) -> Shelf:
+        """See ``Catalogue``."""
+        with self._ledger() as ledger:
+            return read_shelf(self._home, ledger)
 
     def fetch_served(self) -> ServedWeights:
         """See ``Catalogue``."""

@@ -44,6 +44,11 @@ def draw_columns(name: str, labels: Sequence[str], series: Mapping[str, Values])
     return _draw(_fill_columns, name, tuple(labels), _freeze(series), HEIGHT_PX)
 
 
+def draw_lines(name: str, labels: Sequence[str], series: Mapping[str, Values]) -> Markup:
+    """Return one line a series through its values, one a label; None leaves a gap. The scale begins at 0."""
+    return _draw(_fill_lines, name, tuple(labels), _freeze(series), HEIGHT_PX)
+
+
 def draw_stacked_rows(name: str, labels: Sequence[str], series: Mapping[str, Values]) -> Markup:
     """Return one bar a label, the series one after the other in it, the first label at the top."""
     return _draw(_fill_rows, name, tuple(labels), _freeze(series), FOOT_PX + ROW_PX * len(labels))
@@ -60,13 +65,31 @@ def _fill_columns(axes: Axes, labels: Sequence[str], series: Series, width_px: i
             if value is not None:
                 left = place - 0.4 + number * share
                 axes.bar(left, value, share, align="edge", gid=f"bar-{number}-{place}")
-    step = -(-len(labels) * LABEL_PX // width_px)
-    # The last label is always there.
-    places = [place for place in range(len(labels)) if (len(labels) - 1 - place) % step == 0]
-    axes.set_xticks(places, [labels[place] for place in places], parse_math=False)
+    _label_places(axes, labels, width_px)
     ticks = _ticks(max((value or 0 for _, values in series for value in values), default=0))
     axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
+
+
+def _label_places(axes: Axes, labels: Sequence[str], width_px: int) -> None:
+    step = max(-(-len(labels) * LABEL_PX // width_px), 1)
+    # The last label is always there.
+    places = [place for place in range(len(labels)) if (len(labels) - 1 - place) % step == 0]
+    axes.set_xticks(places, [labels[place] for place in places], parse_math=False)
+
+
+def _fill_lines(axes: Axes, labels: Sequence[str], series: Series, width_px: int) -> None:
+    from matplotlib.ticker import MaxNLocator  # seconds, and only for this
+
+    for number, (_, values) in enumerate(series):
+        heights = [math.nan if value is None else value for value in values]
+        # A single value has no line to lie on: a dash stands for it.
+        places = [-0.05, 0.05] if len(heights) == 1 else range(len(heights))
+        axes.plot(places, heights * 2 if len(heights) == 1 else heights, gid=f"line-{number}")
+    _label_places(axes, labels, width_px)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlim(-0.4, max(len(labels), 1) - 0.6)
 
 
 def _fill_rows(axes: Axes, labels: Sequence[str], series: Series, width_px: int) -> None:
@@ -130,9 +153,9 @@ def _render(fill: Callable[..., None], labels: Sequence[str], series: Series, wi
         axes.patch.set_visible(False)
         axes.tick_params(left=False, bottom=False)
         for side, spine in axes.spines.items():
-            spine.set_visible(side == ("bottom" if fill is _fill_columns else "left"))
+            spine.set_visible(side == ("left" if fill is _fill_rows else "bottom"))
             spine.set_gid("axis")
-        axes.grid(axis="y" if fill is _fill_columns else "x", gid="guide")
+        axes.grid(axis="x" if fill is _fill_rows else "y", gid="guide")
         axes.set_axisbelow(True)
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()
@@ -155,6 +178,11 @@ def _clean(root: Element, labels: Sequence[str], series: Series) -> None:
             element.set("class", f"bar color-{number}")
             said = Element(f"{SVG}title")
             said.text = f"{labels[place]}: {title} {values[place] or 0:g}"
+            element.insert(0, said)
+        elif kind == "line" and len(numbers) == 1:
+            element.set("class", f"line line-{numbers[0]}")
+            said = Element(f"{SVG}title")
+            said.text = series[int(numbers[0])][0]
             element.insert(0, said)
         elif kind in ("axis", "guide"):
             element.set("class", kind)

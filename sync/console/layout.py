@@ -34,6 +34,7 @@ PLACES: Final = (
     Place("queue.show_queue", "Queue"),
     Place("feedback.show_feedback", "Feedback"),
     Place("exports.show_exports", "Exports"),
+    Place("training.show_training", "Training"),
     Place("models.show_models", "Models"),
     Place("settings.show_settings", "Settings"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
+from sync.jobs.param_schemas import PARAM_SCHEMAS
 from sync.jobs.parameters import READERS
 from sync.ledger.run_rows import ENDS, STARTERS
 
@@ -64,24 +65,28 @@ def _list_jobs() -> Schema:
 
 
 def _submit_job() -> Schema:
-    body = {
-        "type": "object",
-        "required": ["job"],
-        "properties": {
-            "job": {"enum": sorted(READERS), "examples": ["pull"]},
-            "params": {
-                "type": "object",
-                "description": "What the job takes; what it cannot be given is refused (400). See docs/architecture.md",
-            },
-            "started_by": {"enum": ["api", "app"], "default": "api"},
-        },
-        "additionalProperties": False,
-    }
+    body = {"oneOf": [_submission(job) for job in sorted(READERS)]}
     return {
         "operationId": "submit_job",
         "summary": "Start a job: it waits for its turn, and its number comes back at once",
         "requestBody": _body(body),
         "responses": _answers(202, _ref("Started"), 400, 413, 415),
+    }
+
+
+def _submission(job: str) -> Schema:
+    params: Schema = {"type": "object", "description": "What it cannot be given is refused (400), and named"}
+    described = PARAM_SCHEMAS.get(job, params)
+    return {
+        "title": job,
+        "type": "object",
+        "required": ["job", *(["params"] if "required" in described else [])],
+        "properties": {
+            "job": {"const": job},
+            "params": described,
+            "started_by": {"enum": ["api", "app"], "default": "api"},
+        },
+        "additionalProperties": False,
     }
 
 

@@ -1,10 +1,12 @@
 """COCO: ``labels.json`` and the images in ``data/``, the layout FiftyOne's importer reads as it is.
 
-Categories follow the class order of the label config and are numbered from 1, images and annotations likewise in the
-order of their names. Boxes have no segmentation. A turned box is its four corners as a polygon, with the upright box
-round it; a mask is an uncompressed run-length code. A keypoint is an annotation of its own with one point, ``point``;
-its box is the dot the annotator saw. ``label_id`` is the label's id in FiftyOne and Label Studio. Images that were
-reviewed and show nothing are listed without annotations. Without images (``none``) ``file_name`` is the source's path.
+Of a version there are also ``train.json``, ``val.json`` and ``test.json``: the same records under the same numbers, for
+trainers that take a file and the folder ``data``. Categories follow the class order of the label config and are
+numbered from 1, images and annotations likewise in the order of their names. Boxes have no segmentation. A turned box
+is its four corners as a polygon with ``rotation_deg``, and the upright box round it; a mask is an uncompressed
+run-length code. A keypoint is an annotation of its own with one point, ``point``; its box is the dot the annotator saw.
+``label_id`` is the label's id in FiftyOne and Label Studio. Images that were reviewed and show nothing are listed
+without annotations. Without images (``none``) ``file_name`` is the source's path.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from labels.config import LabelConfig
+from labels.geometry import Box
 from sync.exports.folder import Stage, open_stage
-from sync.exports.items import Item, Region, Tally, finish, prepare_items
-from sync.exports.records import ExportImage, ExportResult, ImagesMode
+from sync.exports.items import Item, Region, Tally, finish, place_in, prepare_items
+from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
 from sync.exports.shapes import to_run_lengths
+from sync.versions.manifest import SPLITS, Split
 
 IMAGES_FOLDER: Final = "data"
 LABELS_NAME: Final = "labels.json"
@@ -27,7 +31,12 @@ VISIBLE: Final = 2
 
 
 def write_coco(
-    images: Iterable[ExportImage], config: LabelConfig, out_dir: Path, *, images_mode: ImagesMode = "copy"
+    images: Iterable[ExportImage],
+    config: LabelConfig,
+    out_dir: Path,
+    *,
+    images_mode: ImagesMode = "copy",
+    version: str | None = None,
 ) -> ExportResult:
     """Write the reviewed images as a COCO data set; the same input gives the same bytes.
 
@@ -39,39 +48,39 @@ def write_coco(
     """
     tally = Tally()
     with open_stage(out_dir) as stage:
-        items = prepare_items(images, config, stage, folder=IMAGES_FOLDER, images_mode=images_mode, tally=tally)
+        place = place_in(stage, images_mode, lambda _image: IMAGES_FOLDER)
+        items = prepare_items(images, config, place=place, tally=tally)
         _write_labels(stage, config, items, images_mode)
+        order = Order("coco", out_dir, images_mode, version)
         return finish(
-            stage,
-            config,
-            items,
-            tally,
-            export_format="coco",
-            out_dir=out_dir,
-            images_mode=images_mode,
-            labels=sum(len(item.regions) for item in items),
-            notes=(),
+            stage, config.region_classes, items, tally, order, labels=sum(len(item.regions) for item in items)
         )
 
 
 def _write_labels(stage: Stage, config: LabelConfig, items: Sequence[Item], images_mode: ImagesMode) -> None:
-    annotations: list[dict[str, Any]] = []
-    for image_id, item in enumerate(items, start=1):
-        annotations += (_to_annotation(region, image_id, item) for region in item.regions)
-    for annotation_id, annotation in enumerate(annotations, start=1):
-        annotation["id"] = annotation_id
-    sections = {
-        "images": [_to_image(item, image_id, images_mode) for image_id, item in enumerate(items, start=1)],
-        "annotations": annotations,
-        "categories": _to_categories(config),
-    }
     # One line per record: quick to write, and two versions can be compared line by line.
-    body = ",\n".join(
-        f'"{name}": [\n' + ",\n".join(_to_text(record) for record in records) + "\n]"
-        for name, records in sections.items()
-    )
+    categories = [_to_text(category) for category in _to_categories(config)]
+    images: list[tuple[Split | None, str]] = []
+    annotations: list[tuple[Split | None, str]] = []
+    for image_id, item in enumerate(items, start=1):
+        split = item.image.split
+        images.append((split, _to_text(_to_image(item, image_id, images_mode))))
+        for region in item.regions:
+            record = _to_annotation(region, image_id, item) | {"id": len(annotations) + 1}
+            annotations.append((split, _to_text(record)))
+    _write_file(stage, LABELS_NAME, [line for _, line in images], [line for _, line in annotations], categories)
+    for part in SPLITS if any(split is not None for split, _ in images) else ():
+        in_part = [[line for split, line in records if split == part] for records in (images, annotations)]
+        _write_file(stage, f"{part}.json", in_part[0], in_part[1], categories)
+
+
+def _write_file(
+    stage: Stage, name: str, images: Sequence[str], annotations: Sequence[str], categories: Sequence[str]
+) -> None:
+    sections = {"images": images, "annotations": annotations, "categories": categories}
+    body = ",\n".join(f'"{section}": [\n' + ",\n".join(lines) + "\n]" for section, lines in sections.items())
     info = _to_text({"description": "labelloop export"})
-    stage.write(LABELS_NAME, f'{{"info": {info},\n"licenses": [],\n{body}}}\n'.encode())
+    stage.write(name, f'{{"info": {info},\n"licenses": [],\n{body}}}\n'.encode())
 
 
 def _to_image(item: Item, image_id: int, images_mode: ImagesMode) -> dict[str, Any]:
@@ -103,6 +112,8 @@ def _to_annotation(region: Region, image_id: int, item: Item) -> dict[str, Any]:
     }
     if shape.outline is not None:
         annotation["segmentation"] = [[_round(value) for point in shape.outline for value in point]]
+        if isinstance(region.label.geometry, Box) and not shape.is_clipped:
+            annotation["rotation_deg"] = _round(region.label.geometry.rotation_deg)
     if shape.pixels is not None:
         size = item.image.size
         annotation["segmentation"] = {"size": [size.height, size.width], "counts": to_run_lengths(shape.pixels)}

@@ -43,6 +43,11 @@ class Stage:
         """Take up a file that lies in the folder already."""
         self._files[name] = sha256
 
+    def add_written(self, name: str) -> None:
+        """Take up a file that a library wrote into the folder."""
+        with (self.path / name).open("rb") as file:
+            self.add(name, hashlib.file_digest(file, "sha256").hexdigest())
+
     def write_manifest(self, facts: Mapping[str, Any]) -> str:
         """Write the manifest with those facts in it, and return the SHA-256 over names and content of all files."""
         listing = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._files.items()))

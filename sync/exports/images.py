@@ -38,15 +38,21 @@ class PlacedImage:
     is_copied: bool = False
 
 
-def place_image(stage: Stage, folder: str, stem: str, image: ExportImage, mode: ImagesMode) -> PlacedImage:
-    """Write one image into a folder of the export; with mode ``none`` nothing is written, nor is the file looked at.
+@dataclass(frozen=True, slots=True)
+class UprightImage:
+    """An image as its labels see it: the file's bytes, and the suffix they go by."""
+
+    content: bytes
+    suffix: str
+    is_turned: bool = False
+
+
+def read_upright(image: ExportImage) -> UprightImage:
+    """Return the bytes of an upright image.
 
     Raises:
         ItemError: the file cannot be read, or is not the one the labels were drawn on.
     """
-    name = stem + export_suffix(image.path)
-    if mode == "none":
-        return PlacedImage(name)
     with _say_which(image):
         content = image.path.read_bytes()
         if hashlib.sha256(content).hexdigest() != image.sha256:
@@ -54,14 +60,26 @@ def place_image(stage: Stage, folder: str, stem: str, image: ExportImage, mode: 
         with Image.open(io.BytesIO(content)) as picture:
             if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) in TURNED:
                 turned, suffix = _turn(image, picture)
-                stage.write(f"{folder}/{stem}{suffix}", turned)
-                return PlacedImage(stem + suffix, is_turned=True)
+                return UprightImage(turned, suffix, is_turned=True)
             _check_size(image, picture.size)
+    return UprightImage(content, export_suffix(image.path))
+
+
+def place_image(stage: Stage, folder: str, stem: str, image: ExportImage, mode: ImagesMode) -> PlacedImage:
+    """Write one image into a folder of the export; with mode ``none`` nothing is written, nor is the file looked at.
+
+    Raises:
+        ItemError: the file cannot be read, or is not the one the labels were drawn on.
+    """
+    if mode == "none":
+        return PlacedImage(stem + export_suffix(image.path))
+    upright = read_upright(image)
+    name = stem + upright.suffix
     target = f"{folder}/{name}"
-    if mode == "link" and _link(stage, image, target):
+    if mode == "link" and not upright.is_turned and _link(stage, image, target):
         return PlacedImage(name)
-    stage.write(target, content)
-    return PlacedImage(name, is_copied=True)
+    stage.write(target, upright.content)
+    return PlacedImage(name, is_turned=upright.is_turned, is_copied=not upright.is_turned)
 
 
 def _turn(image: ExportImage, picture: Image.Image) -> tuple[bytes, str]:
@@ -83,6 +101,7 @@ def _turn(image: ExportImage, picture: Image.Image) -> tuple[bytes, str]:
 def _link(stage: Stage, image: ExportImage, target: str) -> bool:
     """Link the file into the export; False where the file system cannot."""
     try:
+        (stage.path / target).parent.mkdir(parents=True, exist_ok=True)
         # The file itself: a link to a symbolic link would point nowhere once that is gone.
         os.link(image.path.resolve(), stage.path / target)
     except OSError:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from labels.config import LabelConfig
@@ -13,9 +12,9 @@ from labels.errors import ItemError, LabelConfigError
 from labels.report import Failure
 from labels.results import MEND_CLASS, Label
 from sync.exports.folder import Stage
-from sync.exports.images import place_image
-from sync.exports.layout import export_stems
-from sync.exports.records import ExportImage, ExportResult, ImagesMode
+from sync.exports.images import PlacedImage, place_image
+from sync.exports.layout import export_stems, export_suffix
+from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
 from sync.exports.shapes import Shape, ShapeError, to_shape
 
 UNKNOWN_SHOWN: Final = 20
@@ -51,33 +50,46 @@ class Tally:
     left_out: list[Failure] = field(default_factory=list)
 
 
+Place = Callable[[ExportImage, str], PlacedImage]
+"""Puts an image under a name without suffix into the export; raises ItemError where that cannot be done."""
+
+
+def place_in(stage: Stage, mode: ImagesMode, folder_of: Callable[[ExportImage], str]) -> Place:
+    """Return what puts images as files into folders of the stage."""
+    return lambda image, stem: place_image(stage, folder_of(image), stem, image, mode)
+
+
+def place_nowhere(image: ExportImage, stem: str) -> PlacedImage:
+    """Name an image that is not a file of the export."""
+    return PlacedImage(stem + export_suffix(image.path))
+
+
 def prepare_items(
     images: Iterable[ExportImage],
     config: LabelConfig,
-    stage: Stage,
     *,
-    folder: str,
-    images_mode: ImagesMode,
+    place: Place,
     tally: Tally,
+    looked_only: bool = True,
 ) -> list[Item]:
-    """Place the reviewed images in a folder of the stage, and return them by name with what their labels show.
+    """Place the reviewed images, and return them by name with what their labels show.
+
+    ``looked_only``: without those on which nobody looked for objects, which are no negative examples.
 
     Raises:
         LabelConfigError: a label's class is not in the config; nothing is exported then, since an object without its
             label teaches a model that it is background.
         LabelingError: two samples have the same file.
     """
-    reviewed = list(images)
+    reviewed = [image for image in images if image.has_regions or not looked_only]
     class_indexes = {name: index for index, name in enumerate(config.region_classes)}
     _check_classes(reviewed, class_indexes)
     stems = export_stems(image.path for image in reviewed)
-    if images_mode != "none":
-        (stage.path / folder).mkdir(parents=True, exist_ok=True)
     items = []
     for image in sorted(reviewed, key=lambda image: stems[image.path]):
         stem = stems[image.path]
         try:
-            placed = place_image(stage, folder, stem, image, images_mode)
+            placed = place(image, stem)
         except ItemError as error:
             tally.left_out.append(Failure(error.item, error.problem))
             continue
@@ -123,15 +135,14 @@ def _to_regions(image: ExportImage, class_indexes: Mapping[str, int], tally: Tal
 
 def finish(
     stage: Stage,
-    config: LabelConfig,
+    classes: Sequence[str],
     items: Sequence[Item],
     tally: Tally,
+    order: Order,
     *,
-    export_format: str,
-    out_dir: Path,
-    images_mode: ImagesMode,
     labels: int,
-    notes: Iterable[str],
+    notes: Iterable[str] = (),
+    holds_answers: bool = False,
 ) -> ExportResult:
     """Write the manifest and say what was exported; ``labels`` is the number of labels the format could hold."""
     listed = [
@@ -141,21 +152,26 @@ def finish(
             "source": str(item.image.path),
             "sha256": item.image.sha256,
             "labels": sorted(region.label.id for region in item.regions),
+            **({} if item.image.split is None else {"split": item.image.split}),
         }
         for item in items
     ]
-    content_sha256 = stage.write_manifest(
-        {"format": export_format, "images_mode": images_mode, "classes": config.region_classes, "images": listed}
-    )
+    facts = {
+        "format": order.format,
+        "images_mode": order.images_mode,
+        "classes": list(classes),
+        "images": listed,
+    }
+    content_sha256 = stage.write_manifest(facts | ({} if order.version is None else {"version": order.version}))
     return ExportResult(
-        format=export_format,
-        path=out_dir,
+        format=order.format,
+        path=order.out_dir,
         images=len(items),
         labels=labels,
         negatives=sum(_is_negative(item.image) for item in items),
         clipped=tally.clipped,
         left_out=tuple(tally.left_out),
-        notes=(*_to_notes(tally, images_mode), *notes),
+        notes=(*_to_notes(tally, order.images_mode, holds_answers=holds_answers), *notes),
         content_sha256=content_sha256,
     )
 
@@ -164,12 +180,12 @@ def _is_negative(image: ExportImage) -> bool:
     return all(label.geometry is None for label in image.labels)
 
 
-def _to_notes(tally: Tally, images_mode: ImagesMode) -> Iterator[str]:
+def _to_notes(tally: Tally, images_mode: ImagesMode, *, holds_answers: bool) -> Iterator[str]:
     if tally.clipped:
         yield f"{tally.clipped} labels reached beyond their image and were cut at its edge"
     if tally.turned:
         yield f"{tally.turned} images were written upright, as their EXIF tag says"
     if images_mode == "link" and tally.copied:
         yield f"{tally.copied} images were copied: they lie on another file system"
-    for control, count in sorted(tally.answers.items()):
+    for control, count in () if holds_answers else sorted(tally.answers.items()):
         yield f"{count} answers of {control!r} are not in it: the format holds drawn labels only"

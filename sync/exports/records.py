@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from labels.geometry import ImageSize
 from labels.report import Failure
 from labels.results import Label
+from sync.versions.manifest import Split, VersionLabel
 
 ImagesMode = Literal["copy", "link", "none"]
 """Whether an export holds its images as copies, as hard links where that can be done, or not at all."""
@@ -18,7 +20,8 @@ ImagesMode = Literal["copy", "link", "none"]
 class ExportImage:
     """A reviewed image of the catalogue: ``size`` is that of the upright image, ``sha256`` is of the bytes of ``path``.
 
-    ``labels`` is empty for one that was reviewed and shows nothing.
+    ``labels`` is empty for one that was reviewed and shows nothing. ``split`` None: the export has no splits. Where
+    ``has_regions`` is False nobody looked for objects. ``origins`` tells by label id who said it.
     """
 
     sample_id: str
@@ -26,6 +29,24 @@ class ExportImage:
     size: ImageSize
     sha256: str
     labels: tuple[Label, ...]
+    split: Split | None = None
+    has_regions: bool = True
+    origins: Mapping[str, VersionLabel] = field(default_factory=dict)
+
+    @property
+    def part(self) -> Split:
+        """The split it goes to: train, where there are none."""
+        return self.split or "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a writer: where to, what becomes of the images, and which version it is, if it is one."""
+
+    format: str
+    out_dir: Path
+    images_mode: ImagesMode = "copy"
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

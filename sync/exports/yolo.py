@@ -1,11 +1,9 @@
-"""YOLO for detection: ``images/train``, ``labels/train`` and ``data.yaml``, as Ultralytics reads them.
+"""YOLO: ``images/SPLIT``, ``labels/SPLIT`` and ``data.yaml``, as Ultralytics reads them, for each of its tasks.
 
-A line is ``class x y width height``, the centre and the sides in 0..1 of the image; the class counts from 0 in the
-order of the label config. Shapes that are no upright boxes become the upright box round them, and the result says how
-many. Keypoints have no place in this task and are left out, and the result says so. An image that was reviewed and
-shows nothing has an empty file. ``data.yaml`` names no ``path``: Ultralytics would read "." as the folder the trainer
-was started in, while without one it starts at the place of the file. There is no split yet, so ``val`` is ``train``.
-FiftyOne's importer reads it with ``yaml_path="data.yaml"``.
+The class counts from 0 in the order of the label config, numbers are in 0..1 of the image. An image that was reviewed
+and shows nothing has an empty file. ``data.yaml`` names no ``path``: Ultralytics would read "." as the folder the
+trainer was started in, while without one it starts at the place of the file. Where nothing is in val, ``val`` is
+``train``. FiftyOne's importer reads detection with ``yaml_path="data.yaml"``.
 """
 
 from __future__ import annotations
@@ -17,89 +15,92 @@ from pathlib import Path
 from typing import Final
 
 from labels.config import LabelConfig
-from labels.geometry import XYXY, Box, ImageSize, Mask, Polygon
 from sync.exports.folder import open_stage
-from sync.exports.items import Item, Region, Tally, finish, prepare_items
-from sync.exports.records import ExportImage, ExportResult, ImagesMode
+from sync.exports.items import Item, Tally, finish, place_in, prepare_items
+from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.yolo_lines import KINDS, TASK_NAMES, Lines, Pose, Task, find_pose, to_lines
+from sync.versions.manifest import SPLITS, Split
 
 SPLIT: Final = "train"
-DIGITS: Final = 8
 
 
 def write_yolo(
-    images: Iterable[ExportImage], config: LabelConfig, out_dir: Path, *, images_mode: ImagesMode = "copy"
+    images: Iterable[ExportImage],
+    config: LabelConfig,
+    out_dir: Path,
+    *,
+    images_mode: ImagesMode = "copy",
+    version: str | None = None,
+    task: Task = "detect",
 ) -> ExportResult:
-    """Write the reviewed images as a YOLO detection data set; the same input gives the same bytes.
+    """Write the reviewed images as a YOLO data set; the same input gives the same bytes.
 
     An earlier export at that place is replaced.
 
     Raises:
         LabelConfigError: a label's class is not in the config.
-        LabelingError: the place holds something that no export wrote, or cannot be written to.
+        LabelingError: the place holds something that no export wrote, or cannot be written to; or the label config has
+            no keypoints, for ``pose``.
     """
     tally = Tally()
+    pose = find_pose(config) if task == "pose" else None
     with open_stage(out_dir) as stage:
-        items = prepare_items(images, config, stage, folder=f"images/{SPLIT}", images_mode=images_mode, tally=tally)
+        place = place_in(stage, images_mode, lambda image: f"images/{image.part}")
+        items = prepare_items(images, config, place=place, tally=tally)
+        written = Lines()
         for item in items:
-            stage.write(f"labels/{SPLIT}/{item.stem}.txt", _to_text(item).encode())
-        stage.write("data.yaml", _to_yaml(config).encode())
+            text = "".join(f"{line}\n" for line in to_lines(item, task, pose, written))
+            stage.write(f"labels/{item.image.part}/{item.stem}.txt", text.encode())
+        stage.write("data.yaml", _to_yaml(config, items, pose).encode())
+        tally.left_out += written.left_out
+        name = "yolo" if task == "detect" else f"yolo-{task}"
         return finish(
             stage,
-            config,
+            config.region_classes,
             items,
             tally,
-            export_format="yolo",
-            out_dir=out_dir,
-            images_mode=images_mode,
-            labels=sum(len(_boxes(item)) for item in items),
-            notes=_to_notes(items, images_mode),
+            Order(name, out_dir, images_mode, version),
+            labels=written.labels,
+            notes=_to_notes(items, images_mode, task, written),
         )
 
 
-def _boxes(item: Item) -> list[Region]:
-    return [region for region in item.regions if region.shape.point is None]
+def _find_parts(items: Sequence[Item]) -> dict[Split, Split]:
+    """Return which folder stands for each split: train for a val that is empty; a test that is empty is none."""
+    filled = {item.image.part for item in items}
+    parts: dict[Split, Split] = {"train": "train", "val": "val" if "val" in filled else "train"}
+    return parts | ({"test": "test"} if "test" in filled else {})
 
 
-def _to_text(item: Item) -> str:
-    return "".join(
-        f"{region.class_index} " + " ".join(_to_relative(region.shape.xyxy, item.image.size)) + "\n"
-        for region in _boxes(item)
-    )
-
-
-def _to_relative(xyxy: XYXY, size: ImageSize) -> Iterator[str]:
-    left, top, right, bottom = xyxy
-    for value, side in (
-        ((left + right) / 2, size.width),
-        ((top + bottom) / 2, size.height),
-        (right - left, size.width),
-        (bottom - top, size.height),
-    ):
-        yield f"{value / side:.{DIGITS}f}"
-
-
-def _to_yaml(config: LabelConfig) -> str:
+def _to_yaml(config: LabelConfig, items: Sequence[Item], pose: Pose | None) -> str:
+    lines = [f"{split}: images/{folder}" for split, folder in _find_parts(items).items()]
+    classes: Sequence[str] = config.region_classes
+    if pose is not None:
+        classes = pose.classes
+        lines += [f"kpt_shape: [{len(pose.points)}, 3]", f"flip_idx: {pose.flip_idx}"]
+        lines += ["kpt_names:", *(f"  {index}: {_quote(pose.points)}" for index, _ in enumerate(classes))]
     # A JSON string is a YAML string whatever is in it; bare, a class named "no" would be read as false.
-    names = "".join(
-        f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(config.region_classes)
-    )
-    return f"train: images/{SPLIT}\nval: images/{SPLIT}\nnames:\n{names}"
+    names = [f"  {index}: {_quote(name)}" for index, name in enumerate(classes)]
+    return "\n".join([*lines, "names:", *names]) + "\n"
 
 
-def _to_notes(items: Sequence[Item], images_mode: ImagesMode) -> Iterator[str]:
-    yield "there is no split: val is the same as train"
-    counts = Counter(_kind(region) for item in items for region in item.regions)
-    for kind in ("polygon", "turned box", "mask"):
-        if counts[kind]:
-            yield f"{counts[kind]} labels ({kind}) were written as the upright box round them"
-    if counts["keypoint"]:
-        yield f"{counts['keypoint']} labels (keypoint) are not in it: YOLO detection holds boxes only"
+def _quote(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _to_notes(items: Sequence[Item], images_mode: ImagesMode, task: Task, written: Lines) -> Iterator[str]:
+    if all(item.image.split is None for item in items):
+        yield "there is no split: val is the same as train"
+    elif "val" not in {item.image.part for item in items}:
+        yield "no image is in val yet: val is the same as train"
+    yield from _describe(written.changed, "were written as the {} round them")
+    yield from _describe(written.dropped, f"are not in it: YOLO {TASK_NAMES[task]} holds {{}} only")
     if images_mode == "none":
-        yield f"it holds no images: put them into images/{SPLIT} under the names in labelloop.json to train on it"
+        parts = Counter(item.image.part for item in items)
+        folders = ", ".join(f"images/{split}" for split in SPLITS if parts[split]) or f"images/{SPLIT}"
+        yield f"it holds no images: put them into {folders} under the names in labelloop.json to train on it"
 
 
-def _kind(region: Region) -> str:
-    shape = region.label.geometry
-    if isinstance(shape, Box):
-        return "box" if shape.rotation_deg == 0 else "turned box"
-    return "polygon" if isinstance(shape, Polygon) else "mask" if isinstance(shape, Mask) else "keypoint"
+def _describe(counts: Counter[tuple[str, str]], end: str) -> Iterator[str]:
+    for (kind, what), count in sorted(counts.items(), key=lambda entry: KINDS.index(entry[0][0])):
+        yield f"{count} labels ({kind}) {end.format(what)}"

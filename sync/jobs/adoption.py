@@ -16,6 +16,7 @@ from sync.jobs.answers import name_answers, to_policy
 from sync.jobs.context import Context
 from sync.jobs.corrections import NAMESPACE
 from sync.jobs.parcels import carries
+from sync.jobs.pull import CURSOR as PULL_CURSOR
 from sync.jobs.rewriting import fetch_tasks
 from sync.jobs.sending import announce_predictions
 from sync.ledger import Link, Pushed
@@ -84,6 +85,7 @@ def _adopt(context: Context, lost: Mapping[str, int]) -> None:
     links: list[Link] = []
     bases: dict[str, tuple[Label, ...]] = {}
     pushed: list[Pushed] = []
+    unread: list[str] = []
     tasks = {task.task_id: task for task in fetch_tasks(context, [lost[key] for key in images])}
     for sample_id, image in images.items():
         task = tasks.get(lost[sample_id])
@@ -96,11 +98,21 @@ def _adopt(context: Context, lost: Mapping[str, int]) -> None:
         links.append(to_link(context, sample_id, image.sha256, task, version, is_ours=is_ours))
         if is_ours and held is not None:
             bases[sample_id] = held
+        if task.annotations and not is_ours:
+            unread.append(task.updated_at)
         if version is not None and isinstance(prediction, SamplePrediction):
             pushed.append(Pushed(sample_id, version, 1 - prediction.uncertainty, prediction.labels))
+    _rewind_pull(context, unread)
     context.ledger.record_pushed(pushed)
     context.ledger.record_bases(bases)
     context.ledger.record_links(links)
+
+
+def _rewind_pull(context: Context, changed_at: Sequence[str]) -> None:
+    """Have the next pull look as far back as these times: it passed over tasks that the ledger did not know yet."""
+    cursor = context.ledger.cursor(PULL_CURSOR)
+    if cursor is not None and changed_at and min(changed_at) < cursor:
+        context.ledger.record_cursor(PULL_CURSOR, min(changed_at))
 
 
 def _find_version(task: Task, prediction: SamplePrediction | ItemError | None) -> str | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fiftyone_plugins.app.brain import to_backend_environment
 from labels.config import LabelConfig
 from labels.errors import LabelingError, ServiceError
 from sync.backend import MLBackend
@@ -158,3 +159,4 @@ def set_database(database_uri: str) -> None:
     os.environ["FIFTYONE_DATABASE_URI"] = database_uri
     os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")
     os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
+    os.environ.update(to_backend_environment())

@@ -79,7 +79,10 @@ def is_untouched(annotation: Annotation, correction: Correction, config: LabelCo
     if correction.annotation_id is not None:
         sent = (correction.annotation_id, correction.annotation_updated_at)
         return (annotation.annotation_id, annotation.updated_at) == sent
-    # It was sent by a job that ended before it knew: what it says tells whether somebody was faster than we.
+    # It was sent by a job that ended before it knew. Whoever saved it since may have left it as it was, or given it the
+    # star: that is a person's word too.
+    if annotation.was_saved_again:
+        return False
     try:
         said = from_result(annotation.result, config, item=f"annotation {annotation.annotation_id}")
         return not annotation.is_skip and is_same_set(said, correction.labels)

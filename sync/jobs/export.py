@@ -1,41 +1,22 @@
-"""Export: the reviewed images as a training set, in the class order of the label config."""
+"""Export: the reviewed images, frozen as a version, as a training set in the class order of the label config."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-from labels import fields
-from labels.errors import ItemError, LabelingError
-from labels.report import Failure, OnProgress, Report, ignore_progress
-from labels.results import Label
-from sync.catalogue.samples import SampleImage, SampleLabels, find_cleared
-from sync.exports.coco import write_coco
-from sync.exports.records import ExportImage, ImagesMode
-from sync.exports.yolo import write_yolo
+from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
+from sync.exports.formats import FORMATS, Format
+from sync.exports.records import ExportResult, ImagesMode
 from sync.jobs.context import Context
-from sync.ledger import Export, Link
-
-QUALITY_CONTROL: Final = "quality"
-TRASH: Final = "trash"
-WRITERS: Final = {"coco": write_coco, "yolo": write_yolo}
-IMAGES_MODES: Final = ("copy", "link", "none")
-
-TRASHED: Final = "images marked as trash"
-SKIPPED: Final = "images skipped"
-REOPENED: Final = "images reopened"
-LABELLED: Final = "labelled in FiftyOne, not reviewed"
-NOT_REVIEWED: Final = "images not reviewed"
-ONLY_ANSWERED: Final = "images with an answer and no look for objects"
-CLEARED: Final = (
-    "was reviewed, and its labels were cleared in FiftyOne, which says nothing: left out. pull --all brings them back; "
-    "to say that nothing is there, leave an empty list"
-)
-FAILED_SHOWN: Final = 5
+from sync.jobs.freezing import Frozen, freeze
+from sync.jobs.reviewed import ONLY_ANSWERED, Choice, choose_reviewed, describe, explain_nothing
+from sync.ledger import Export
+from sync.versions.exporting import to_export_images
+from sync.versions.manifest import Version, read_version
+from sync.versions.splits import Ratios
 
 
 def export(
@@ -44,124 +25,97 @@ def export(
     export_format: str,
     out_dir: Path | None = None,
     images_mode: ImagesMode = "copy",
+    version: str | None = None,
+    ratios: Ratios | None = None,
+    group_by: str | None = None,
+    control: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Report:
-    """Write every reviewed image to a folder (``exports/FORMAT`` of the home unless told otherwise).
+    """Freeze the reviewed images as a version and write it to a folder (``exports/FORMAT`` of the home by default).
 
-    Whether an image was reviewed is the ledger's word; what is on it is FiftyOne's. All others are left out and
-    counted, those marked as trash too; samples in conflict go with FiftyOne's side and are named. The same labels give
-    the same bytes.
+    With ``version`` that one is written as it was frozen. Images that are not reviewed are left out and counted, those
+    marked as trash too; samples in conflict go with FiftyOne's side and are named. The same labels give the same
+    bytes, and the same version.
 
     Raises:
-        LabelingError: an unknown format, nothing reviewed yet, or a folder that no export wrote.
+        LabelingError: an unknown format, nothing reviewed yet, an unknown version, or a folder that no export wrote.
         LabelConfigError: labels with a class that the config does not have.
     """
-    if export_format not in WRITERS:
-        raise LabelingError(f"format {export_format!r} is not known (known: {', '.join(WRITERS)})")
-    on_progress(None, "reading reviewed labels")
-    choice = _choose(context)
-    if not choice.chosen:
-        raise LabelingError(_explain_nothing(choice))
+    if export_format not in FORMATS:
+        raise LabelingError(f"format {export_format!r} is not known (known: {', '.join(FORMATS)})")
+    chosen = FORMATS[export_format]
+    if version is not None and (ratios is not None or group_by is not None):
+        raise LabelingError("a version has its splits: leave out --splits and --group-by, or --version")
+    choice = Choice()
+    if version is None:
+        on_progress(None, "reading reviewed labels")
+        choice = choose_reviewed(context)
+        _check_something(choice, chosen)
+        frozen = freeze(context, choice, ratios=ratios, group_by=group_by, on_progress=on_progress)
+    else:
+        frozen = Frozen(read_version(context.home, version), is_new=False)
     target = out_dir or context.home.exports / export_format
     on_progress(None, f"writing {target}")
-    result = WRITERS[export_format](choice.chosen, context.config, target, images_mode=images_mode)
+    result = _write(chosen, frozen.version, target, images_mode, control)
     context.ledger.record_export(
-        Export(str(target), export_format, result.content_sha256, result.images, result.labels)
+        Export(
+            str(target),
+            export_format,
+            result.content_sha256,
+            result.images,
+            result.labels,
+            {"version": frozen.version.id, "images_mode": images_mode},
+        )
     )
+    return _to_report(choice, chosen, frozen, target, result)
+
+
+def _check_something(choice: Choice, chosen: Format) -> None:
+    """Refuse to freeze nothing.
+
+    Raises:
+        LabelingError: no image is reviewed that the format could hold.
+    """
+    if not any(one.said.has_regions or chosen.holds_answers for one in choice.chosen):
+        raise LabelingError(explain_nothing(choice))
+
+
+def _write(
+    chosen: Format, version: Version, target: Path, images_mode: ImagesMode, control: str | None
+) -> ExportResult:
+    write = chosen.write
+    if chosen.takes_control:
+        write = partial(write, control=control)
+    elif control is not None:
+        raise LabelingError("control: only the format folders has one")
+    return write(to_export_images(version), version.config, target, images_mode=images_mode, version=version.id)
+
+
+def _to_report(choice: Choice, chosen: Format, frozen: Frozen, target: Path, result: ExportResult) -> Report:
+    left_out = {**choice.left_out}
+    if chosen.holds_answers:
+        left_out.pop(ONLY_ANSWERED, None)
     return Report(
         "export",
         moved=result.images,
         failed=(*choice.failed, *result.left_out),
         conflicts=tuple(sorted(choice.conflicts)),
-        notes=(f"written to {target}", *_describe(choice), *result.notes),
-        details={"labels": result.labels, "images without objects": result.negatives, **choice.left_out},
+        notes=(f"written to {target}", *describe_version(frozen), *describe(choice), *result.notes),
+        details={"labels": result.labels, "images without objects": result.negatives, **left_out},
     )
 
 
-@dataclass(slots=True)
-class _Choice:
-    """The images that go into the export, and why the others do not."""
-
-    chosen: list[ExportImage] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-
-def _choose(context: Context) -> _Choice:
-    choice = _Choice()
-    images, labels, links = context.dataset.images(), context.dataset.labels(), context.ledger.links()
-    unsure = [key for key in images if key in links and not _is_plain(links[key], labels.get(key))]
-    bases = context.ledger.bases(unsure)
-    for sample_id, image in images.items():
-        said, link = labels.get(sample_id), links.get(sample_id)
-        if _is_trash(said):
-            choice.left_out[TRASHED] += 1
-        elif link is None or link.state not in (fields.REVIEWED, fields.CONFLICT):
-            choice.left_out[_name_reason(link, said, was_agreed=sample_id in bases)] += 1
-        else:
-            _add(choice, image, link, said, bases.get(sample_id, ()))
-    return choice
-
-
-def _is_plain(link: Link, said: SampleLabels | ItemError | None) -> bool:
-    """Return whether nothing more needs to be known: it was reviewed, and every field of shapes says something."""
-    is_reviewed = link.state in (fields.REVIEWED, fields.CONFLICT)
-    return is_reviewed and isinstance(said, SampleLabels) and said.has_regions and not said.silent
-
-
-def _name_reason(link: Link | None, said: SampleLabels | ItemError | None, *, was_agreed: bool) -> str:
-    """Return why an image that is not reviewed is left out."""
-    if link is not None and link.state == fields.SKIPPED:
-        return SKIPPED
-    if link is not None and was_agreed:
-        return REOPENED
-    is_labelled = isinstance(said, ItemError) or (said is not None and said.has_regions)
-    return LABELLED if is_labelled else NOT_REVIEWED
-
-
-def _add(
-    choice: _Choice, image: SampleImage, link: Link, said: SampleLabels | ItemError | None, base: tuple[Label, ...]
-) -> None:
-    name = (image.source_path or image.path).name
-    if isinstance(said, ItemError):
-        choice.failed.append(Failure(f"{name} (sample {image.sample_id})", said.problem, image.sample_id))
-    elif said is None or find_cleared(said, base):
-        choice.failed.append(Failure(f"{name} (sample {image.sample_id})", CLEARED, image.sample_id))
-    elif not said.has_regions:
-        # Somebody who only said «keep» did not look for objects: that image is no negative example.
-        choice.left_out[ONLY_ANSWERED] += 1
-    else:
-        # The catalogue knows the sum of the person's own file, an export holds the copy that browsers show.
-        sha256 = image.sha256 if image.source_path is None else hashlib.sha256(image.path.read_bytes()).hexdigest()
-        choice.chosen.append(ExportImage(image.sample_id, image.path, image.size, sha256, said.labels))
-        if link.state == fields.CONFLICT:
-            choice.conflicts.append(f"{image.path.name}: exported with FiftyOne's labels (sample {image.sample_id})")
-
-
-def _describe(choice: _Choice) -> Iterator[str]:
-    """Yield what can be done about images that are left out."""
-    if choice.left_out[LABELLED]:
+def describe_version(frozen: Frozen) -> Iterator[str]:
+    """Yield what a version is made of, and whether its val and test can be learned by heart."""
+    version = frozen.version
+    counts = ", ".join(f"{count} {split}" for split, count in version.split_counts().items())
+    yield f"version {version.id}{'' if frozen.is_new else ' (as it was frozen)'}: {counts}"
+    leaks = version.leaks
+    if leaks.total:
         yield (
-            f"{choice.left_out[LABELLED]} images are not in it: they were labelled in FiftyOne and not reviewed. Those "
-            "never sent count as reviewed once push has sent their labels, the others once their task is submitted"
+            f"{leaks.total} images of val and test have a twin in another split: {leaks.same_file} the same file, "
+            f"{leaks.same_group} of one group, {leaks.near or 0} look alike; they were put there before this was "
+            f"known, and stay (labelloop versions {version.id} names them)"
         )
-    if choice.left_out[REOPENED]:
-        yield (
-            f"{choice.left_out[REOPENED]} images are not in it: their annotation was deleted in Label Studio, and they "
-            "wait for a new one"
-        )
-    if choice.left_out[NOT_REVIEWED]:
-        yield f"{choice.left_out[NOT_REVIEWED]} images are not in it: nobody has reviewed them"
-
-
-def _explain_nothing(choice: _Choice) -> str:
-    found = "; ".join((*_describe(choice), *(f"{one.item}: {one.problem}" for one in choice.failed[:FAILED_SHOWN])))
-    advice = "no image is reviewed yet, there is nothing to export; submit some in Label Studio and pull"
-    return f"{advice} ({found})" if choice.left_out[LABELLED] or choice.left_out[REOPENED] or choice.failed else advice
-
-
-def _is_trash(said: SampleLabels | ItemError | None) -> bool:
-    return isinstance(said, SampleLabels) and any(
-        label.control == QUALITY_CONTROL and TRASH in label.classes for label in said.labels
-    )
+    if leaks.unhashed:
+        yield f"{leaks.unhashed} images could not be read, so nobody knows whether they look like others"

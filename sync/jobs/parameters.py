@@ -11,18 +11,29 @@ from typing import Any, Final
 
 from fiftyone_plugins.app.work import WORKS, find_work, without_samples
 from labels.errors import LabelingError
+from ml_backend.environment import DEVICE_PATTERN
 from ml_backend.models.calibration_fit import METHODS
+from sync.exports.formats import FORMATS, IMAGES_MODES
+from sync.imports.formats import FORMAT_NAMES
 from sync.jobs.answers import to_policy
-from sync.jobs.export import IMAGES_MODES, WRITERS
+from sync.jobs.import_labels import Wish
 from sync.jobs.pull import to_decide
 from sync.jobs.resolve import to_sides
+from sync.models.gate import Rules
+from sync.versions.manifest import SPLITS
+from sync.versions.splits import read_ratios
 
 Params = Mapping[str, Any]
 Arguments = dict[str, Any]
 ReadParams = Callable[[Params], Arguments]
 """Returns the arguments of a job's function; raises LabelingError for what it cannot be given."""
 
-FROM_THE_COMMAND_LINE: Final[Mapping[str, str]] = {"export": "out"}
+FROM_THE_COMMAND_LINE: Final[Mapping[str, str]] = {
+    "export": "out",
+    "report": "out",
+    "quality_examples": "out",
+    "clean_apply": "to",
+}
 """Who asks from elsewhere does not choose where this machine writes."""
 
 
@@ -38,16 +49,45 @@ def check_params(job: str, params: Params, *, is_again: bool = False) -> None:
         raise LabelingError(
             f"parameter {local!r}: only the command line may choose a folder; without, it goes into the state folder"
         )
+    if not is_again and job in ("evaluate", "promote"):
+        _refuse_paths(params)
+
+
+def _refuse_paths(params: Params) -> None:
+    """Refuse what would let whoever reaches the console have any file of this machine read."""
+    name = params.get("model", params.get("candidate"))
+    if name is not None and (Path(name).name != name or name.startswith("~")):
+        raise LabelingError(f"model {name!r}: only the command line may name a path; here a candidate or a known name")
+    if params.get("trust"):
+        raise LabelingError("parameter 'trust': only the command line may let weights in that can run code")
 
 
 def _read_ingest(params: Params) -> Arguments:
-    _refuse_others(params, "folder")
-    return {"folder": Path(_read_text(params, "folder"))}
+    _refuse_others(params, "folder", "labels", "format", "classes", "control", "dry_run")
+    labels, name = _read_optional_text(params, "labels"), _read_optional_text(params, "format")
+    classes = params.get("classes") or {}
+    if not isinstance(classes, Mapping) or not all(isinstance(one, str) for one in (*classes, *classes.values())):
+        raise LabelingError("parameter 'classes': expected an object with a class of ours for each of theirs")
+    if labels is None and any(params.get(key) for key in ("format", "classes", "control", "dry_run")):
+        raise LabelingError("parameters format, classes, control and dry_run are for labels (missing: labels)")
+    if name is not None:
+        _refuse_unknown("format", name, FORMAT_NAMES)
+    return {
+        "wish": Wish(
+            Path(_read_text(params, "folder")),
+            None if labels is None else Path(labels),
+            name,
+            dict(classes),
+            _read_optional_text(params, "control"),
+            _read_flag(params, "dry_run"),
+        )
+    }
 
 
 def _read_prelabel(params: Params) -> Arguments:
-    _refuse_others(params, "sample_ids", "everything")
-    return {"sample_ids": _read_ids(params), "everything": _read_flag(params, "everything")}
+    _refuse_others(params, "sample_ids", "everything", "unreviewed")
+    flags = {name: _read_flag(params, name) for name in ("everything", "unreviewed")}
+    return {"sample_ids": _read_ids(params), **flags}
 
 
 def _read_push(params: Params) -> Arguments:
@@ -88,18 +128,101 @@ def _read_calibrate(params: Params) -> Arguments:
     return {"method": method, "look_again": _read_flag(params, "look_again")}
 
 
+def _read_report(params: Params) -> Arguments:
+    _refuse_others(params, "out")
+    out = _read_optional_text(params, "out")
+    return {"out": None if out is None else Path(out)}
+
+
 def _read_export(params: Params) -> Arguments:
-    _refuse_others(params, "format", "out", "images")
+    _refuse_others(params, "format", "out", "images", "version", "splits", "group_by", "control")
     export_format = _read_optional_text(params, "format") or "coco"
     images_mode = _read_optional_text(params, "images") or "copy"
     out = _read_optional_text(params, "out")
-    _refuse_unknown("format", export_format, WRITERS)
+    splits = _read_optional_text(params, "splits")
+    _refuse_unknown("format", export_format, FORMATS)
     _refuse_unknown("images", images_mode, IMAGES_MODES)
     return {
         "export_format": export_format,
         "out_dir": None if out is None else Path(out),
         "images_mode": images_mode,
+        "version": _read_optional_text(params, "version"),
+        "ratios": None if splits is None else read_ratios(splits),
+        "group_by": _read_optional_text(params, "group_by"),
+        "control": _read_optional_text(params, "control"),
     }
+
+
+def _read_train(params: Params) -> Arguments:
+    numbers = {"epochs": 1, "imgsz": 32, "batch": 1, "seed": 0, "freeze": 0, "workers": 0, "patience": 1, "replay": 0}
+    texts = ("version", "model", "weights", "control", "device")
+    parts = ("lr", "corrections_weight")
+    _refuse_others(params, *texts, *numbers, *parts, "dry_run")
+    read: Arguments = {name: _read_optional_text(params, name) for name in texts}
+    if read["device"] is not None and not DEVICE_PATTERN.fullmatch(read["device"]):
+        raise LabelingError(f"device {read['device']!r}: expected auto, cpu, cuda or cuda:N")
+    for name, lowest in numbers.items():
+        number = None if params.get(name) is None else _read_number(params, name)
+        if number is not None and number < lowest:
+            raise LabelingError(f"{name} {number}: expected a whole number from {lowest} on")
+        read[name] = number
+    for name in parts:
+        read[name] = _read_positive(params, name)
+    return read | {"dry_run": _read_flag(params, "dry_run")}
+
+
+def _read_evaluate(params: Params) -> Arguments:
+    _refuse_others(params, "model", "version", "split", "fields", "precision_floor")
+    split = _read_optional_text(params, "split") or "test"
+    _refuse_unknown("split", split, SPLITS)
+    return {
+        "model": _read_optional_text(params, "model"),
+        "version": _read_optional_text(params, "version"),
+        "split": split,
+        "with_fields": _read_flag(params, "fields"),
+        "precision_floor": _read_part(params, "precision_floor"),
+    }
+
+
+def _read_promote(params: Params) -> Arguments:
+    rules = ("margin", "min_examples", "confidence")
+    _refuse_others(params, "candidate", "version", "force", "reason", "by", "trust", "dry_run", *rules)
+    usual = Rules()
+    margin, confidence = _read_part(params, "margin"), _read_part(params, "confidence")
+    asked = Rules(
+        class_margin=usual.class_margin if margin is None else margin,
+        fewest_examples=_read_number(params, "min_examples", default=usual.fewest_examples),
+        confidence=usual.confidence if confidence is None else confidence,
+    )
+    if not 0.5 <= asked.confidence < 1 or asked.fewest_examples < 1:
+        raise LabelingError("confidence is from 0.5 to below 1, min_examples a whole number above 0")
+    return {
+        "candidate": _read_text(params, "candidate"),
+        "version": _read_optional_text(params, "version"),
+        **{name: _read_flag(params, name) for name in ("force", "trust", "dry_run")},
+        **_read_person(params),
+        "rules": asked,
+    }
+
+
+def _read_rollback(params: Params) -> Arguments:
+    _refuse_others(params, "to", "by", "reason", "dry_run")
+    to = _read_optional_text(params, "to")
+    return {"to": to, **_read_person(params), "dry_run": _read_flag(params, "dry_run")}
+
+
+def _read_person(params: Params) -> Arguments:
+    """Return who asks, and why."""
+    return {"by": _read_optional_text(params, "by") or "somebody", "reason": _read_optional_text(params, "reason")}
+
+
+def _read_part(params: Params, name: str) -> float | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise LabelingError(f"parameter {name!r}: expected a number from 0 to 1")
+    return float(value)
 
 
 def _read_queue(params: Params) -> Arguments:
@@ -140,9 +263,14 @@ READERS: Final[Mapping[str, ReadParams]] = {
     "resolve": _read_resolve,
     "verify": _read_nothing,
     "export": _read_export,
+    "report": _read_report,
     "queue": _read_queue,
     "relabel": _read_relabel,
     "calibrate": _read_calibrate,
+    "train": _read_train,
+    "evaluate": _read_evaluate,
+    "promote": _read_promote,
+    "rollback": _read_rollback,
     **{name: _make_work_reader(name) for name in WORKS},
 }
 
@@ -171,9 +299,21 @@ def _read_optional_text(params: Params, name: str) -> str | None:
 
 def _read_number(params: Params, name: str, *, default: int | None = None) -> int:
     value = params.get(name, default)
+    # In JSON 3.0 is a whole number too.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise LabelingError(f"parameter {name!r}: expected a whole number")
     return value
+
+
+def _read_positive(params: Params, name: str) -> float | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise LabelingError(f"parameter {name!r}: expected a number above 0")
+    return float(value)
 
 
 def _read_flag(params: Params, name: str) -> bool:

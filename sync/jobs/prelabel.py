@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from more_itertools import chunked
 
+from labels import fields
 from labels.errors import ItemError, ServiceError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import from_result
@@ -47,13 +48,15 @@ def prelabel(
     *,
     sample_ids: Sequence[str] | None = None,
     everything: bool = False,
+    unreviewed: bool = False,
     limits: Limits | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Report:
     """Write the detector's labels and uncertainty on the samples, or on all, that this model version has not seen.
 
     ``everything`` draws on those it has seen too, as is needed after the label config got other classes. Tasks that
-    wait in Label Studio get the new predictions and show them; what people drew stays as it is.
+    wait in Label Studio get the new predictions and show them; what people drew stays as it is. ``unreviewed`` leaves
+    samples alone that were reviewed: what a person saw then stays beside what he made of it.
 
     An image the backend cannot use is reported by name and the others go on. What was written stays when the job is
     stopped; the next run goes on from there. Every prediction carries the version that drew it: where the backend gets
@@ -64,6 +67,7 @@ def prelabel(
         LabelingError: it refuses, as it does a label config it cannot read.
     """
     outcome = _Outcome()
+    sample_ids = _without_reviewed(context, sample_ids) if unreviewed else sample_ids
     for failure in complete_images(context.dataset, sample_ids, on_progress):
         outcome.failed[failure.sample_id or failure.item] = failure
     weights = context.backend.fetch_weights()
@@ -88,6 +92,11 @@ def prelabel(
         notes=(f"model {weights.model_version}", *_note_unmapped(context), *outcome.notes),
         details={"predictions sent": sent} if sent else {},
     )
+
+
+def _without_reviewed(context: Context, sample_ids: Sequence[str] | None) -> list[str]:
+    states = context.dataset.states(sample_ids)
+    return [one for one, state in states.items() if state.review_state not in (fields.REVIEWED, fields.CONFLICT)]
 
 
 def _record_weights(context: Context, weights: ServedWeights) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from labels import fields
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
@@ -31,11 +29,15 @@ STRATEGIES: Final = (UNCERTAINTY, MISTAKE, DIVERSITY, RANDOM)
 FIELDS: Final = {UNCERTAINTY: fields.UNCERTAINTY, MISTAKE: fields.MISTAKENNESS}
 NOT_OFFERED: Final = (fields.TASK_ID, fields.ANNOTATORS, fields.DISAGREEMENT)
 """Numbers of samples that were sent: among those that were not, nobody has one."""
+EMBEDDING: Final = "embedding"
+"""What a choice by diversity goes by; it lies in the store of embeddings, not on the samples."""
 CURES: Final = {
     fields.UNCERTAINTY: "; labelloop prelabel computes it",
-    fields.EMBEDDING: "; choose --by uncertainty or --by random, or compute embeddings in the FiftyOne App",
+    EMBEDDING: "; labelloop embed computes it",
 }
 NAMES_SHOWN: Final = 20
+PUT_ASIDE: Final = frozenset((fields.TRASH_TAG, fields.DUPLICATE_TAG))
+"""Tags of samples that nobody is to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +130,12 @@ def choose(context: Context, *, by: str, count: int, seed: int = 0) -> Choice:
     field = None if by in (DIVERSITY, RANDOM) else _check_field(views, FIELDS.get(by, by))
     pool = _read_pool(context, views, field)
     _check_any(pool.unsent, by, field)
-    try:
-        if by == DIVERSITY:
-            found = choose_farthest(pool.unsent, pool.waiting, pool.answered, count)
-        elif by == RANDOM:
-            found = choose_random(pool.unsent, pool.waiting, count, seed=seed)
-        else:
-            found = choose_highest(pool.unsent, pool.waiting, count)
-    except ValueError as error:
-        raise LabelingError(f"the embeddings cannot be compared ({error}): compute them anew with one model") from error
+    if by == DIVERSITY:
+        found = choose_farthest(pool.unsent, pool.waiting, pool.answered, count)
+    elif by == RANDOM:
+        found = choose_random(pool.unsent, pool.waiting, count, seed=seed)
+    else:
+        found = choose_highest(pool.unsent, pool.waiting, count)
     chosen = {one.sample_id for one in found.chosen}
     has_none = (one.embedding is None if by == DIVERSITY else is_missing(one.value) for one in pool.unsent)
     without = {one.sample_id for one, is_none in zip(pool.unsent, has_none, strict=True) if is_none}
@@ -161,22 +160,24 @@ def _check_any(unsent: Sequence[Candidate], by: str, field: str | None) -> None:
     if not unsent or by == RANDOM:
         return
     if by == DIVERSITY and all(one.embedding is None for one in unsent):
-        raise LabelingError(f"no sample that waits to be sent has {fields.EMBEDDING!r}{CURES[fields.EMBEDDING]}")
+        raise LabelingError(f"no sample that waits to be sent has an {EMBEDDING}{CURES[EMBEDDING]}")
     if field is not None and all(is_missing(one.value) for one in unsent):
         raise LabelingError(f"no sample that waits to be sent has {field!r}{CURES.get(field, '')}")
 
 
 def _read_pool(context: Context, views: Views, field: str | None) -> _Pool:
-    wanted = (fields.REVIEW_STATE, field or fields.REVIEW_STATE, fields.EMBEDDING)
-    rows = views.read_columns([*wanted, fields.IMAGE_SHA256, fields.DUPLICATE_GROUP])
-    groups = by_group({"bytes": [row[3] or None for row in rows.values()], "group": [row[4] for row in rows.values()]})
+    wanted = (fields.REVIEW_STATE, field or fields.REVIEW_STATE)
+    rows = views.read_columns([*wanted, fields.IMAGE_SHA256, fields.DUPLICATE_GROUP, "tags"])
+    groups = by_group({"bytes": [row[2] or None for row in rows.values()], "group": [row[3] for row in rows.values()]})
+    embeddings = _read_embeddings(context)
     pool = _Pool([], [], [])
     linked = context.ledger.links(list(rows)).keys()
-    for (sample_id, (state, value, embedding, _, _)), names in zip(rows.items(), groups, strict=True):
+    for (sample_id, (state, value, *_, tags)), names in zip(rows.items(), groups, strict=True):
         number = None if field is None or value is None else float(value)
-        candidate = Candidate(sample_id, number, _to_embedding(embedding), names)
+        candidate = Candidate(sample_id, number, embeddings.get(sample_id), names)
         if state is None and sample_id not in linked:
-            pool.unsent.append(candidate)
+            if PUT_ASIDE.isdisjoint(tags or ()):
+                pool.unsent.append(candidate)
         elif state in (None, fields.QUEUED):
             # A push that was killed may not have written the state of what it sent.
             pool.waiting.append(candidate)
@@ -185,12 +186,16 @@ def _read_pool(context: Context, views: Views, field: str | None) -> _Pool:
     return pool
 
 
-def _to_embedding(value: Any) -> Any:
-    """Return an embedding, or None for what has no direction and so is like nothing."""
-    if value is None:
-        return None
-    vector = np.asarray(value, dtype=np.float32)
-    return vector if vector.ndim == 1 and np.isfinite(vector).all() and vector.any() else None
+def _read_embeddings(context: Context) -> dict[str, Any]:
+    """Return the newest vectors of whole images by sample id; none where none were computed."""
+    from fiftyone_plugins.embeddings.store import EmbeddingStore
+
+    store = EmbeddingStore(context.home.curation, context.dataset.name)
+    key = store.latest()
+    if key is None:
+        return {}
+    found = store.read(key)
+    return dict(zip(found.ids.tolist(), found.vectors, strict=True))
 
 
 def _find_unfinished(context: Context, views: Views, name: str, wish: str) -> Choice | None:
@@ -222,7 +227,7 @@ def _explain(context: Context, choice: Choice, *, is_rest: bool, dry_run: bool) 
         yield "nothing to choose from: every sample was sent already, or shows nearly the same as one that waits"
         return
     if choice.without_value:
-        name = choice.field or fields.EMBEDDING
+        name = choice.field or EMBEDDING
         yield f"without {name}: {choice.without_value} of the chosen; they come last{CURES.get(name, '')}"
     images = context.dataset.images([one.sample_id for one in choice.chosen[:NAMES_SHOWN]])
     for one in choice.chosen[:NAMES_SHOWN] if dry_run else ():

@@ -12,20 +12,29 @@ from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.calibrate import calibrate
 from sync.jobs.context import Context
 from sync.jobs.curation import curate
+from sync.jobs.evaluate import evaluate
 from sync.jobs.export import export
+from sync.jobs.import_labels import Wish, ingest_labels
 from sync.jobs.ingest import ingest
 from sync.jobs.naming import find_named
 from sync.jobs.parameters import READERS, Params
 from sync.jobs.prelabel import prelabel
+from sync.jobs.promote import promote
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.queue import queue
 from sync.jobs.relabel import relabel
+from sync.jobs.reporting import report
 from sync.jobs.resolve import resolve
+from sync.jobs.rollback import rollback
 from sync.jobs.sweep import sweep
+from sync.jobs.train import to_options, train
 from sync.jobs.verify import verify
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import LiveRun
+
+LONG_JOBS: Final = frozenset({"train", "evaluate", "promote", "rollback"})
+"""Those that take long and write what no other job writes: the others need not wait for them."""
 
 ALLOWED_IN_RENAMING: Final = ("relabel", "verify")
 """While a class is renamed, the two sides differ without anybody having changed anything."""
@@ -64,7 +73,10 @@ def make_callables() -> dict[str, JobFunction]:
 
 
 def _ingest(context: Context, params: Params, on_progress: OnProgress) -> Report:
-    return ingest(context.home, context.dataset, READERS["ingest"](params)["folder"], on_progress)
+    wish: Wish = READERS["ingest"](params)["wish"]
+    if wish.labels is not None:
+        return ingest_labels(context, wish, on_progress)
+    return ingest(context.home, context.dataset, wish.folder, on_progress)
 
 
 def _prelabel(context: Context, params: Params, on_progress: OnProgress) -> Report:
@@ -96,6 +108,10 @@ def _make(name: str, job: Callable[..., Report]) -> Job:
     return run
 
 
+def _train(context: Context, params: Params, on_progress: OnProgress) -> Report:
+    return train(context, to_options(context, READERS["train"](params)), on_progress=on_progress)
+
+
 def _make_work(name: str) -> Job:
     """Return the job that does a plugin's work."""
 
@@ -114,8 +130,13 @@ JOBS: Final[Mapping[str, Job]] = {
     "resolve": _make("resolve", resolve),
     "verify": _make("verify", verify),
     "export": _make("export", export),
+    "report": _make("report", report),
     "queue": _make("queue", queue),
     "relabel": _make("relabel", relabel),
     "calibrate": _make("calibrate", calibrate),
+    "train": _train,
+    "evaluate": _make("evaluate", evaluate),
+    "promote": _make("promote", promote),
+    "rollback": _make("rollback", rollback),
     **{name: _make_work(name) for name in WORKS},
 }

@@ -17,25 +17,30 @@ from sync.ledger import rows
 from sync.ledger.feedback import FeedbackLedger
 from sync.ledger.links import LinkLedger
 from sync.ledger.overview import OverviewLedger
+from sync.ledger.promotions import Promotion, PromotionLedger
 from sync.ledger.reviews import ReviewLedger
 from sync.ledger.rewriting import RewritingLedger, Rewritten
 from sync.ledger.rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Review
 from sync.ledger.runs import Run, RunLedger
 from sync.ledger.sending import Sending, SendingLedger
+from sync.ledger.versions import FrozenVersion, SplitRow, VersionLedger
 
 __all__ = [
     "Correction",
     "Export",
     "FeedbackRow",
+    "FrozenVersion",
     "Ledger",
     "Link",
     "Model",
+    "Promotion",
     "Pushed",
     "Reading",
     "Review",
     "Rewritten",
     "Run",
     "Sending",
+    "SplitRow",
 ]
 
 SNAPSHOT_ORDER: Final = {
@@ -51,6 +56,9 @@ SNAPSHOT_ORDER: Final = {
     "cursors": "name",
     "models": "model_version",
     "exports": "path",
+    "versions": "number, id",
+    "splits": "image_sha256",
+    "promotions": "id",
 }
 
 
@@ -59,7 +67,17 @@ PUSH_CURSOR: Final = "push"
 TIMES_OF_OURS: Final = frozenset({"recorded_at", "ours_at"})
 
 
-class Ledger(LinkLedger, ReviewLedger, RunLedger, OverviewLedger, FeedbackLedger, SendingLedger, RewritingLedger):
+class Ledger(
+    LinkLedger,
+    ReviewLedger,
+    RunLedger,
+    OverviewLedger,
+    FeedbackLedger,
+    SendingLedger,
+    RewritingLedger,
+    VersionLedger,
+    PromotionLedger,
+):
     """An open ledger: ``with Ledger.open(path) as ledger``."""
 
     def record_pushed(self, pushed: Iterable[Pushed]) -> None:

@@ -8,6 +8,8 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from labels.errors import LabelingError
+from sync.ledger.m007_versions import m007_versions
+from sync.ledger.m008_models import m008_models
 
 migrations = Migrations("labelloop")
 
@@ -212,6 +214,10 @@ def m006_rewritten(db: Database) -> None:
     )
 
 
+migrations()(m007_versions)
+migrations()(m008_models)
+
+
 MIGRATION_NAMES: Final = (
     m001_reviews.__name__,
     m002_runs_models_exports.__name__,
@@ -219,6 +225,8 @@ MIGRATION_NAMES: Final = (
     m004_incremental.__name__,
     m005_run_progress.__name__,
     m006_rewritten.__name__,
+    m007_versions.__name__,
+    m008_models.__name__,
 )
 
 

@@ -1,10 +1,15 @@
-"""What the admin's page asks of the ledger besides its records: numbers by day, and when things were recorded."""
+"""What the admin's page asks of the ledger besides its records: numbers by day, when things were recorded, and what the
+admin has seen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sync.ledger.file import LedgerFile
+
+DISMISSED: Final = "dismissed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +65,17 @@ class OverviewLedger(LedgerFile):
         key = {"exports": "path", "models": "model_version"}[table]
         found = self._query(f"select {key} as name, recorded_at from {table}")  # noqa: S608  names are ours
         return {row["name"]: row["recorded_at"] for row in found}
+
+    def record_dismissed(self, job: str, run_id: int) -> None:
+        """Store that somebody has seen how the runs of a job ended, up to this one."""
+        sql = (
+            "insert into cursors (name, value) values (?, ?) on conflict (name) "
+            "do update set value = excluded.value where cast(value as integer) < cast(excluded.value as integer)"
+        )
+        with self._write() as db:
+            db.execute(sql, (f"{DISMISSED} {job}", str(run_id)))
+
+    def dismissed(self) -> dict[str, int]:
+        """Return by job up to which run somebody has seen how it ended; a job that has none is left out."""
+        found = self._query("select name, value from cursors where name like ?", (f"{DISMISSED} %",))
+        return {row["name"].removeprefix(f"{DISMISSED} "): int(row["value"]) for row in found}

@@ -7,7 +7,7 @@ works on is to be cancelled, is written here and read by that process.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from labels.errors import LabelingError
@@ -129,15 +129,17 @@ class RunLedger(LedgerFile):
             elif row["state"] == "running":
                 db.table("runs").update(run_id, {"cancel_requested": 1})
 
-    def restart_interrupted(self) -> list[int]:
+    def restart_interrupted(self, *, but: Collection[int] = ()) -> list[int]:
         """Store the end of the queue's runs whose process ended under them, and start each again, once.
 
-        One that was cancelled, or was such a second start already, is not. For the one process that works on the queue,
-        and while it works on no run: any of them that runs is left over. Returns the numbers of the new runs.
+        One that was cancelled, or was such a second start already, is not. For the one process that works on the queue:
+        any of them that runs is left over, but those it works on. Returns the numbers of the new runs.
         """
         again = list[int]()
         with self._write() as db:
             for row in self._query("select * from runs where state = 'running' and started_by <> ?", (CLI,)):
+                if row["id"] in but:
+                    continue
                 is_unwanted = bool(row["cancel_requested"])
                 error = None if is_unwanted else "its process ended before it did"
                 db.table("runs").update(

@@ -15,6 +15,7 @@ from labels.errors import ServiceError
 from sync.settings import Home
 
 QUEUE_NAME: Final = "labelloop"
+LONG_QUEUE_NAME: Final = "labelloop_long"
 TIMES: Final = ("eta", "expires_resolved")
 
 
@@ -45,17 +46,17 @@ def _to_plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def open_queue(home: Home, redis_url: str | None = None) -> Any:
-    """Return the huey queue of a home folder: jobs.db in it, or the Redis of a URL.
+def open_queue(home: Home, redis_url: str | None = None, *, name: str = QUEUE_NAME) -> Any:
+    """Return a huey queue of a home folder: in its jobs.db, or in the Redis of a URL.
 
     Raises:
         ServiceError: the Redis does not answer.
     """
     home.run.mkdir(parents=True, exist_ok=True)
     if redis_url:
-        return _open_redis_queue(home, redis_url)
+        return _open_redis_queue(home, redis_url, name)
     return SqliteHuey(
-        QUEUE_NAME,
+        name,
         filename=str(home.jobs_db),
         results=False,
         strict_fifo=True,
@@ -64,10 +65,10 @@ def open_queue(home: Home, redis_url: str | None = None) -> Any:
     )
 
 
-def _open_redis_queue(home: Home, redis_url: str) -> Any:
+def _open_redis_queue(home: Home, redis_url: str, name: str) -> Any:
     # Two homes may share a Redis: neither may take the other's numbers for its own.
-    name = f"{QUEUE_NAME}_{hashlib.sha256(str(home.path).encode()).hexdigest()[:12]}"
-    queue = RedisHuey(name, url=redis_url, results=False, serializer=JsonSerializer())
+    own_name = f"{name}_{hashlib.sha256(str(home.path).encode()).hexdigest()[:12]}"
+    queue = RedisHuey(own_name, url=redis_url, results=False, serializer=JsonSerializer())
     try:
         queue.storage.conn.ping()
     except RedisError as error:

@@ -42,5 +42,11 @@ class JobRunner(Protocol):
     def cancel(self, run_id: int) -> Run:
         """End a run that waits or runs."""
 
+    def dismiss(self, run_id: int) -> None:
+        """Note that somebody has seen how a run ended, and those of its job before it."""
+
+    def read_dismissed(self) -> Mapping[str, int]:
+        """Return by job up to which run somebody has seen how it ended."""
+
     def retry(self, run_id: int, *, only_failed: bool = False, started_by: str = "console") -> Run:
         """Start a job that is over again."""

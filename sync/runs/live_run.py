@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final, Literal
 
 from labels.errors import LabelingError
@@ -14,6 +15,14 @@ from sync.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S: Final = 1.0
+
+_RUN_ID: Final[ContextVar[int | None]] = ContextVar("run_id", default=None)
+
+
+def current_run_id() -> int | None:
+    """Return the number of the run that this thread works on; None: it works on none."""
+    return _RUN_ID.get()
+
 
 Postpone = Callable[[BaseException], str | None]
 """Says why a run that ended with this error waits to be run again, or None: it does not."""
@@ -77,6 +86,7 @@ class LiveRun:
 
         Where ``postpone`` has a word for what was raised, the run waits with that message in place of ending.
         """
+        token = _RUN_ID.set(self._run_id)
         try:
             report = job(self.on_progress)
             self._ledger.record_run_end(self._run_id, "done", report.to_dict())
@@ -88,6 +98,8 @@ class LiveRun:
                 state, problem = describe_end(error)
                 self._ledger.record_run_end(self._run_id, state, error=problem)
             raise
+        finally:
+            _RUN_ID.reset(token)
         return report
 
 

@@ -1,11 +1,14 @@
-"""Runs jobs one after the other in a thread of this process, from a huey queue that outlives it; holds no job."""
+"""Runs jobs one after the other in a thread of this process, from a huey queue that outlives it; holds no job.
+
+Long jobs, which write nothing that others write, have a queue and a thread of their own: nobody waits for them.
+"""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -19,7 +22,7 @@ from labels.errors import LabelingError, ServiceError
 from labels.report import OnProgress, Report
 from sync.ledger import Ledger, Run
 from sync.runs.debounce import Debounce
-from sync.runs.job_queue import open_queue
+from sync.runs.job_queue import LONG_QUEUE_NAME, open_queue
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import JobCancelledError, JobStoppedError, LiveRun
 from sync.runs.lock import hold_project_lock
@@ -65,6 +68,7 @@ class Runner:
         schedule: Schedule = NEVER,
         is_ready: Callable[[], bool] = lambda: True,
         check_params: CheckParams = _take_all,
+        long_jobs: Collection[str] = (),
         wake_job: str = "pull",
         wake_delay_s: float = WAKE_DELAY_S,
         tick_s: float = TICK_S,
@@ -77,8 +81,12 @@ class Runner:
         self._is_ready = is_ready
         self._tick_s = tick_s
         self._retry_delays_s = tuple(retry_delays_s)
+        self._long_jobs = frozenset(long_jobs)
         self._queue = open_queue(home, redis_url)
         self._run_task = self._queue.task(name="run_job")(self._run)
+        self._long_queue = open_queue(home, redis_url, name=LONG_QUEUE_NAME)
+        self._run_long_task = self._long_queue.task(name="run_job")(self._run)
+        self._working_on: set[int] = set()
         self._start_by_clock("pull", schedule.is_pull_due)
         self._start_by_clock("sweep", schedule.is_sweep_due)
         self._by_clock("tend_queue", lambda _: True, self._tend)
@@ -87,7 +95,7 @@ class Runner:
         self._stopping = threading.Event()
         # Held between the two writes of a submission: what is only half there must not be taken for lost.
         self._putting = threading.Lock()
-        self._consumer: Any = None
+        self._consumers: list[Any] = []
 
     @property
     def job_names(self) -> tuple[str, ...]:
@@ -137,6 +145,23 @@ class Runner:
             ledger.record_cancel(run_id)
             return _found(ledger, run_id)
 
+    def dismiss(self, run_id: int) -> None:
+        """Note that somebody has seen how a run ended, and those of its job before it: they wait for nobody.
+
+        Raises:
+            LabelingError: no such run, or it is not over.
+        """
+        with self._open_ledger() as ledger:
+            run = ledger.run(run_id)
+            if run is None or not run.is_over:
+                raise LabelingError(f"run {run_id} is not {'known' if run is None else 'over'}; nothing was dismissed")
+            ledger.record_dismissed(run.job, run_id)
+
+    def read_dismissed(self) -> Mapping[str, int]:
+        """Return by job up to which run somebody has seen how it ended."""
+        with self._open_ledger() as ledger:
+            return ledger.dismissed()
+
     def retry(self, run_id: int, *, only_failed: bool = False, started_by: str = "console") -> Run:
         """Start the job of a run again, for what it was started for or for the samples that failed; return the new run.
 
@@ -156,7 +181,7 @@ class Runner:
         Raises:
             LabelingError: another process runs the jobs of this home folder.
         """
-        if self._consumer is not None:
+        if self._consumers:
             return
         try:
             self._runner_lock.acquire(timeout=0)
@@ -164,27 +189,33 @@ class Runner:
             raise LabelingError(f"{self._home.path}: another console runs this folder's jobs; stop it first") from None
         self._tend()
         # Not consumer.start(): it would take the process's signal handlers, which only the main thread may set.
-        self._consumer = _make_consumer(self._queue, self._tick_s)
-        for thread in _threads_of(self._consumer):
+        self._consumers = [_make_consumer(queue, self._tick_s) for queue in self._queues]
+        for thread in _threads_of(self._consumers):
             thread.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stop after the running job's next step; it and what waits are run at the next start. Twice is once."""
-        if self._consumer is None:
+        if not self._consumers:
             return
         self._stopping.set()
         self._wake.flush()
-        self._consumer.stop(graceful=False)
-        for thread in _threads_of(self._consumer):
+        for consumer in self._consumers:
+            consumer.stop(graceful=False)
+        for thread in _threads_of(self._consumers):
             thread.join(timeout_s)
             if thread.is_alive():
                 # The lock stays ours until this process ends: while the job runs, nobody may call it interrupted.
                 logger.warning("the running job did not stop within %.0f s", timeout_s)
                 return
-        self._consumer = None
+        self._consumers = []
         self._stopping.clear()
-        self._queue.storage.close()
+        for queue in self._queues:
+            queue.storage.close()
         self._runner_lock.release()
+
+    @property
+    def _queues(self) -> tuple[Any, Any]:
+        return self._queue, self._long_queue
 
     def _open_ledger(self) -> Ledger:
         return Ledger.open(self._home.ledger)
@@ -197,7 +228,7 @@ class Runner:
             run_id = ledger.record_run_queued(job, params, started_by=started_by, retry_of=retry_of)
             assert run_id is not None
             try:
-                self._put(run_id)
+                self._put(run_id, job)
             except ServiceError as error:
                 ledger.record_run_end(run_id, "failed", error=str(error))
                 raise
@@ -212,30 +243,31 @@ class Runner:
             with self._putting, self._open_ledger() as ledger:
                 run_id = ledger.record_run_queued(job, {}, started_by=started_by, unless=unless)
                 if run_id is not None:
-                    self._put(run_id)
+                    self._put(run_id, job)
         except LabelingError as error:
             logger.warning("no %s was queued (%s): %s", job, started_by, error)
 
-    def _put(self, run_id: int) -> None:
+    def _put(self, run_id: int, job: str) -> None:
         try:
-            self._run_task(run_id)
+            (self._run_long_task if job in self._long_jobs else self._run_task)(run_id)
         except (RedisError, sqlite3.Error) as error:
             raise ServiceError(f"the job queue cannot be written to ({type(error).__name__})") from error
 
     def _tend(self) -> None:
-        """Settle what was left behind; called where no job runs here: before the worker starts, or by it.
+        """Settle what was left behind; called before the workers start, or by the one of the short jobs.
 
-        A run that is not over was interrupted, or its end could not be written. One that waits and is not in the queue
-        was lost where a process, or Redis, ended between the two writes.
+        A run that is not over and not worked on was interrupted, or its end could not be written. One that waits and is
+        not in the queue was lost where a process, or Redis, ended between the two writes.
         """
         with self._putting, self._open_ledger() as ledger:
-            for run_id in ledger.restart_interrupted():
+            for run_id in ledger.restart_interrupted(but=tuple(self._working_on)):
                 logger.warning("run %d goes on with what was interrupted", run_id)
-            waiting = [run.id for run in ledger.active_runs() if run.state == "queued"]
-            present = {task.args[0] for task in (*self._queue.pending(), *self._queue.scheduled()) if task.args}
-            for run_id in waiting:
-                if run_id not in present:
-                    self._put(run_id)
+            waiting = [run for run in ledger.active_runs() if run.state == "queued"]
+            tasks = [task for queue in self._queues for task in (*queue.pending(), *queue.scheduled())]
+            present = {task.args[0] for task in tasks if task.args} | self._working_on
+            for run in waiting:
+                if run.id not in present:
+                    self._put(run.id, run.job)
 
     def _start_by_clock(self, job: str, is_due: Callable[[datetime], bool]) -> None:
         if job in self._jobs:
@@ -268,6 +300,8 @@ class Runner:
         Raises:
             RetryTask: huey is to run it again later.
         """
+        # Known before the ledger says that it runs, and until it says how it ended: nobody may call it interrupted.
+        self._working_on.add(run_id)
         try:
             with self._open_ledger() as ledger:
                 if ledger.record_run_taken(run_id):
@@ -281,6 +315,8 @@ class Runner:
         except Exception:
             # The boundary that reports: one bad job must not end the worker, nor its traceback reach a person.
             logger.exception("run %d failed", run_id)
+        finally:
+            self._working_on.discard(run_id)
 
     def _perform(self, ledger: Ledger, run: Run) -> None:
         delay_s = self._retry_delays_s[run.attempt - 1] if run.attempt <= len(self._retry_delays_s) else None
@@ -306,10 +342,9 @@ class Runner:
     def _call(self, job: str, params: Mapping[str, Any], on_progress: OnProgress) -> Report:
         if job not in self._jobs:
             raise LabelingError(f"job '{job}' is not known to this version")
-        with (
-            hold_project_lock(self._home, lambda line: on_progress(None, line)),
-            self._open_context() as context,
-        ):
+        is_long = job in self._long_jobs
+        lock = nullcontext() if is_long else hold_project_lock(self._home, lambda line: on_progress(None, line))
+        with lock, self._open_context() as context:
             return self._jobs[job](context, params, on_progress)
 
 
@@ -329,5 +364,9 @@ def _make_consumer(queue: Any, tick_s: float) -> Any:
     return OneWorker(queue, workers=1, periodic=True, max_delay=LONGEST_IDLE_S)
 
 
-def _threads_of(consumer: Any) -> list[threading.Thread]:
-    return [consumer.scheduler, *(thread for _, thread in consumer.worker_threads)]
+def _threads_of(consumers: Sequence[Any]) -> list[threading.Thread]:
+    return [
+        thread
+        for consumer in consumers
+        for thread in (consumer.scheduler, *(thread for _, thread in consumer.worker_threads))
+    ]

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from fiftyone_plugins.app.brain import to_backend_environment, to_lancedb_environment
 from labels.errors import ServiceError
 
 DEFAULT_PORT = 5151
@@ -56,6 +57,8 @@ def to_app_environment(environment: Mapping[str, str], *, host: str, port: int) 
         **{key: environment.get(key, value) for key, value in defaults.items()},
         # Only our own: FiftyOne loads anything with a fiftyone.yml below this folder.
         "FIFTYONE_PLUGINS_DIR": str(find_plugins_folder()),
+        **to_backend_environment(),
+        **to_lancedb_environment(environment.get("LABELLOOP_HOME")),
         "FIFTYONE_DEFAULT_APP_ADDRESS": host,
         "FIFTYONE_DEFAULT_APP_PORT": str(port),
     }

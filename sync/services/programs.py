@@ -155,6 +155,8 @@ def _plan_ml_backend(home: Home, settings: StackSettings, ports: Mapping[str, in
             "LABELLOOP_DEVICE": settings.device,
             "LABELLOOP_ML_BACKEND_PASSWORD_FILE": str(home.secrets / "ml_backend_password"),
             "LABELLOOP_WEBHOOK_SECRET_FILE": str(home.secrets / "webhook_secret"),
+            "LABELLOOP_CONSOLE_URL": f"http://{LOOPBACK}:{ports[CONSOLE]}",
+            "LABELLOOP_CONSOLE_TOKEN_FILE": str(home.secrets / "console_token"),
         },
         # Its port answers at once; this says whether the model is there.
         health_path="/ready",

@@ -50,7 +50,7 @@ REF_COLUMNS: Final = "id,data,created_at,updated_at,total_annotations,cancelled_
 PREDICTION_COLUMNS: Final = "id,annotations,predictions,parent_prediction,model_version,created_at"
 # Named columns keep Label Studio from computing the others, which takes it three times as long as these.
 TASK_COLUMNS: Final = (
-    "id,data,updated_at,annotations,predictions,"
+    "id,data,created_at,updated_at,annotations,predictions,"
     # One list for all levels: these are columns of the annotations and predictions.
     "result,was_cancelled,ground_truth,lead_time,completed_by,updated_by,import_id,"
     "parent_annotation,parent_prediction,model_version"

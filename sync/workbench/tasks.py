@@ -9,6 +9,8 @@ from typing import Any, Final
 
 UNTOUCHED: Final = timedelta(seconds=1)
 """A new task's two times differ by less than this."""
+AS_CREATED: Final = timedelta(milliseconds=10)
+"""So do those of a new annotation: it is written at once, and they were never more than 0.1 ms apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Annotation:
 
     ``reviewer`` submitted it first, ``updated_by`` saved it last. ``ground_truth``: somebody marked it as the right
     answer. ``import_id`` is the number a program gave it, ``parent_id`` the annotation it was made from; None: none.
+    ``created_at`` None: not known.
     """
 
     annotation_id: int
@@ -64,6 +67,14 @@ class Annotation:
     import_id: int | None = None
     parent_id: int | None = None
     updated_by: str = ""
+    created_at: str | None = None
+
+    @property
+    def was_saved_again(self) -> bool:
+        """Whether somebody saved it after it was made, with changes or without; False where that is not known."""
+        if self.created_at is None:
+            return False
+        return datetime.fromisoformat(self.updated_at) - datetime.fromisoformat(self.created_at) > AS_CREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,7 @@ def to_annotation(raw: Any, email_of: Callable[[Any], str]) -> Annotation:
         import_id=values.get("import_id"),
         parent_id=values.get("parent_annotation"),
         updated_by=email_of(values.get("updated_by")),
+        created_at=None if values.get("created_at") is None else to_text(values["created_at"]),
     )
 
 

@@ -29,6 +29,10 @@ from sync.media import link_folder
 from sync.settings import Project, read_label_config, read_secret
 from sync.workbench.label_studio import LabelStudio
 from tests.e2e.conftest import RunningStack
+from tests.e2e.real_view import read_view
+from tests.fakes.oracle import View
+from tests.fakes.people import Annotator
+from tests.fakes.project import make_single_boxes
 
 SIZE = ImageSize(120, 80)
 MODEL_VERSION = "hand-00000001"
@@ -50,6 +54,28 @@ class FreshProject:
     def project_id(self) -> int:
         """The project in Label Studio."""
         return self.context.label_studio.project_id
+
+    @property
+    def annotator(self) -> Annotator:
+        """Somebody at work in Label Studio."""
+        return Annotator(self.sdk, self.context.label_studio)
+
+    def view(self) -> View:
+        """Return what both tools and the ledger hold now."""
+        return read_view(self.context, self.sdk, self.project_id)
+
+    def add_images(self, number: int, model_version: str = MODEL_VERSION) -> list[str]:
+        """Add images that nobody has sent, with a predicted box each, and return their sample ids."""
+        dataset = self.context.dataset
+        known = len(dataset.sample_ids())
+        folder = next(iter(dataset.images().values())).path.parent
+        paths = write_images(folder / f"more-{known}", number)
+        sample_ids = dataset.write_images(
+            NewImage(path.resolve(), SIZE, f"{known + index:064x}", path.stat().st_size, "image/png")
+            for index, path in enumerate(paths)
+        )
+        dataset.write_predictions(make_single_boxes(sample_ids, known, model_version))
+        return sample_ids
 
     def task_ids(self) -> dict[str, int]:
         """Return the task of each sample."""
@@ -159,19 +185,3 @@ def make_predictions(sample_ids: list[str]) -> dict[str, SamplePrediction]:
         )
         predictions[sample_id] = SamplePrediction(MODEL_VERSION, index / 100, boxes)
     return predictions
-
-
-def add_images(project: FreshProject, number: int, model_version: str = MODEL_VERSION) -> list[str]:
-    """Add images to a project that nobody has sent, with a predicted box each, and return their sample ids."""
-    dataset = project.context.dataset
-    known = len(dataset.sample_ids())
-    folder = next(iter(dataset.images().values())).path.parent
-    paths = write_images(folder / f"more-{known}", number)
-    sample_ids = dataset.write_images(
-        NewImage(path.resolve(), SIZE, f"{known + index:064x}", path.stat().st_size, "image/png")
-        for index, path in enumerate(paths)
-    )
-    boxes = {one: Label(f"e{known:011x}{index:012x}", "label", ("dog",), Box(3, 4, 20, 11), confidence=0.5)
-             for index, one in enumerate(sample_ids)}  # fmt: skip
-    dataset.write_predictions({one: SamplePrediction(model_version, 0.5, (box,)) for one, box in boxes.items()})
-    return sample_ids

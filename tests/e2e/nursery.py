@@ -30,6 +30,7 @@ from sync.settings import Home, Project
 from sync.workbench.label_studio import LabelStudio
 from tests.fakes.backend import FakeBackend
 from tests.fakes.project import SIZE
+from tests.fakes.siege import Ending
 
 STARTED = b"s"
 ENDED = b"e"
@@ -52,16 +53,6 @@ class Order:
     params: Mapping[str, Any]
     model_version: str
     kill_after_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a child ended: killed, with an error of the job, or with its report."""
-
-    was_killed: bool
-    took_s: float
-    error: str | None = None
-    report: Mapping[str, Any] | None = None
 
 
 class Nursery:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from labels.errors import ItemError
-from tests.e2e.fresh_project import FreshProject
+from sync.jobs.context import Context
 from tests.fakes.model import said_by_labels
 from tests.fakes.oracle import View
 
 TASKS_PER_PAGE = 500
 
 
-def read_view(project: FreshProject) -> View:
+def read_view(context: Context, sdk: Any, project_id: int) -> View:
     """Return what Label Studio, FiftyOne and the ledger hold now, asked of each of them."""
-    tasks = list(_fetch_tasks(project))
-    context = project.context
+    tasks = _fetch_tasks(sdk, project_id)
     said = context.dataset.labels()
     assert not any(isinstance(one, ItemError) for one in said.values())
     labels: dict[str, Any] = {sample_id: said.get(sample_id) for sample_id in context.dataset.sample_ids()}
@@ -32,15 +31,15 @@ def read_view(project: FreshProject) -> View:
     )
 
 
-def _fetch_tasks(project: FreshProject) -> list[dict[str, Any]]:
+def _fetch_tasks(sdk: Any, project_id: int) -> list[dict[str, Any]]:
     """Return the tasks of the project as the server writes them, without labelloop's own reader."""
     found: list[dict[str, Any]] = []
-    wrapper = project.sdk._client_wrapper
+    wrapper = sdk._client_wrapper
     for page in range(1, 1000):
         answer = wrapper.httpx_client.request(
             "api/tasks",
             method="GET",
-            params={"project": project.project_id, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE},
+            params={"project": project_id, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE},
         )
         body = answer.json()
         found += body["tasks"]

@@ -193,6 +193,7 @@ def _name_annotation(stage: Stage, one: Annotation) -> Any:
         parent_id=names.of("annotation", one.parent_id),  # type: ignore[arg-type]
         # Whether it was saved after all that was seen before.
         updated_at=str(one.updated_at > latest),
+        created_at=str(one.was_saved_again),
     )
 
 

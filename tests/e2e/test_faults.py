@@ -41,12 +41,11 @@ from sync.settings import Home, read_secret
 from sync.workbench.label_studio import LabelStudio
 from tests.conftest import wait_until_it_listens
 from tests.e2e.conftest import RunningStack
-from tests.e2e.crowd import Crowd
 from tests.e2e.fault_proxy import Fault, FaultProxy, Plan, open_proxy
-from tests.e2e.fresh_project import SIZE, FreshProject, add_images, open_fresh_project, write_images
+from tests.e2e.fresh_project import SIZE, FreshProject, open_fresh_project, write_images
 from tests.e2e.nursery import Order, open_nursery
-from tests.e2e.real_view import read_view
 from tests.fakes.backend import FakeBackend
+from tests.fakes.crowd import Crowd
 from tests.fakes.model import SampleModel
 from tests.fakes.oracle import Oracle, to_key
 from tests.fakes.project import CONFIG
@@ -99,7 +98,7 @@ class Outage:
 
     def check(self, name: str, before: dict[str, int], conflicts: Any, *, is_done: bool) -> None:
         """Let the oracle look at what a job left."""
-        view = read_view(self.project)
+        view = self.project.view()
         if name in ("push", "prelabel"):
             self.oracle.note_sent(before, view, surely=is_done)
         if name in ("pull", "sweep"):
@@ -115,23 +114,23 @@ class Outage:
         """Make work for a job, run it while requests meet with a fault, then run it again undisturbed."""
         self.crowd.act(2)
         if name == "push":
-            self.oracle.models |= {one: SampleModel() for one in add_images(self.project, 2)}
+            self.oracle.models |= {one: SampleModel() for one in self.project.add_images(2)}
         job = self._job(name)
-        before = read_view(self.project).task_of
+        before = self.project.view().task_of
         conflicts = self.project.context.ledger.conflicts()
         report = self.run(job, Plan(fault, self.rng.randrange(MOST_REQUESTS), times))
         if fault is Fault.TWICE and name in ("push", "prelabel"):
             # Two deliveries of one request may leave two of what it made: the nightly sweep is for that.
             assert self.run(partial(sweep, grace=timedelta(0)), Plan(), may_fail=True) is not None
-            self.oracle.note_sent(before, read_view(self.project), surely=report is not None)
-            self.oracle.check_pulled(read_view(self.project), None, is_done=False)
+            self.oracle.note_sent(before, self.project.view(), surely=report is not None)
+            self.oracle.check_pulled(self.project.view(), None, is_done=False)
         self.check(name, before, conflicts, is_done=report is not None)
         self.finish(name, job, conflicts)
 
     def finish(self, name: str, job: Callable[[Context], Report], conflicts: Any) -> None:
         """Run a job until it comes to its end: a busy Label Studio on SQLite drops things by itself now and then."""
         for _ in range(MOST_RUNS):
-            before = read_view(self.project).task_of
+            before = self.project.view().task_of
             report = self.run(job, Plan(), may_fail=True)
             self.check(name, before, conflicts, is_done=report is not None)
             if report is not None:
@@ -142,7 +141,7 @@ class Outage:
         """Sync until nothing moves; verify finds nothing then."""
         for name in ("push", "pull", "push", "pull"):
             self.finish(name, self._job(name), {})
-        view = read_view(self.project)
+        view = self.project.view()
         self.oracle.expect_agreement(view)
         drawn = self.project.context.dataset.predictions().items()
         sent = {(view.task_of[key], one.model_version) for key, one in drawn if isinstance(one, SamplePrediction)}
@@ -216,7 +215,7 @@ def test_a_locked_ledger_is_an_error_in_words_and_nothing_is_lost(stack: Running
         push(project.context)
         task_id = min(project.task_ids().values())
         project.submit(task_id, lambda regions: regions)
-        add_images(project, 1)
+        project.add_images(1)
         path = project.context.ledger.path
         with (
             Ledger.open(path, busy_timeout_s=0.2) as impatient,
@@ -238,7 +237,7 @@ def test_a_full_disk_is_an_error_in_words_and_nothing_is_lost(stack: RunningStac
     ):
         push(project.context)
         project.submit(min(project.task_ids().values()), lambda regions: regions)
-        add_images(project, 1)
+        project.add_images(1)
         fill(disk / "filler")
         for job in (push, pull):
             with pytest.raises(LabelingError, match=r"ledger .*: (database or disk is full|disk I/O error)"):
@@ -276,7 +275,7 @@ def expect_mended(project: FreshProject, *, reviewed: int, tasks: int) -> None:
     assert len(project.task_ids()) == tasks
     states = [state.review_state for state in project.context.dataset.states().values()]
     assert (states.count("reviewed"), states.count("queued")) == (reviewed, tasks - reviewed)
-    view = read_view(project)
+    view = project.view()
     assert len(view.tasks) == len(set(view.predictions)) == len(view.predictions) == tasks
     assert verify(project.context).failed == ()
 

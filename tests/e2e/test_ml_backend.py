@@ -25,6 +25,7 @@ from sync.media import link_folder
 from sync.services.ports import find_free_port
 from sync.settings import read_secret
 from tests.e2e.conftest import RunningStack
+from tests.fakes.console import TOKEN, serve_fake_console
 
 PASSWORD = "e2e password"
 SECRET = "e2e secret"
@@ -160,7 +161,10 @@ def backend(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> It
         "LABELLOOP_WEBHOOK_SECRET": SECRET,
         "LABEL_STUDIO_URL": stack.addresses.label_studio,
         "LABEL_STUDIO_API_KEY_FILE": str(stack.home.secrets / "label_studio_token"),
+        "LABELLOOP_CONSOLE_URL": f"http://127.0.0.1:{find_free_port()}",
+        "LABELLOOP_CONSOLE_TOKEN_FILE": str(folder / "token"),
     }
+    (folder / "token").write_text(TOKEN)
     backend = Backend(environment, port, folder / "log")
     backend.start()
     yield backend
@@ -329,18 +333,27 @@ def test_an_annotator_who_draws_is_answered(
     assert set(answer.json()["data"]) >= {"model_version", "score", "result"}
 
 
-def test_start_training_says_that_there_is_none_and_harms_nothing(
+def test_start_training_starts_the_consoles_job_or_says_why_not(
     label_studio: LabelStudio, backend: Backend, project: tuple[int, list[int]]
 ) -> None:
     number, tasks = project
     backend.wait_until(is_ready=True)
     connected = label_studio.connect(number, backend.url, PASSWORD).json()
+    train = f"/api/ml/{connected['id']}/train"
 
-    label_studio.ask("POST", f"/api/ml/{connected['id']}/train", json={})
+    label_studio.ask("POST", train, json={})
+    assert "START_TRAINING: the console did not start the training (no answer" in backend.log.read_text()
+    with serve_fake_console(int(backend.environment["LABELLOOP_CONSOLE_URL"].rpartition(":")[2])) as console:
+        console.reviewed = 0
+        label_studio.ask("POST", train, json={})
+        console.reviewed = 1
+        started = label_studio.ask("POST", train, json={})
 
-    assert "START_TRAINING: training is not available" in backend.log.read_text()
+    assert started.status_code == 200
+    assert "START_TRAINING: nothing is reviewed yet" in backend.log.read_text()
+    assert [path for path, _ in console.asked] == ["/api/status", "/api/status", "/api/jobs"]
+    assert console.asked[-1][1] == {"job": "train", "params": {}}
     assert len(label_studio.open_task(tasks[0])) == 1
-    assert label_studio.read_state(number) == "Connected"
 
 
 def test_label_studios_own_webhook_is_let_in_by_its_secret(

@@ -24,6 +24,7 @@ class FakeBackend(MLBackend):
         self._size = size
         self.model_version = model_version
         self.broken: set[str] = set()
+        self.loaded: list[str] = []
         self.unmapped_labels: tuple[str, ...] = ()
 
     def fetch_weights(self, *, timeout_s: float = 5.0) -> ServedWeights:
@@ -34,6 +35,10 @@ class FakeBackend(MLBackend):
 
     def reload(self) -> None:
         raise ServiceError("nothing to load")
+
+    def load(self, model: str) -> None:
+        self.loaded.append(model)
+        self.model_version = model
 
     def fetch_predictions(
         self,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ class FakeSample:
     state: SampleState = field(default_factory=lambda: SampleState(None, None))
     reviewer: Reviewer | None = None
     tags: frozenset[str] = frozenset()
+    values: dict[str, object] = field(default_factory=dict)
 
     def labels(self) -> SampleLabels | None:
         """Return what people said, None where nobody did."""
@@ -50,6 +51,7 @@ class FakeDataset:
         self._config = config
         self._clock = clock
         self.samples: dict[str, FakeSample] = {}
+        self.sources: dict[str, str] = {}
         self._given = 0
 
     @property
@@ -149,17 +151,36 @@ class FakeDataset:
             if sample_id in self.samples:
                 self._touch(sample_id).prediction = prediction
 
+    def field_values(self, name: str) -> dict[str, object] | None:
+        if name == "tags":
+            return {key: sorted(sample.tags) for key, sample in self.samples.items()}
+        values = {key: sample.values.get(name) for key, sample in self.samples.items()}
+        return values if any(name in sample.values for sample in self.samples.values()) else None
+
+    def label_sources(self) -> dict[str, str]:
+        return dict(self.sources)
+
     def write_labels(
-        self, labels: Mapping[str, Sequence[Label]], *, instead_of: Mapping[str, SampleLabels] | None = None
+        self,
+        labels: Mapping[str, Sequence[Label]],
+        *,
+        instead_of: Mapping[str, SampleLabels] | None = None,
+        controls: Collection[str] | None = None,
+        source: str | None = None,
     ) -> list[str]:
         changed = []
+        says_regions = controls is None or any(self._config.control(name).is_region for name in controls)
         for sample_id, sample in self._chosen(list(labels)):
             if instead_of is not None and sample.labels() != instead_of.get(sample_id):
                 changed.append(sample_id)
                 continue
             self._touch(sample_id)
+            known = {label.id for label in (*(sample.regions or ()), *sample.answers)}
+            if source is not None:
+                self.sources |= {label.id: source for label in labels[sample_id] if label.id not in known}
             shapes = [label for label in labels[sample_id] if label.geometry is not None]
-            sample.regions = sorted(shapes, key=self._rank)
+            if says_regions:
+                sample.regions = sorted(shapes, key=self._rank)
             answers = [label for label in labels[sample_id] if label.geometry is None]
             assert len({label.control for label in answers}) == len(answers), f"two answers of one control: {answers}"
             sample.answers = tuple(sorted(answers, key=self._rank))

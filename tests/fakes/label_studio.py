@@ -22,6 +22,7 @@ from tests.fakes.clock import FakeClock
 
 USERS: Final = {1: "admin@labelloop.local", 2: "ann@example.org", 3: "bob@example.org"}
 PROJECT_ID: Final = 1
+REQUEST_S: Final = 0.02
 TASK_ONLY: Final = ("id", "data", "updated_at", "created_at", "total_annotations", "cancelled_annotations",
                     "total_predictions", "is_labeled")  # fmt: skip
 COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -292,6 +293,8 @@ class _Annotations:
 
     def update(self, id: int, *, request_options: Any = None, **values: Any) -> Any:
         row = self._row(id)
+        # Another request takes longer than the two times of a new annotation are apart.
+        self.server.clock.sleep(REQUEST_S)
         row |= copy.deepcopy(values) | {"updated_by": 1}
         row["updated_at"] = to_timestamp(self.server.clock.now())
         if values.get("ground_truth"):

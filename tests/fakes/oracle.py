@@ -115,6 +115,7 @@ class Oracle:
                     if is_correction:
                         self.corrections[row["id"]] = said
                         model.family |= {row["id"], row["parent_annotation"]}
+                        model.read[row["id"]] = [said]
                     else:
                         self.sent.add(row["id"])
                         model.add_agreement(said, surely=surely)
@@ -154,7 +155,8 @@ class Oracle:
             side = decided[sample_id].get(key)
             return {side} if is_current or side is None else {side, None}
 
-        self._check({key: self.models[key] for key in decided}, view, to_sides, is_done=is_done)
+        # What is in conflict no more was decided by an earlier run, and is not even read.
+        self._check({key: self.models[key] for key in decided if found.get(key)}, view, to_sides, is_done=is_done)
 
     def _decide_remembered(
         self, view: View, sample_id: str, sides: Mapping[Key, Prefer], found: Sequence[Conflict]
@@ -189,8 +191,9 @@ class Oracle:
             in_conflict = {to_key(one) for one in view.conflicts.get(sample_id, ())}
             self._narrow(sample_id, view, review["id"], theirs, in_conflict, decide, is_done=is_done)
             self._note_read(sample_id, review["id"], answers, is_done=is_done)
+            # A job that was killed may have got as far as to list or to end them.
+            model.conflicts = in_conflict
             if is_done:
-                model.conflicts = in_conflict
                 expected = fields.CONFLICT if in_conflict else fields.REVIEWED
                 assert view.states[sample_id] == expected, sample_id
             model.held = view.held[sample_id]
@@ -206,14 +209,12 @@ class Oracle:
     def _made_from(self, model: SampleModel, annotation_id: int, key: Key) -> set[Value]:
         """Return what an annotation may have said of a key before its author changed it.
 
-        Mostly that is what both sides agreed on. A correction of ours was made from what was sent; an annotation that
-        a correction was made from, and that is changed after all, from what it said before.
+        Mostly that is what both sides agreed on. Of annotations that come from one another each was made from what it
+        said when it was read last; a correction of ours that nobody had changed by then, from what was sent.
         """
         if model.merged == {annotation_id} or key in model.conflicts:
             return model.agreed_on(key)
         agreed = model.agreed_on(key) if annotation_id in model.merged else set[Value]()
-        if annotation_id in self.corrections:
-            return agreed | {self.corrections[annotation_id].get(key)}
         if annotation_id in model.family and annotation_id in model.read:
             return agreed | {said.get(key) for said in model.read[annotation_id]}
         return model.agreed_on(key)
@@ -244,9 +245,13 @@ class Oracle:
                 possible |= done
                 if silent:
                     possible |= {Outcome(None, one.agreed) for one in done if sample_id in view.silent or not is_done}
-                if not is_done:
-                    possible |= {Outcome(ours, agreed, flag) for flag in (True, False)}
-                    possible |= {Outcome(one.held, agreed, flag) for one in done for flag in (True, False)}
+            if not is_done:
+                # What was agreed may be as it was, whatever the annotation was made from.
+                written = {(model.held or {}).get(key), *(one.held for one in possible)}
+                before = {*model.agreed_on(key), *(one.agreed for one in possible)}
+                possible |= {
+                    Outcome(held, agreed, flag) for held in written for agreed in before for flag in (True, False)
+                }
             value = (actual or {}).get(key)
             explained = {
                 one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 
 from labels.config import LabelConfig
-from labels.geometry import ImageSize
-from sync.catalogue.samples import NewImage
+from labels.geometry import Box, ImageSize
+from labels.results import Label
+from sync.catalogue.samples import NewImage, SamplePrediction
 from sync.jobs.context import Context, Patience
 from sync.ledger import Ledger
 from sync.settings import Home, Project
@@ -58,6 +59,16 @@ class FakeProject:
         """Return the task of each sample."""
         return {ref.sample_id: ref.task_id for ref in self.context.label_studio.fetch_task_refs() if ref.sample_id}
 
+    def add_images(self, number: int, model_version: str) -> list[str]:
+        """Add images that nobody has sent, with a predicted box each, and return their sample ids."""
+        known = len(self.sample_ids)
+        folder = self.context.home.images
+        sample_ids = self.dataset.write_images(
+            _write_image(folder / f"{known + index:04}.png", SIZE) for index in range(number)
+        )
+        self.context.dataset.write_predictions(make_single_boxes(sample_ids, known, model_version))
+        return sample_ids
+
     def view(self) -> View:
         """Return what both tools and the ledger hold now."""
         labels = {key: sample.labels() for key, sample in self.dataset.samples.items()}
@@ -76,6 +87,15 @@ class FakeProject:
             links=self.context.ledger.links(),
             conflicts=self.context.ledger.conflicts(),
         )
+
+
+def make_single_boxes(sample_ids: Sequence[str], first: int, model_version: str) -> dict[str, SamplePrediction]:
+    """Return predictions of one box each, with ids that count from ``first``."""
+    boxes = {
+        one: Label(f"e{first:011x}{index:012x}", "label", ("dog",), Box(3, 4, 20, 11), confidence=0.5)
+        for index, one in enumerate(sample_ids)
+    }
+    return {one: SamplePrediction(model_version, 0.5, (box,)) for one, box in boxes.items()}
 
 
 @contextmanager

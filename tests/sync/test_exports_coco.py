@@ -69,6 +69,7 @@ def test_every_kind_of_label_lies_at_its_pixels(add_image: AddImage, config: Lab
     result = write_coco([add_image("a.png", EVERY_KIND)], config, tmp_path / "coco")
     coco = _read(tmp_path / "coco")
     turned = _annotation(3, 2, "d", [24, 2, 6, 12], 72) | {"segmentation": [[30, 2, 30, 14, 24, 14, 24, 2]]}
+    turned["rotation_deg"] = 90
     triangle = _annotation(4, 3, "e", [0, 0, 10, 8], 40) | {"segmentation": [[0, 0, 10, 0, 0, 8]]}
     # Thirty columns of 20 and two rows, then three painted in each of nine columns.
     counts = [602, 3, *[17, 3] * 8, 35]

@@ -101,3 +101,12 @@ def test_exports_and_models_say_when_they_were_recorded(ledger: Ledger) -> None:
 
 def test_an_empty_ledger_has_no_days(ledger: Ledger) -> None:
     assert ledger.days("2000-01-01") == []
+
+
+def test_what_was_dismissed_stays_so_and_an_older_run_takes_nothing_back(ledger: Ledger) -> None:
+    ledger.record_cursor("pull", "2026-01-01")
+    ledger.record_dismissed("pull", 12)
+    ledger.record_dismissed("push", 9)
+    ledger.record_dismissed("pull", 7)
+    assert ledger.dismissed() == {"pull": 12, "push": 9}
+    assert ledger.cursor("pull") == "2026-01-01"

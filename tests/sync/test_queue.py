@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 from labels import fields
 from labels.errors import LabelingError
 from labels.results import Label
@@ -57,6 +60,18 @@ def set_column(project: FakeProject, name: str, values: list[Any]) -> None:
     dataset = project.context.dataset._dataset
     dataset.set_values(name, values)
     dataset.save()
+
+
+def write_embeddings(
+    project: FakeProject, vectors: Mapping[str, Sequence[float] | None], *, model: str = "resnet18", written_at: int = 1
+) -> None:
+    """Keep the vectors of samples in the store, as if they were computed at that time; None: not computed."""
+    store = EmbeddingStore(project.context.home.curation, project.context.dataset.name)
+    known = {sample_id: vector for sample_id, vector in vectors.items() if vector is not None}
+    rows = np.array(list(known.values()), dtype=np.float32)
+    store.append(Key(model), list(known), rows, stamps=["1"] * len(known))
+    for file in (store.folder / Key(model).name).glob("*.npz"):
+        os.utime(file, ns=(written_at, written_at))
 
 
 def test_the_most_uncertain_are_sent_and_saved_as_a_view(project: FakeProject):
@@ -110,7 +125,7 @@ def test_what_nobody_has_is_nothing_to_choose_by(project: FakeProject):
         choose(project.context, by="reviewer", count=1)
     with pytest.raises(LabelingError, match="no sample has 'mistakenness' yet"):
         choose(project.context, by="mistake", count=1)
-    with pytest.raises(LabelingError, match="has 'embedding'; choose --by uncertainty"):
+    with pytest.raises(LabelingError, match="has an embedding; labelloop embed computes it"):
         choose(project.context, by="diversity", count=1)
     set_column(project, fields.UNCERTAINTY, [None] * IMAGES)
     with pytest.raises(LabelingError, match="has 'uncertainty'; labelloop prelabel computes it"):
@@ -120,9 +135,9 @@ def test_what_nobody_has_is_nothing_to_choose_by(project: FakeProject):
 
 
 def test_diversity_goes_far_from_what_waits_and_from_what_is_reviewed(project: FakeProject):
-    axes = [[1, 0, 0], [0, 1, 0], [0.99, 0.1, 0], [0, 0.3, 1], [-1, 0, 0], [0, -1, 0], None, [0, 0, 0]]
-    set_column(project, fields.EMBEDDING, [None if axis is None else [float(part) for part in axis] for axis in axes])
+    axes = [[1, 0, 0], [0, 1, 0], [0.99, 0.1, 0], [0, 0.3, 1], [-1, 0, 0], [0, -1, 0], None, None]
     ids = project.context.dataset.sample_ids()
+    write_embeddings(project, dict(zip(ids, axes, strict=True)))
     push(project.context, sample_ids=ids[:2])
     task = project.task_ids()[ids[1]]
     project.context.label_studio._sdk.annotations.create(id=task, result=[], was_cancelled=False)
@@ -134,10 +149,15 @@ def test_diversity_goes_far_from_what_waits_and_from_what_is_reviewed(project: F
     assert (choice.without_value, choice.candidates) == (2, 6)
 
 
-def test_embeddings_of_two_models_are_refused(project: FakeProject):
-    set_column(project, fields.EMBEDDING, [[1.0, 2.0], [1.0, 2.0, 3.0], *[None] * 6])
-    with pytest.raises(LabelingError, match="compute them anew with one model"):
-        choose(project.context, by="diversity", count=2)
+def test_near_duplicates_of_the_newest_embeddings_are_held_back_by_every_strategy(project: FakeProject):
+    ids = project.context.dataset.sample_ids()
+    # By the older model 5 and 6 are at right angles, by the newer one nearly the same.
+    older, newer = ({ids[6]: [1.0, 0.0], ids[5]: axis, ids[4]: [-1.0, 0.0]} for axis in ([0.0, 1.0], [0.99, 0.1]))
+    write_embeddings(project, older, model="older", written_at=1)
+    write_embeddings(project, newer, model="newer", written_at=2)
+    choice = choose(project.context, by="uncertainty", count=2)
+    assert numbers(project, [one.sample_id for one in choice.chosen]) == [6, 4]
+    assert numbers(project, list(choice.held_back)) == [5]
 
 
 def test_the_same_file_twice_and_one_of_a_duplicate_group_wait(project: FakeProject):

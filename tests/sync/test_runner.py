@@ -28,6 +28,7 @@ from sync.ledger.run_rows import JOBS_FOR_SAMPLES
 from sync.runs.debounce import Debounce
 from sync.runs.job_queue import JsonSerializer, open_queue
 from sync.runs.job_runner import JobFunction
+from sync.runs.live_run import current_run_id
 from sync.runs.lock import hold_project_lock
 from sync.runs.runner import Runner
 from sync.runs.schedule import Schedule
@@ -731,3 +732,86 @@ def test_a_redis_that_does_not_answer_is_said_and_the_job_is_not_left_waiting(tm
         runner.submit("push")
 
     assert [run.state for run in runner.read_runs()] == ["failed"]
+
+
+def test_a_long_job_holds_up_no_other_and_can_be_cancelled(
+    home: Home, make_runner: MakeRunner, queue_url: str | None
+) -> None:
+    gate = Gate()
+    runner = make_runner({"train": gate, "push": push}, long_jobs={"train"}, redis_url=queue_url)
+    runner.start()
+    long = runner.submit("train")
+    wait_for(lambda: is_running(runner, long.id))
+
+    short = runner.submit("push", {"sample_ids": ["a"]})
+
+    assert wait_until_over(runner, short.id).state == "done"
+    assert read(runner, long.id).state == "running"
+    # Who writes to the project does not wait for it, in whatever process.
+    with hold_project_lock(home, lambda _: pytest.fail("somebody holds the project's lock")):
+        pass
+    runner.cancel(long.id)
+    assert wait_until_over(runner, long.id).state == "cancelled"
+
+
+def test_long_jobs_wait_for_one_another(make_runner: MakeRunner) -> None:
+    gate = Gate()
+    runner = make_runner({"train": gate}, long_jobs={"train"})
+    runner.start()
+    first, second = runner.submit("train"), runner.submit("train")
+    wait_for(lambda: is_running(runner, first.id))
+
+    assert read(runner, second.id).state == "queued"
+    gate.go_on.set()
+
+    assert wait_until_over(runner, second.id).state == "done"
+
+
+def test_a_long_job_that_runs_is_not_taken_for_one_that_was_left_behind(make_runner: MakeRunner) -> None:
+    gate = Gate()
+    # The queue is tended at every tick of the clock, by the worker that is free.
+    runner = make_runner({"train": gate, "push": push}, long_jobs={"train"}, tick_s=0.05)
+    runner.start()
+    long = runner.submit("train")
+    wait_for(lambda: is_running(runner, long.id))
+
+    for _ in range(3):
+        wait_until_over(runner, runner.submit("push").id)
+        runner._tend()
+
+    assert read(runner, long.id).state == "running"
+    assert runner.count_runs(job="train") == 1
+    gate.go_on.set()
+    assert wait_until_over(runner, long.id).state == "done"
+
+
+def test_a_long_job_goes_on_when_the_runner_starts_again(home: Home, make_runner: MakeRunner) -> None:
+    gate = Gate()
+    first = make_runner({"train": gate}, long_jobs={"train"})
+    first.start()
+    run = first.submit("train")
+    wait_for(lambda: is_running(first, run.id))
+    first.stop()
+    assert read(first, run.id).state == "queued"
+    gate.go_on.set()
+
+    second = make_runner({"train": gate}, long_jobs={"train"})
+    second.start()
+
+    assert wait_until_over(second, run.id).state == "done"
+
+
+def test_a_job_knows_its_run_and_other_threads_know_none(make_runner: MakeRunner) -> None:
+    seen: list[int | None] = []
+
+    def look(_context: object, _params: Mapping[str, Any], _on_progress: OnProgress) -> Report:
+        seen.append(current_run_id())
+        return Report("push")
+
+    runner = make_runner({"push": look})
+    runner.start()
+    run = runner.submit("push")
+    wait_until_over(runner, run.id)
+
+    assert seen == [run.id]
+    assert current_run_id() is None

@@ -74,6 +74,21 @@ def test_tasks_that_appear_after_their_push_was_killed_are_taken_and_not_made_ag
     assert (push(project.context).moved, pull(project.context).moved, verify(project.context).failed) == (0, 0, ())
 
 
+def test_what_people_said_of_tasks_before_the_ledger_knew_them_is_merged_by_the_next_pull(project: FakeProject):
+    first, second, _third = project.sample_ids
+    push(project.context, sample_ids=[second])
+    with pytest.raises(KilledError):
+        push(KillSwitch(("send_tasks",), before=False).guard(project.context), sample_ids=[first])
+    project.annotator.submit_shown(project.task_ids()[first])
+    project.server.clock.sleep(LATE_S)
+    project.annotator.submit_shown(project.task_ids()[second])
+    assert pull(project.context).moved == 1
+    push(project.context)
+    assert pull(project.context).moved == 1
+    assert project.dataset.samples[first].labels() is not None
+    assert verify(project.context).failed == ()
+
+
 def test_predictions_that_appear_after_their_push_was_killed_are_not_sent_again(project: FakeProject):
     push(project.context)
     draw(project, "fake-2")
@@ -110,6 +125,34 @@ def test_a_correction_that_appears_late_is_known_for_ours_though_the_curator_has
     held = project.dataset.samples[first].labels()
     assert held is not None
     assert [label.id for label in held.labels] == [OTHER.id]
+    assert verify(project.context).failed == ()
+
+
+@pytest.mark.parametrize("is_starred", [True, False])
+def test_a_correction_that_a_person_found_right_before_the_ledger_knew_it_is_that_persons_word(
+    project: FakeProject, is_starred: bool
+):
+    push(project.context)
+    first = project.sample_ids[0]
+    task_id = project.task_ids()[first]
+    project.annotator.submit_shown(task_id)
+    pull(project.context)
+    project.dataset.curate(first, [BOX, OTHER])
+    with pytest.raises(KilledError):
+        push(KillSwitch(("send_annotation",), before=False).guard(project.context))
+    correction = max(project.server.annotations)
+    said = [dict(region) for region in project.server.annotations[correction]["result"]]
+    project.annotator.submit(task_id, [])
+    if is_starred:
+        project.annotator.mark_ground_truth(correction)
+    else:
+        project.annotator.edit(correction, said)
+    pull(project.context)
+    held = project.dataset.samples[first].labels()
+    assert held is not None
+    assert {label.id for label in held.labels} == {BOX.id, OTHER.id}
+    assert project.context.ledger.links()[first].annotation_id == correction
+    push(project.context)
     assert verify(project.context).failed == ()
 
 

@@ -17,6 +17,7 @@ from sync.console.pages.overview import make_overview
 from sync.console.pages.queue import make_queue
 from sync.console.pages.runs import make_runs
 from sync.console.pages.settings import make_settings
+from sync.console.pages.training import make_training
 from sync.console.parts import Parts
 
 PAGES: Final[tuple[Callable[[Parts], Blueprint], ...]] = (
@@ -26,6 +27,7 @@ PAGES: Final[tuple[Callable[[Parts], Blueprint], ...]] = (
     make_queue,
     make_feedback,
     make_exports,
+    make_training,
     make_models,
     make_settings,
     make_images,

@@ -1,4 +1,4 @@
-"""Training sets: what was written, and the form that writes the next one."""
+"""Training sets: the frozen versions, what was written of them, and the form that writes the next."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from labels.errors import LabelingError
+from sync.console.pages.versions import add_versions
 from sync.console.parts import Parts
 from sync.exports.folder import MANIFEST_NAME
-from sync.jobs.export import IMAGES_MODES, WRITERS
+from sync.exports.formats import FORMATS, IMAGES_MODES
 from sync.ledger.rows import Export
+from sync.versions.manifest import list_versions
 
 
 def make_exports(parts: Parts) -> Blueprint:
@@ -28,14 +30,24 @@ def make_exports(parts: Parts) -> Blueprint:
 
     @exports.get("/")
     def show_exports() -> ResponseReturnValue:
-        return render_template("exports.html", exports=find_exports(), formats=sorted(WRITERS), modes=IMAGES_MODES)
+        there = set(list_versions(parts.settings.home))
+        return render_template(
+            "exports.html",
+            exports=find_exports(),
+            versions=[one for one in parts.catalogue.read_versions() if one.id in there],
+            formats=list(FORMATS),
+            modes=IMAGES_MODES,
+        )
 
     @exports.post("/")
     def start_export() -> ResponseReturnValue:
         # No folder may be named here: a page in a browser does not choose where this machine writes.
         params = {"format": request.form.get("format", ""), "images": request.form.get("images", "copy")}
+        version = request.form.get("version", "")
         try:
-            run = parts.runner.submit("export", params, started_by="console")
+            run = parts.runner.submit(
+                "export", params | ({"version": version} if version else {}), started_by="console"
+            )
         except LabelingError as error:
             flash(str(error), "bad")
             return redirect(url_for("exports.show_exports"), 303)
@@ -52,4 +64,5 @@ def make_exports(parts: Parts) -> Blueprint:
         name = f"{found[0].format}-{sum_of_content[:8]}.json"
         return send_file(Path(found[0].path) / MANIFEST_NAME, as_attachment=True, download_name=name)
 
+    add_versions(exports, parts)
     return exports

@@ -9,6 +9,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from sync.console.parts import Parts
+from sync.console.training_view import JOB, count_epochs
 
 RUNS_WATCHED = 25
 
@@ -34,8 +35,12 @@ def make_live(parts: Parts) -> Blueprint:
 
 def compute_revision(parts: Parts) -> str:
     """Return a word that changes when a page would look different in more than a job's progress."""
-    runs = [(run.id, run.state, run.cancel_requested) for run in parts.runner.read_runs(RUNS_WATCHED)]
+    watched = parts.runner.read_runs(RUNS_WATCHED)
+    runs = [(run.id, run.state, run.cancel_requested) for run in watched]
+    # A training's curves grow with each epoch.
+    home = parts.settings.home
+    epochs = [count_epochs(home, run.id) for run in watched if run.job == JOB and not run.is_over]
     status = parts.status.read_or_problem().to_dict()
     # The runs stand above; those of the status carry the progress.
-    text = json.dumps([{key: value for key, value in status.items() if key != "runs"}, runs], sort_keys=True)
+    text = json.dumps([{key: value for key, value in status.items() if key != "runs"}, runs, epochs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

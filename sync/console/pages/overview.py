@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from flask import Blueprint, render_template
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
+from labels.errors import LabelingError
 from sync.console.charts import draw_columns
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
@@ -74,7 +75,10 @@ def make_overview(parts: Parts) -> Blueprint:
             total=status.counts.total,
             actions=ACTIONS,
             active=parts.runner.read_active(),
-            decisions=[*_find_decisions(status.counts, runs), *_find_weak_classes(parts)],
+            decisions=[
+                *_find_decisions(status.counts, runs, parts.runner.read_dismissed()),
+                *_find_weak_classes(parts),
+            ],
             runs=[run for run in runs[:RUNS_SHOWN] if run.is_over],
             days=days,
             has_days=any(day != Day(day.date) for day in days),
@@ -90,6 +94,14 @@ def make_overview(parts: Parts) -> Blueprint:
             health=parts.fetch_health(status.tools),
             revision=compute_revision(parts),
         )
+
+    @overview.post("/runs/<int:run_id>/dismiss")
+    def dismiss_run(run_id: int) -> ResponseReturnValue:
+        try:
+            parts.runner.dismiss(run_id)
+        except LabelingError as error:
+            flash(str(error), "bad")
+        return redirect(url_for(".show_overview"), 303)
 
     return overview
 
@@ -129,8 +141,10 @@ class Decision(NamedTuple):
     run_id: int | None = None
 
 
-def _find_decisions(counts: Counts, runs: Sequence[Run]) -> list[Decision]:
+def _find_decisions(counts: Counts, runs: Sequence[Run], dismissed: Mapping[str, int]) -> list[Decision]:
     """Return what waits for the admin. What failed before a success of the same job needs nobody any more.
+
+    ``dismissed`` says by job up to which run the admin has seen how it ended.
 
     A command that failed said so in its terminal, and most often for what was typed there: it is left out.
     """
@@ -143,6 +157,8 @@ def _find_decisions(counts: Counts, runs: Sequence[Run]) -> list[Decision]:
         if run.is_over and not (run.state == "failed" and run.started_by == CLI):
             newest.setdefault(run.job, run)
     for run in newest.values():
+        if run.id <= dismissed.get(run.job, 0):
+            continue
         if run.state in ("failed", "interrupted"):
             text = f"The last {run.job} {'failed' if run.state == 'failed' else 'was interrupted'}"
             found.append(Decision("bad", f"{text}: {run.error}" if run.error else text, "runs.show_run", run.id))

@@ -13,6 +13,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 from labels.errors import LabelingError
 from sync.console.pages.live import compute_revision
 from sync.console.parts import Parts
+from sync.console.training_view import JOB, describe_training
 from sync.ledger.runs import Run
 
 PAGE_SIZE: Final = 25
@@ -46,7 +47,7 @@ def make_runs(parts: Parts) -> Blueprint:
             "runs.html",
             runs=parts.runner.read_runs(PAGE_SIZE, (page - 1) * PAGE_SIZE, job=job),
             job=job,
-            jobs=sorted({*STARTABLE, "ingest", "queue", "resolve", "relabel", "calibrate"}),
+            jobs=sorted({*STARTABLE, "ingest", "queue", "resolve", "relabel", "calibrate", "train"}),
             page=page,
             pages=max(1, -(-total // PAGE_SIZE)),
             total=total,
@@ -62,6 +63,7 @@ def make_runs(parts: Parts) -> Blueprint:
             "run.html",
             run=run,
             report=run.report or {},
+            training=describe_training(parts.settings.home, run.id) if run.job == JOB else None,
             params=_describe_params(run.params),
             failures_shown=FAILURES_SHOWN,
             revision=compute_revision(parts),

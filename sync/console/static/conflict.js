@@ -46,9 +46,27 @@ for (const button of document.querySelectorAll("[data-zoom]")) {
   button.addEventListener("click", () => zoomTo(button.dataset.zoom));
 }
 
+// A mask is a picture as large as the image: it is hit where it is painted.
+function isPainted(mask, event) {
+  const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawing.getScreenCTM().inverse());
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const pixel = canvas.getContext("2d");
+  pixel.drawImage(mask, -at.x, -at.y, mask.width.baseVal.value, mask.height.baseVal.value);
+  return pixel.getImageData(0, 0, 1, 1).data[3] > 0;
+}
+
+function shapeAt(event) {
+  for (const element of document.elementsFromPoint(event.clientX, event.clientY)) {
+    const shape = element.closest("[data-label]");
+    if (shape && VALUES[shape.dataset.side] && (element.localName !== "image" || isPainted(element, event))) return shape;
+  }
+  return null;
+}
+
 drawing.addEventListener("click", (event) => {
-  const shape = event.target.closest("[data-label]");
-  if (!shape || !VALUES[shape.dataset.side]) return;
+  const shape = shapeAt(event);
+  if (!shape) return;
   const place = rows.findIndex((row) => row.dataset.row === shape.dataset.label);
   go(place);
   choose(rows[place], VALUES[shape.dataset.side]);

@@ -30,9 +30,11 @@ from sync.jobs.context import Services
 from sync.jobs.parameters import check_params
 from sync.jobs.queue import Choice
 from sync.jobs.registry import JOBS
+from sync.ledger import FrozenVersion
 from sync.ledger.overview import Day
 from sync.ledger.rows import FeedbackRow
 from sync.ledger.runs import Run
+from sync.models.shelf import Shelf
 from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.review.merge import Conflict
 from sync.settings import Home, Project
@@ -93,6 +95,7 @@ class FakeRunner:
     submitted: list[tuple[str, Mapping[str, Any] | None, str]] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     retried: list[tuple[int, bool, str]] = field(default_factory=list)
+    dismissed: dict[str, int] = field(default_factory=dict)
     wakes: int = 0
     problem: LabelingError | None = None
 
@@ -128,6 +131,15 @@ class FakeRunner:
         self.cancelled.append(run_id)
         return replace(RUNNING, id=run_id, cancel_requested=True)
 
+    def dismiss(self, run_id: int) -> None:
+        run = self.read_run(run_id)
+        if run is None or not run.is_over:
+            raise LabelingError(f"run {run_id} is not over; nothing was dismissed")
+        self.dismissed[run.job] = run_id
+
+    def read_dismissed(self) -> Mapping[str, int]:
+        return self.dismissed
+
     def retry(self, run_id: int, *, only_failed: bool = False, started_by: str = "console") -> Run:
         if not any(run.id == run_id and run.is_over for run in self.runs):
             raise LabelingError(f"run {run_id} is not over yet")
@@ -148,8 +160,10 @@ class FakeCatalogue:
     choice: Choice | Exception | None = None
     predictions: dict[str, SamplePrediction] = field(default_factory=dict)
     exports: list[Recorded] = field(default_factory=list)
+    versions: list[FrozenVersion] = field(default_factory=list)
     models: list[Recorded] = field(default_factory=list)
     served: ServedWeights | Exception = field(default_factory=lambda: ServedWeights("yolo11n-c130b90b", "package x"))
+    shelf: Shelf = field(default_factory=lambda: Shelf("yolo11n", None, (), (), (), {}))
     samples: set[str] = field(default_factory=lambda: {SAMPLE, OTHER_SAMPLE})
     asked: list[tuple[str, int]] = field(default_factory=list)
 
@@ -198,8 +212,14 @@ class FakeCatalogue:
     def read_exports(self) -> list[Recorded]:
         return self.exports
 
+    def read_versions(self) -> list[FrozenVersion]:
+        return self.versions
+
     def read_models(self) -> list[Recorded]:
         return self.models
+
+    def read_shelf(self) -> Shelf:
+        return self.shelf
 
     def fetch_served(self) -> ServedWeights:
         return or_raise(self.served)

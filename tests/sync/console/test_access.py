@@ -32,7 +32,16 @@ PAGES = (
     "/settings/",
 )
 FILES = ("/feedback/feedback.csv", "/exports/abc/manifest.json", f"/images/{SAMPLE}/small.jpg", "/live.json")
-FORMS = ("/runs/", "/runs/1/cancel", "/runs/1/retry", f"/conflicts/{SAMPLE}", "/queue/", "/exports/", "/logout")
+FORMS = (
+    "/runs/",
+    "/runs/1/cancel",
+    "/runs/1/retry",
+    "/runs/1/dismiss",
+    f"/conflicts/{SAMPLE}",
+    "/queue/",
+    "/exports/",
+    "/logout",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -50,7 +50,7 @@ REVIEW = {
     "model_version": "yolo11n-1",
 }
 FAILED = replace(DONE, state="failed", started_by="console", summary=None, failed=None)
-PAGES = ("/", "/runs/", "/conflicts/", "/queue/", "/feedback/", "/exports/", "/models/", "/settings/")
+PAGES = ("/", "/runs/", "/conflicts/", "/queue/", "/feedback/", "/exports/", "/training/", "/models/", "/settings/")
 NOTHING = Status(counts=Counts(0, 0, 0, 0, 0, 0, 0))
 
 
@@ -123,6 +123,25 @@ def test_what_needs_a_decision_is_said_until_it_is_over(admin: FlaskClient, runn
 
     runner.runs.insert(0, replace(DONE, id=8, failed=0))
     assert "The last push" not in admin.get("/").text
+
+
+def test_a_run_that_failed_is_dismissed_until_the_job_fails_again(admin: FlaskClient, runner: FakeRunner) -> None:
+    runner.runs = [replace(FAILED, error="GET /api/projects/3: 401")]
+    assert f'action="/runs/{FAILED.id}/dismiss"' in admin.get("/").text
+
+    assert submit(admin, f"/runs/{FAILED.id}/dismiss").location == "/"
+    assert "The last push" not in admin.get("/").text
+
+    runner.runs.insert(0, replace(FAILED, id=FAILED.id + 1, error="GET /api/projects/3: 500"))
+    assert "The last push failed: GET /api/projects/3: 500" in admin.get("/").text
+
+
+def test_a_run_that_goes_on_is_not_dismissed(admin: FlaskClient, runner: FakeRunner) -> None:
+    runner.runs = [RUNNING]
+    submit(admin, f"/runs/{RUNNING.id}/dismiss")
+
+    assert runner.dismissed == {}
+    assert "is not over; nothing was dismissed" in admin.get("/").text
 
 
 def test_a_command_that_failed_in_its_terminal_needs_no_decision_and_hides_none(

@@ -1,4 +1,4 @@
-"""People at work on the real tools, at random: they draw, change, answer, skip, and the oracle is told."""
+"""People at work at random, on the real tools or those in memory: they draw, change, answer, and the oracle is told."""
 
 from __future__ import annotations
 
@@ -6,24 +6,39 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from labels.geometry import Box
 from labels.results import Label
-from tests.e2e.fresh_project import SIZE, FreshProject
-from tests.e2e.real_view import read_view
-from tests.fakes.oracle import Oracle
+from sync.jobs.context import Context
+from tests.fakes.oracle import Oracle, View
 from tests.fakes.people import EDITS, Annotator, edit_regions
-from tests.fakes.project import CONFIG
+from tests.fakes.project import CONFIG, SIZE
 
 CLASSES = ("car", "dog", "bus")
+
+
+class Site(Protocol):
+    """A project people work on: ``FakeProject``, or ``FreshProject`` on the real tools."""
+
+    @property
+    def context(self) -> Context: ...
+
+    @property
+    def annotator(self) -> Annotator: ...
+
+    def task_ids(self) -> dict[str, int]: ...
+
+    def view(self) -> View: ...
+
+    def add_images(self, number: int, model_version: str) -> list[str]: ...
 
 
 @dataclass
 class Crowd:
     """Annotators and curators of one project. ``drawn`` counts the labels they made or changed."""
 
-    project: FreshProject
+    project: Site
     oracle: Oracle
     rng: random.Random
     drawn: int = 0
@@ -31,7 +46,7 @@ class Crowd:
 
     @property
     def annotator(self) -> Annotator:
-        return Annotator(self.project.sdk, self.project.context.label_studio)
+        return self.project.annotator
 
     def act(self, times: int) -> None:
         """Do as many things, at either end."""
@@ -56,7 +71,7 @@ class Crowd:
             ]
         dataset.write_labels({sample_id: self.rng.choice(changes)()})
         self.drawn += 1
-        self.oracle.curated(sample_id, read_view(self.project))
+        self.oracle.curated(sample_id, self.project.view())
 
     def submit(self) -> None:
         """Submit the shown prediction, changed."""
@@ -75,7 +90,7 @@ class Crowd:
     def edit(self) -> None:
         """Change an annotation, whoever made it; not one that has come this moment, from a job that is dead."""
         known = {*self.oracle.people, *self.oracle.corrections, *self.oracle.sent}
-        rows = [row for key, row in read_view(self.project).annotations.items() if key in known]
+        rows = [row for key, row in self.project.view().annotations.items() if key in known]
         rows = [row for row in rows if not row["was_cancelled"]]
         if rows:
             row = self.rng.choice(rows)
@@ -102,7 +117,7 @@ class Crowd:
             ours, theirs = self.rng.sample([name for name in CLASSES if (name,) != one.classes], 2)
             labels = [replace(label, classes=(ours,)) if label is one else label for label in held.labels]
             context.dataset.write_labels({link.sample_id: labels})
-            self.oracle.curated(link.sample_id, read_view(self.project))
+            self.oracle.curated(link.sample_id, self.project.view())
             boxes[one.id]["value"]["rectanglelabels"] = [theirs]
             self.annotator.edit(review.annotation_id, regions)
             self.oracle.people[review.annotation_id] = (regions, False)

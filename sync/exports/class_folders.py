@@ -1,0 +1,116 @@
+"""Class-per-folder, for answers about whole images: ``SPLIT/CLASS/NAME``, as torchvision's ImageFolder reads it.
+
+The classes are the choices of one Choices control: the one that is named, else the first that is not ``quality``, else
+that. A class that is no name of a folder is written with ``%2F`` and the like; readers see that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+from labels.config import Control, LabelConfig
+from labels.errors import ItemError, LabelingError
+from labels.report import Failure
+from labels.results import Label
+from sync.exports.folder import open_stage
+from sync.exports.images import PlacedImage
+from sync.exports.items import Item, Tally, finish, place_in
+from sync.exports.layout import export_stems
+from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+
+QUALITY: Final = "quality"
+# Whatever a person may call a class, but for what leads out of the folder or hides it.
+HARMLESS: Final = " !#$&'()+,;=@[]{}~"
+
+
+def write_folders(
+    images: Iterable[ExportImage],
+    config: LabelConfig,
+    out_dir: Path,
+    *,
+    images_mode: ImagesMode = "copy",
+    version: str | None = None,
+    control: str | None = None,
+) -> ExportResult:
+    """Write the images that have one answer, each in the folder of its class; the same input gives the same bytes.
+
+    Raises:
+        LabelingError: the label config has no such Choices; the images would not be in it; or the place holds something
+            that no export wrote.
+    """
+    if images_mode == "none":
+        raise LabelingError("format folders: the folder of an image is its class, so images is copy or link (not none)")
+    chosen = find_choices(config, control)
+    known = {one.sample_id: one for one in images}
+    tally = Tally()
+    with open_stage(out_dir) as stage:
+        classes = dict(_find_classes(known.values(), chosen, tally))
+        place = place_in(
+            stage, images_mode, lambda image: f"{image.part}/{to_folder(classes[image.sample_id].class_name)}"
+        )
+        stems = export_stems(image.path for image in known.values())
+        items = []
+        for image in sorted(known.values(), key=lambda image: stems[image.path]):
+            if image.sample_id in classes:
+                try:
+                    placed: PlacedImage = place(image, stems[image.path])
+                except ItemError as error:
+                    tally.left_out.append(Failure(error.item, error.problem))
+                    continue
+                tally.turned += placed.is_turned
+                tally.copied += placed.is_copied
+                items.append(Item(replace(image, labels=()), stems[image.path], placed.file_name, ()))
+        notes = [f"the classes are the answers of {chosen.name!r}", *_to_notes(len(known) - len(classes))]
+        order = Order("folders", out_dir, images_mode, version)
+        labels = len(items)
+        return finish(stage, chosen.classes, items, tally, order, labels=labels, notes=notes, holds_answers=True)
+
+
+def find_choices(config: LabelConfig, name: str | None = None) -> Control:
+    """Return the control whose answers are the classes.
+
+    Raises:
+        LabelingError: there is none.
+    """
+    found = [control for control in config.controls if control.kind == "Choices"]
+    if name is not None:
+        found = [control for control in found if control.name == name]
+    if not found:
+        known = ", ".join(control.name for control in config.controls if control.kind == "Choices") or "none"
+        raise LabelingError(f"format folders needs a Choices control in the label config (there: {known})")
+    return next((control for control in found if control.name != QUALITY), found[0])
+
+
+def to_folder(class_name: str) -> str:
+    """Return the folder of a class. ``from_folder`` is its inverse.
+
+    >>> to_folder("../etc"), to_folder("déjà vu"), from_folder(to_folder("a/b%"))
+    ('%2E.%2Fetc', 'déjà vu', 'a/b%')
+    """
+    safe = "".join(one if one.isalnum() else quote(one, safe=HARMLESS) for one in class_name)
+    return "%2E" + safe[1:] if safe.startswith(".") else safe
+
+
+def from_folder(name: str) -> str:
+    """Return the class of a folder."""
+    return unquote(name)
+
+
+def _find_classes(images: Iterable[ExportImage], control: Control, tally: Tally) -> Iterator[tuple[str, Label]]:
+    for image in images:
+        answers = [label for label in image.labels if label.control == control.name]
+        if len(answers) == 1 and len(answers[0].classes) == 1:
+            yield image.sample_id, answers[0]
+        elif answers:
+            count = sum(len(label.classes) for label in answers)
+            problem = f"has {count} answers of {control.name!r} (a folder is one class)"
+            tally.left_out.append(Failure(f"sample {image.sample_id}", problem))
+
+
+def _to_notes(missing: int) -> Iterator[str]:
+    if missing:
+        yield f"{missing} images are not in it: they have no single answer"

@@ -1,0 +1,1 @@
+"""Labels that other tools wrote: one reader a format. They write nothing, and report what does not fit."""

@@ -1,0 +1,163 @@
+"""COCO: one JSON file with images, annotations and categories; boxes, outlines, run lengths and key points.
+
+An annotation with ``keypoints`` becomes one point for each that is there, named as the category's ``keypoints`` are;
+where these are just one, ``point``, it has the category's own name. What is a crowd is read like the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from labels.errors import LabelingError
+from labels.results import OBJECT_ID
+from sync.imports.reading import in_one_line, read_json, to_number
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, to_size
+
+SINGLE_POINT: Final = "point"
+LABELS_NAME: Final = "labels.json"
+BROKEN: Final = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Category:
+    name: str
+    points: tuple[str, ...]
+
+
+def read_coco(path: Path) -> ImportedSet:
+    """Return what a COCO file holds; of a folder, that of its ``labels.json``.
+
+    Raises:
+        LabelingError: it is no COCO file.
+    """
+    file = path / LABELS_NAME if path.is_dir() else path
+    content = read_json(file)
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), list) for name in ("images", "categories")
+    ):
+        raise LabelingError(f"{file}: is no COCO file (expected an object with images, annotations and categories)")
+    found = ImportedSet()
+    categories = dict(_read_categories(content["categories"], found))
+    labels: dict[str, list[ImportedLabel]] = {}
+    annotations = content.get("annotations")
+    for number, annotation in enumerate(annotations if isinstance(annotations, list) else ()):
+        try:
+            labels.setdefault(str(annotation["image_id"]), []).extend(_to_labels(annotation, categories))
+        except BROKEN as error:
+            found.refuse(f"annotation {_name(annotation, number)}", in_one_line(error))
+    seen: set[str] = set()
+    for number, image in enumerate(content["images"]):
+        try:
+            image_id, name = str(image["id"]), str(image["file_name"])
+        except BROKEN as error:
+            found.refuse(f"image {number}", f"has no {in_one_line(error)}")
+            continue
+        if image_id in seen:
+            found.refuse(name, f"image id {image_id} is there twice")
+            continue
+        seen.add(image_id)
+        size = to_size(image.get("width"), image.get("height"))
+        found.images.append(ImportedImage(name, tuple(labels.pop(image_id, ())), size))
+    for image_id, lost in sorted(labels.items()):
+        found.refuse(f"image id {in_one_line(image_id)}", f"{len(lost)} annotations are of an image that is not listed")
+    return found
+
+
+def _name(annotation: Any, number: int) -> str:
+    return in_one_line(annotation.get("id", number) if isinstance(annotation, Mapping) else number)
+
+
+def _read_categories(listed: Sequence[Any], found: ImportedSet) -> Iterator[tuple[str, _Category]]:
+    for number, one in enumerate(listed):
+        try:
+            points = one.get("keypoints") or ()
+            yield str(one["id"]), _Category(str(one["name"]), tuple(str(name) for name in points))
+        except BROKEN as error:
+            found.refuse(f"category {number}", in_one_line(error))
+
+
+def _to_labels(annotation: Mapping[str, Any], categories: Mapping[str, _Category]) -> Iterator[ImportedLabel]:
+    number = str(annotation["category_id"])
+    if number not in categories:
+        raise ValueError(f"category {number} is not listed")
+    category = categories[number]
+    label_id = annotation.get("label_id")
+    label_id = label_id if isinstance(label_id, str) and OBJECT_ID.fullmatch(label_id) else None
+    box = _to_box(annotation["bbox"]) if annotation.get("bbox") else None
+    points = list(_to_points(annotation, category, box))
+    if points and category.points == (SINGLE_POINT,):
+        yield ImportedLabel((category.name,), (points[0][1],), label_id=label_id)
+        return
+    exact = _to_exact(annotation)
+    shapes = tuple(shape for shape in (exact, box) if shape is not None)
+    if not shapes and not points:
+        raise ValueError("has neither a box nor an outline")
+    if shapes:
+        yield ImportedLabel((category.name,), shapes, label_id=label_id)
+    for name, shape in points:
+        yield ImportedLabel((name,), (shape,))
+
+
+def _to_box(bbox: Sequence[Any]) -> RawShape:
+    x, y, width, height = (to_number(value) for value in bbox)
+    return RawShape("box", (x, y, x + width, y + height))
+
+
+def _to_points(
+    annotation: Mapping[str, Any], category: _Category, box: RawShape | None
+) -> Iterator[tuple[str, RawShape]]:
+    values = annotation.get("keypoints") or ()
+    if len(values) != 3 * len(category.points):
+        raise ValueError(f"has {len(values)} numbers of key points (expected {3 * len(category.points)})")
+    is_single = category.points == (SINGLE_POINT,)
+    diameter = (box.numbers[2] - box.numbers[0],) if is_single and box is not None else ()
+    for at, name in enumerate(category.points):
+        x, y, seen = (to_number(value) for value in values[3 * at : 3 * at + 3])
+        if seen > 0:
+            yield name, RawShape("keypoint", (x, y, *diameter))
+
+
+def _to_exact(annotation: Mapping[str, Any]) -> RawShape | None:
+    """Return the outline or the run lengths; several outlines of one object are none, their box stands for them."""
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, Mapping):
+        height, width = (int(side) for side in segmentation["size"])
+        counts = segmentation["counts"]
+        if isinstance(counts, str):
+            counts = _decompress(counts)
+        return RawShape("run lengths", tuple(to_number(count) for count in counts), size=(height, width))
+    if not segmentation or len(segmentation) > 1:
+        return None
+    numbers = tuple(to_number(value) for value in segmentation[0])
+    if len(numbers) == 8 and annotation.get("rotation_deg") is not None:
+        return RawShape("turned box", numbers)
+    return RawShape("polygon", numbers)
+
+
+def _decompress(text: str) -> list[int]:
+    """Return the run lengths of COCO's compressed form: base 32 and differences to the last but one.
+
+    Source: rleFrString of the COCO API. ``ValueError``: it is broken off.
+
+    >>> _decompress("13")
+    [1, 3]
+    """
+    counts: list[int] = []
+    at = 0
+    codes = text.encode("ascii")
+    while at < len(codes):
+        value, shift, is_more = 0, 0, True
+        while is_more:
+            if at >= len(codes) or not 48 <= codes[at] < 112 or shift > 60:
+                raise ValueError("its run lengths are broken off")
+            code = codes[at] - 48
+            value |= (code & 0x1F) << shift
+            is_more = bool(code & 0x20)
+            at, shift = at + 1, shift + 5
+            if not is_more and code & 0x10:
+                value |= -1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts

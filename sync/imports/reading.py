@@ -1,0 +1,81 @@
+"""Opening label files that anybody may have written: text in UTF-8, of a sane size, from inside the folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from labels.errors import LabelingError
+
+LARGEST_TEXT_BYTES: Final = 16 * 1024**2
+"""One label file of one image, or a list of classes, is never this large."""
+LARGEST_SET_BYTES: Final = 4 * 1024**3
+"""One file for all images."""
+
+
+class UnreadableError(ValueError):
+    """One file cannot be used; its text says why, in one line."""
+
+
+def read_text(path: Path, *, largest_bytes: int = LARGEST_TEXT_BYTES) -> str:
+    """Return the text of a file, UTF-8 with or without a mark.
+
+    Raises:
+        UnreadableError: it is not there, too large, or no UTF-8.
+    """
+    try:
+        if not path.is_file():
+            raise UnreadableError("is no regular file")
+        size = path.stat().st_size
+        if size > largest_bytes:
+            raise UnreadableError(f"has {size} bytes (expected at most {largest_bytes})")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise UnreadableError(f"cannot be read ({error.strerror})") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        LabelingError: it cannot be read, is broken off, or is no JSON.
+    """
+    try:
+        return json.loads(read_text(path, largest_bytes=LARGEST_SET_BYTES))
+    except UnreadableError as error:
+        raise LabelingError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise LabelingError(f"{path}: is no JSON, or broken off ({in_one_line(error)})") from error
+
+
+def find_files(folder: Path, *suffixes: str) -> Iterator[Path]:
+    """Yield the files with these suffixes below a folder, sorted; a link that leads out of it is left out."""
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and path.is_file() and path.resolve().is_relative_to(root):
+            yield path
+
+
+def to_number(value: object) -> float:
+    """Return a number of a file.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{in_one_line(value)} is no number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
+
+
+def in_one_line(text: object, *, longest: int = 200) -> str:
+    """Return a text of others so that a report can hold it."""
+    line = " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
+    return line if len(line) <= longest else line[:longest] + "…"

@@ -1,0 +1,147 @@
+"""WebDataset and TFRecord: the labels out of shards. Images in them are not unpacked: they are found by their content.
+
+Nothing is extracted from an archive, so that its names lead nowhere. A TFRecord is read with its checksums, and a
+length that the file does not have is an error, not a request for that much memory.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from labels.errors import LabelingError
+from sync.imports.reading import LARGEST_TEXT_BYTES, find_files, in_one_line
+from sync.imports.records import ImportedImage, ImportedSet
+from sync.imports.tables import to_image
+
+BROKEN: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+LENGTH_BYTES: Final = 8
+SUM_BYTES: Final = 4
+SUM_MASK: Final = 0xA282EAD8
+
+
+def read_webdataset(path: Path) -> ImportedSet:
+    """Return what the JSON files in tar archives say of their images.
+
+    Raises:
+        LabelingError: there are no archives, or one is damaged.
+    """
+    found = ImportedSet()
+    for file in _find_shards(path, ".tar"):
+        try:
+            with tarfile.open(file, "r:") as archive:
+                for member in archive:
+                    if member.isfile() and member.name.endswith(".json"):
+                        _read_member(archive, member, f"{file.name}, {in_one_line(member.name)}", found)
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            raise LabelingError(f"{file}: is no tar archive, or broken off ({in_one_line(error)})") from error
+    return found
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, item: str, found: ImportedSet) -> None:
+    if member.size > LARGEST_TEXT_BYTES:
+        found.refuse(item, f"has {member.size} bytes (expected at most {LARGEST_TEXT_BYTES})")
+        return
+    content = archive.extractfile(member)
+    try:
+        values = json.loads(b"" if content is None else content.read())
+        found.images.append(_to_image(values, values.get("objects") or (), item, found))
+    except BROKEN as error:
+        found.refuse(item, f"cannot be read ({in_one_line(error)})")
+
+
+def _to_image(values: Mapping[str, Any], objects: Any, item: str, found: ImportedSet) -> ImportedImage:
+    return to_image(values, objects, item, found, sha256=values.get("sha256"))
+
+
+def read_tfrecord(path: Path) -> ImportedSet:
+    """Return what the examples of TFRecord files say of their images.
+
+    Raises:
+        LabelingError: there are no such files, or one is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tfrecord.example_pb2 import Example  # it imports torch
+
+    found = ImportedSet()
+    for file in _find_shards(path, ".tfrecord"):
+        for number, record in enumerate(_read_records(file)):
+            item = f"{file.name}, example {number}"
+            try:
+                features = Example.FromString(record).features.feature
+                found.images.append(_to_image(*_to_values(features), item, found))
+            except (*BROKEN, DecodeError) as error:
+                found.refuse(item, f"cannot be read ({in_one_line(error)})")
+    return found
+
+
+def _to_values(features: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    values = {
+        "image": _text_of(features, "image/filename"),
+        "width": features["image/width"].int64_list.value[0],
+        "height": features["image/height"].int64_list.value[0],
+        "sha256": _text_of(features, "image/key/sha256"),
+        "has_regions": "image/has_regions" not in features or bool(features["image/has_regions"].int64_list.value[0]),
+    }
+    if "image/labels" in features:
+        return values, [json.loads(text) for text in features["image/labels"].bytes_list.value]
+    return values, list(_to_objects(features, values["width"], values["height"]))
+
+
+def _to_objects(features: Mapping[str, Any], width: int, height: int) -> Iterator[dict[str, Any]]:
+    """Yield the boxes of an example of TensorFlow's own object detection."""
+    names = ("xmin", "ymin", "xmax", "ymax")
+    sides = [features[f"image/object/bbox/{name}"].float_list.value for name in names]
+    classes = features["image/object/class/text"].bytes_list.value
+    if any(len(side) != len(classes) for side in sides):
+        raise ValueError("its boxes have not as many sides as classes")
+    for number, name in enumerate(classes):
+        left, top, right, bottom = [side[number] for side in sides]
+        x, y = left * width, top * height
+        box = {"x": x, "y": y, "width": right * width - x, "height": bottom * height - y}
+        yield {"kind": "box", "class_name": name.decode(), **box}
+
+
+def _text_of(features: Mapping[str, Any], name: str) -> str:
+    values = features[name].bytes_list.value if name in features else []
+    return str(values[0].decode()) if len(values) else ""
+
+
+def _find_shards(path: Path, suffix: str) -> list[Path]:
+    files = list(find_files(path, suffix)) if path.is_dir() else [path]
+    if not files:
+        raise LabelingError(f"{path}: no label files (expected {suffix} files)")
+    return files
+
+
+def _read_records(file: Path) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file: length, its sum, content, its sum, each checked."""
+    try:
+        left = file.stat().st_size
+        with file.open("rb") as stream:
+            while left:
+                head = _read_part(stream, LENGTH_BYTES, left)
+                (length,) = struct.unpack("<Q", head)
+                left -= LENGTH_BYTES + SUM_BYTES
+                content = _read_part(stream, length, left)
+                left -= length + SUM_BYTES
+                yield content
+    except (OSError, ValueError) as error:
+        raise LabelingError(f"{file}: is no TFRecord file, or broken off ({in_one_line(error)})") from error
+
+
+def _read_part(stream: BinaryIO, length: int, left: int) -> bytes:
+    import crc32c
+
+    if length + SUM_BYTES > left:
+        raise ValueError(f"{length} bytes are announced where {max(left - SUM_BYTES, 0)} are left")
+    part, told = stream.read(length), stream.read(SUM_BYTES)
+    plain = crc32c.crc32c(part)
+    expected = ((plain >> 15 | plain << 17) + SUM_MASK) & 0xFFFFFFFF
+    if told != struct.pack("<I", expected):
+        raise ValueError("a checksum is wrong")
+    return part

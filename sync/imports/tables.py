@@ -1,0 +1,159 @@
+"""CSV and Parquet: a line a label, or a row an image with a list of objects.
+
+CSV of others is read too, when its columns are the file, the class, and the sides of the box: ``filename`` or
+``image``, ``class`` or ``label``, and ``xmin``, ``ymin``, ``xmax``, ``ymax``. Images inside Parquet files are not read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from labels.errors import LabelingError
+from sync.exports.tables import CSV_NAME, from_cell
+from sync.imports.objects import to_label
+from sync.imports.reading import LARGEST_SET_BYTES, UnreadableError, find_files, in_one_line, read_text, to_number
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, to_size
+
+OTHER_NAMES: Final = {
+    "image": ("image", "filename", "file_name", "file", "image_path", "path", "image_name"),
+    "class": ("class", "label", "category", "name", "class_name"),
+}
+SIDES: Final = ("xmin", "ymin", "xmax", "ymax")
+PARQUET_COLUMNS: Final = ("width", "height", "sha256", "has_regions", "objects")
+CELL_CHARACTERS: Final = 64 * 1024**2
+
+
+def read_csv(path: Path) -> ImportedSet:
+    """Return what a table holds; of a folder, that of its ``labels.csv``.
+
+    Raises:
+        LabelingError: it cannot be read, or its columns are not known.
+    """
+    file = path / CSV_NAME if path.is_dir() else path
+    try:
+        text = read_text(file, largest_bytes=LARGEST_SET_BYTES)
+    except UnreadableError as error:
+        raise LabelingError(f"{file}: {error}") from error
+    csv.field_size_limit(CELL_CHARACTERS)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    is_ours = {"image", "label_id", "kind", "class_name"} <= set(columns)
+    if not is_ours:
+        _check_columns(file, columns)
+    found = ImportedSet()
+    images: dict[str, ImportedImage] = {}
+    labels: dict[str, list[ImportedLabel]] = {}
+    try:
+        for number, cells in enumerate(reader, start=2):
+            row = {str(name).strip(): from_cell(value or "") for name, value in cells.items() if isinstance(value, str)}
+            try:
+                image, label = _read_our_row(row) if is_ours else _read_other_row(row)
+            except (ValueError, OverflowError) as error:
+                found.refuse(f"{file.name}, line {number}", in_one_line(error))
+                continue
+            images.setdefault(image.name, image)
+            labels.setdefault(image.name, []).extend([] if label is None else [label])
+    except csv.Error as error:
+        raise LabelingError(f"{file}: is no table, or broken off (line {reader.line_num}: {error})") from error
+    found.extend(_with_labels(images[name], labels[name]) for name in images)
+    return found
+
+
+def _with_labels(image: ImportedImage, labels: list[ImportedLabel]) -> ImportedImage:
+    return ImportedImage(image.name, tuple(labels), image.size, image.sha256, image.has_regions)
+
+
+def _check_columns(file: Path, columns: list[str]) -> None:
+    lower = [name.lower() for name in columns]
+    missing = [key for key, names in OTHER_NAMES.items() if not set(names) & set(lower)]
+    missing += [side for side in SIDES if side not in lower]
+    if missing:
+        raise LabelingError(f"{file}: has no column for {missing[0]} (its columns: {in_one_line(', '.join(columns))})")
+
+
+def _read_our_row(row: Mapping[str, str]) -> tuple[ImportedImage, ImportedLabel | None]:
+    name = row.get("image", "")
+    if not name:
+        raise ValueError("names no image")
+    size = to_size(row.get("image_width"), row.get("image_height"))
+    image = ImportedImage(name, (), size, row.get("image_sha256") or None, row.get("has_regions") != "false")
+    return image, to_label(row) if row.get("kind") else None
+
+
+def _read_other_row(row: Mapping[str, str]) -> tuple[ImportedImage, ImportedLabel | None]:
+    lower = {name.lower(): value.strip() for name, value in row.items()}
+    name, class_name = (next((lower[one] for one in OTHER_NAMES[key] if one in lower), "") for key in OTHER_NAMES)
+    if not name:
+        raise ValueError("names no image")
+    image = ImportedImage(name, (), to_size(lower.get("width"), lower.get("height")))
+    if not class_name and not any(lower[side] for side in SIDES):
+        return image, None
+    if not class_name:
+        raise ValueError("has no class")
+    left, top, right, bottom = (to_number(lower[side]) for side in SIDES)
+    return image, ImportedLabel((class_name,), (RawShape("box", (left, top, right, bottom)),))
+
+
+def read_parquet(path: Path) -> ImportedSet:
+    """Return what Parquet files hold.
+
+    Raises:
+        LabelingError: there are none, or one is damaged or has other columns.
+    """
+    files = list(find_files(path, ".parquet")) if path.is_dir() else [path]
+    if not files:
+        raise LabelingError(f"{path}: no label files (expected .parquet files)")
+    found = ImportedSet()
+    for file in files:
+        for number, row in enumerate(_read_rows(file)):
+            try:
+                found.images.append(_to_image(row, f"{file.name}, row {number}", found))
+            except (ValueError, LookupError, TypeError) as error:
+                found.refuse(f"{file.name}, row {number}", in_one_line(error))
+    return found
+
+
+def _read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # a tenth of a second, and only for this
+
+    try:
+        with pq.ParquetFile(file) as table:  # type: ignore[no-untyped-call]  # ships none
+            names = set(table.schema_arrow.names)
+            if not {"image", *PARQUET_COLUMNS} <= names:
+                raise LabelingError(
+                    f"{file}: its columns are {in_one_line(sorted(names))} (expected those of an export)"
+                )
+            # The images themselves stay where they are.
+            for batch in table.iter_batches(columns=["image.path", *PARQUET_COLUMNS]):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise LabelingError(f"{file}: is no Parquet file, or damaged ({in_one_line(error)})") from error
+
+
+def _to_image(row: Mapping[str, Any], item: str, found: ImportedSet) -> ImportedImage:
+    return to_image(
+        {**row, "image": (row["image"] or {}).get("path")}, row["objects"] or (), item, found, sha256=row["sha256"]
+    )
+
+
+def to_image(
+    values: Mapping[str, Any], objects: Any, item: str, found: ImportedSet, *, sha256: object
+) -> ImportedImage:
+    """Return an image of plain values with its objects; those that cannot be read are noted."""
+    name = values.get("image")
+    if not isinstance(name, str) or not name:
+        raise ValueError("names no image")
+    labels = []
+    for number, one in enumerate(objects):
+        try:
+            labels.append(to_label(one))
+        except (ValueError, AttributeError, OverflowError, TypeError) as error:
+            found.refuse(f"{item}, object {number}", in_one_line(error))
+    size = to_size(values.get("width"), values.get("height"))
+    looked = values.get("has_regions") is not False
+    return ImportedImage(name, tuple(labels), size, sha256 if isinstance(sha256, str) and sha256 else None, looked)

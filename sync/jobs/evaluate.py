@@ -1,0 +1,146 @@
+"""Evaluate: a model on a frozen split, by COCO's rules; nothing of the project changes.
+
+What it found is kept beside the weights. With ``fields`` its boxes go into FiftyOne as well, each marked as right or
+wrong, with a view of the images that have most that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
+from sync.jobs.context import Context
+from sync.jobs.judging import (
+    Measured,
+    ModelFile,
+    check_not_learned,
+    choose_on_val,
+    describe,
+    find_model,
+    look_at,
+    measure,
+    read_split,
+    to_values,
+)
+from sync.models.evaluation import DEFAULT_THRESHOLD, ClassScore
+from sync.models.examples import read_examples
+from sync.models.results import Result, write_result
+from sync.settings import Project
+from sync.versions.manifest import Split, Version
+
+CLASSES_SHOWN: Final = 15
+
+
+def evaluate(
+    context: Context,
+    *,
+    model: str | None = None,
+    version: str | None = None,
+    split: Split = "test",
+    with_fields: bool = False,
+    precision_floor: float | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Report:
+    """Return how good a model is on a split of a dataset version: None is the current model, and its own version.
+
+    A second run with the same weights on the same images looks at none of them again.
+
+    Raises:
+        LabelingError: no such model or version, or a split without images on which people looked for objects.
+    """
+    file = find_model(context.home, model or read_current(context))
+    frozen = read_split(context.home, file, version)
+    thresholds = choose_on_val(context.home, file, frozen, on_progress, precision_floor=precision_floor)
+    measured = measure(frozen, split, look_at(context.home, file, frozen, split, on_progress), thresholds)
+    kept = write_result(context.home, to_result(file, frozen, split, measured))
+    notes = [*_explain(file, frozen, split, measured), f"kept as {kept}"]
+    learned = check_not_learned(context.home, file, frozen, split)
+    if learned:
+        notes.insert(0, f"the model learned from {learned} of these images: the numbers are too good")
+    if with_fields:
+        notes += _write_fields(context, frozen, split, measured, on_progress)
+    evaluation = measured.evaluation
+    return Report(
+        "evaluate",
+        moved=evaluation.images,
+        failed=measured.failed,
+        notes=tuple(notes),
+        details={"examples": evaluation.examples, "images without boxes": evaluation.empty_images},
+    )
+
+
+def read_current(context: Context) -> str:
+    """Return the name of the model that draws the project's pre-labels; read now, since a promotion changes it."""
+    return (Project.read(context.home) or context.project).model
+
+
+def to_result(file: ModelFile, frozen: Version, split: Split, measured: Measured) -> Result:
+    """Return what is kept of an evaluation."""
+    return Result(
+        model_version=file.weights.version,
+        version_id=frozen.id,
+        split=split,
+        evaluated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        evaluation=measured.evaluation,
+        thresholds=to_values(measured.thresholds),
+    )
+
+
+def _explain(file: ModelFile, frozen: Version, split: Split, measured: Measured) -> Iterator[str]:
+    evaluation = measured.evaluation
+    yield f"{file.weights.version} on {frozen.id}, {split}: {describe(evaluation)}"
+    sizes = ", ".join(
+        f"{one.name} {'not known' if one.map50_95 is None else f'{one.map50_95:.4f}'} ({one.examples})"
+        for one in evaluation.sizes
+    )
+    yield f"by size, mAP50-95 (examples): {sizes}"
+    known = sorted((one for one in evaluation.classes if one.examples), key=lambda one: one.map50_95 or 0.0)
+    for one in known[:CLASSES_SHOWN]:
+        yield _describe_class(one)
+    if len(known) > CLASSES_SHOWN:
+        yield f"{len(known) - CLASSES_SHOWN} better classes are in the file"
+    unknown = len(evaluation.classes) - len(known)
+    if unknown:
+        yield f"{unknown} classes have no example there: nothing is known of them"
+    chosen = to_values(measured.thresholds)
+    if chosen:
+        yield "shown from: " + ", ".join(f"{name} {value:g}" for name, value in sorted(chosen.items()))
+    if len(chosen) < len(evaluation.classes):
+        yield f"{len(evaluation.classes) - len(chosen)} classes keep the default threshold: val has too few of them"
+
+
+def _describe_class(one: ClassScore) -> str:
+    at = "" if one.threshold is None else f" from {one.threshold:g}"
+    precision = "not known" if one.precision is None else f"{one.precision:.2f}"
+    recall = "not known" if one.recall is None else f"{one.recall:.2f}"
+    return (
+        f"{one.name}: mAP50-95 {one.map50_95 or 0.0:.4f}, precision {precision}, recall {recall}{at}"
+        f" ({one.examples} examples)"
+    )
+
+
+def _write_fields(
+    context: Context, frozen: Version, split: Split, measured: Measured, on_progress: OnProgress
+) -> list[str]:
+    from sync.catalogue.evaluated import EvaluatedBox, write_evaluation  # FiftyOne, whose database must be named first
+
+    on_progress(None, "writing what is right and wrong into FiftyOne")
+    seen = measured.look
+    examples = read_examples(frozen.in_split(split), frozen.config, task=seen.facts.task).without(seen.failed)
+    boxes = seen.to_boxes(examples)
+    assert boxes.scores is not None
+    chosen = to_values(measured.thresholds)
+    drawn: dict[str, list[EvaluatedBox]] = {image.sample_id: [] for image in examples.images}
+    for place, number, xyxy, score in zip(boxes.images, boxes.classes, boxes.xyxy, boxes.scores, strict=True):
+        image, name = examples.images[place], examples.classes[number]
+        if score >= chosen.get(name, DEFAULT_THRESHOLD):
+            drawn[image.sample_id].append(EvaluatedBox.from_xyxy(name, xyxy.tolist(), image.size, float(score)))
+    if not any(drawn.values()) and not len(examples.truth):
+        raise LabelingError("nothing was drawn and nothing found on these images: there is nothing to write")
+    wrong = write_evaluation(context.dataset.name, drawn, version=seen.facts.version)
+    return [
+        f"in FiftyOne: field {wrong.field!r}, evaluation {wrong.key!r}, view {wrong.view!r} ({wrong.images} images)"
+    ]

@@ -1,0 +1,253 @@
+"""Ingest with labels: a folder's images, and what another tool said of them, as labels of people in the catalogue.
+
+Labels that are there are never written over: an image that has others is named and left as it is. What is imported
+counts as reviewed once push has sent it, as every label that is made in FiftyOne does.
+Order of writes: the images, then the labels, image by image; a second time changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from labels.errors import ItemError, LabelingError
+from labels.report import Failure, OnProgress, Report, ignore_progress
+from labels.results import Label, is_same
+from sync.catalogue.samples import SampleImage, SampleLabels
+from sync.images import find_images, read_facts
+from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, find_controls, fit_labels
+from sync.imports.formats import read_labels
+from sync.imports.matching import FileIndex, NoMatchError, shorten
+from sync.imports.records import ImportedImage, ImportedSet
+from sync.jobs.context import Context
+from sync.jobs.ingest import ingest
+
+FAILURES_LISTED: Final = 500
+CLASSES_LISTED: Final = 40
+HAS_LABELS: Final = "has labels already that say something else; they stay as they are, and nothing was imported for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for: where images and labels lie, in which format, and what of ours each of their classes is.
+
+    A class that is mapped to an empty text is left out. ``labels`` None: images alone.
+    """
+
+    folder: Path
+    labels: Path | None = None
+    format: str | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    control: str | None = None
+    is_dry_run: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    failed: list[Failure] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """The labels that are to be written on one image."""
+
+    image: SampleImage
+    labels: tuple[Label, ...]
+    has_regions: bool
+
+
+def ingest_labels(context: Context, wish: Wish, on_progress: OnProgress = ignore_progress) -> Report:
+    """Add the images of a folder, and what the label files say of them.
+
+    Raises:
+        LabelingError: no such folder or file, a format that cannot be told or read, or classes that the label config
+            does not have; nothing was changed then.
+    """
+    assert wish.labels is not None
+    on_progress(None, "reading labels")
+    found = read_labels(wish.labels, context.config, name=wish.format, control=wish.control)
+    classes = Classes(context.config, wish.classes)
+    _check_classes(wish, found, classes)
+    tally = _Tally(failed=[Failure(problem.item, problem.text) for problem in found.problems])
+    if wish.is_dry_run:
+        added, images = None, _read_files(wish.folder, tally)
+    else:
+        added = ingest(context.home, context.dataset, wish.folder, on_progress)
+        tally.failed += added.failed
+        images = _find_samples(context, wish.folder)
+    on_progress(None, "fitting labels")
+    fits = list(_fit_all(found, wish.folder, images, classes, tally))
+    written = _write(context, fits, wish, tally)
+    return _to_report(wish, found, classes, tally, added, written, len(images))
+
+
+def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
+    known = {name for control in classes.config.controls for name in control.classes}
+    wrong = sorted(set(wish.classes.values()) - known - {""})
+    if wrong:
+        raise LabelingError(f"map: class {wrong[0]!r} is not in label_config.xml (known: {', '.join(sorted(known))})")
+    unknown = count_unknown(found, classes)
+    if unknown:
+        listed = ", ".join(f"{shorten(name)!r} ({count})" for name, count in [*unknown.items()][:CLASSES_LISTED])
+        more = f" and {len(unknown) - CLASSES_LISTED} more" if len(unknown) > CLASSES_LISTED else ""
+        first = shorten(next(iter(unknown)))
+        raise LabelingError(
+            f"{wish.labels}: nothing was imported: classes that label_config.xml does not have for such shapes, with "
+            f"their labels: {listed}{more}; say what they are with --map '{first}=CLASS', or leave them out with "
+            f"--map '{first}='"
+        )
+
+
+def _read_files(folder: Path, tally: _Tally) -> dict[Path, SampleImage]:
+    """Return the images of a folder as ingest would add them."""
+    images: dict[Path, SampleImage] = {}
+    for path in find_images(folder.resolve()):
+        try:
+            facts = read_facts(path)
+        except ItemError as error:
+            tally.failed.append(Failure(error.item, error.problem))
+            continue
+        images[path] = SampleImage("", path, facts.size, facts.sha256, None)
+    return images
+
+
+def _find_samples(context: Context, folder: Path) -> dict[Path, SampleImage]:
+    """Return the samples whose own file lies in the folder, by that file."""
+    root = folder.resolve()
+    images = ((image.source_path or image.path, image) for image in context.dataset.images().values())
+    return {path: image for path, image in images if path.is_relative_to(root)}
+
+
+def _fit_all(
+    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], classes: Classes, tally: _Tally
+) -> Iterator[_Fit]:
+    index = FileIndex(folder.resolve(), images, {path: image.sha256 for path, image in images.items()})
+    owners: dict[Path, ImportedImage] = {}
+    for one in found.images:
+        try:
+            path = index.find(one.name, one.sha256)
+        except NoMatchError as error:
+            tally.failed.append(Failure(shorten(one.name), str(error)))
+            continue
+        if path in owners:
+            tally.failed.append(Failure(shorten(one.name), f"{path.name} is named twice; the first one counts"))
+            continue
+        owners[path] = one
+    tally.counts["images that no label file names"] = len(images) - len(owners)
+    taken: set[str] = set()
+    for path, one in sorted(owners.items()):
+        image = images[path]
+        try:
+            check_size(one, image.size)
+        except FitError as error:
+            tally.failed.append(Failure(path.name, str(error), image.sample_id or None))
+            continue
+        fitted = fit_labels(one, image.size, classes, image_sha256=image.sha256, taken=taken)
+        _count(path, fitted, tally)
+        yield _Fit(image, tuple(fitted.labels), one.has_regions)
+
+
+def _count(path: Path, fitted: Fitted, tally: _Tally) -> None:
+    tally.failed += [Failure(path.name, problem) for problem in fitted.problems]
+    tally.counts["labels cut at the edge of their image"] += fitted.clipped
+    tally.counts["labels taken as a simpler shape"] += fitted.simpler
+    tally.counts["labels that were there twice"] += fitted.doubled
+
+
+def _write(context: Context, fits: Sequence[_Fit], wish: Wish, tally: _Tally) -> list[_Fit]:
+    """Write the labels of images that have none, and return these; of a dry run all that fit."""
+    if wish.is_dry_run:
+        return list(fits)
+    source = "" if wish.labels is None else wish.labels.name
+    present = context.dataset.labels([fit.image.sample_id for fit in fits])
+    written: list[_Fit] = []
+    for looked in (True, False):
+        some = [fit for fit in fits if fit.has_regions is looked]
+        controls = find_controls((fit.labels for fit in some), context.config, has_regions=looked)
+        fresh = dict(_choose_fresh(some, present, controls, tally))
+        said = {key: known for key, known in present.items() if isinstance(known, SampleLabels)}
+        changed = context.dataset.write_labels(
+            {key: labels for key, (_, labels) in fresh.items()}, instead_of=said, controls=controls, source=source
+        )
+        for key in changed:
+            tally.failed.append(Failure(fresh[key][0].image.path.name, "was changed meanwhile; run it again", key))
+        written += [fit for key, (fit, _) in fresh.items() if key not in changed]
+    return written
+
+
+def _choose_fresh(
+    fits: Sequence[_Fit],
+    present: Mapping[str, SampleLabels | ItemError],
+    controls: set[str],
+    tally: _Tally,
+) -> Iterator[tuple[str, tuple[_Fit, tuple[Label, ...]]]]:
+    """Yield the images of which nothing is said yet with these controls, with all that is to be said of them."""
+    for fit in fits:
+        key = fit.image.sample_id
+        said = present.get(key)
+        if isinstance(said, ItemError):
+            tally.failed.append(Failure(fit.image.path.name, said.problem, key))
+            continue
+        known = () if said is None else said.labels
+        has_said = said is not None and (said.has_regions if fit.has_regions else any(
+            label.control in controls for label in known
+        ))  # fmt: skip
+        if not has_said:
+            answered = {label.control for label in fit.labels if label.geometry is None}
+            kept = [label for label in known if label.control not in answered]
+            yield key, (fit, (*kept, *fit.labels))
+        elif _says_all(known, fit.labels):
+            tally.unchanged += 1
+        else:
+            tally.failed.append(Failure(fit.image.path.name, HAS_LABELS, key))
+
+
+def _says_all(known: Sequence[Label], imported: Sequence[Label]) -> bool:
+    by_id = {label.id: label for label in known}
+    return all(label.id in by_id and is_same(by_id[label.id], label) for label in imported)
+
+
+def _to_report(
+    wish: Wish,
+    found: ImportedSet,
+    classes: Classes,
+    tally: _Tally,
+    added: Report | None,
+    written: Sequence[_Fit],
+    images: int,
+) -> Report:
+    failed = tally.failed
+    details = {
+        "labelled images": len(written),
+        "labels": sum(len(fit.labels) for fit in written),
+        "images without objects": sum(fit.has_regions and not any(label.geometry for label in fit.labels)
+                                      for fit in written),
+        "images labelled as before": tally.unchanged,
+    }  # fmt: skip
+    details |= {name: count for name, count in tally.counts.items() if count}
+    notes = [*found.notes, *_describe(classes)]
+    if written and not wish.is_dry_run:
+        notes.append("they count as reviewed once push has sent them: labelloop push")
+    if len(failed) > FAILURES_LISTED:
+        notes.append(f"{len(failed) - FAILURES_LISTED} more did not fit")
+    return Report(
+        "ingest",
+        moved=images if added is None else added.moved,
+        unchanged=0 if added is None else added.unchanged,
+        failed=tuple(failed[:FAILURES_LISTED]),
+        notes=tuple(notes),
+        details=details,
+        is_dry_run=wish.is_dry_run,
+    )
+
+
+def _describe(classes: Classes) -> Iterator[str]:
+    for (name, new), count in sorted(classes.by_alias.items()):
+        yield f"{count} labels {shorten(name)!r} were taken as {new!r}"
+    for name, count in sorted(classes.dropped.items()):
+        yield f"{count} labels {shorten(name)!r} were left out, as you said"

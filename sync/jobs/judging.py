@@ -1,0 +1,230 @@
+"""What evaluating and promoting share: which model is meant, what it finds on a frozen split, what that is worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from labels.errors import LabelingError
+from labels.report import Failure, OnProgress
+from ml_backend.environment import Environment
+from ml_backend.models.weights import Weights, compute_version, resolve_weights
+from sync.models.candidate import Candidate, find_candidate, list_candidates
+from sync.models.evaluation import Evaluation, evaluate_boxes
+from sync.models.examples import read_examples
+from sync.models.gate import Comparison, Rules, Verdict, compare_models, decide
+from sync.models.looking import Look, look
+from sync.models.registry import Card, Registry
+from sync.models.thresholds import Threshold, choose_thresholds
+from sync.settings import Home
+from sync.versions.manifest import Split, Version, list_versions, read_version
+
+DRAWING: Final = "comparing on images drawn anew"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model somebody named: its weights, and what was known of it; None: it was not trained here, not registered."""
+
+    name: str
+    weights: Weights
+    candidate: Candidate | None
+    card: Card | None
+
+    @property
+    def trained_on(self) -> str | None:
+        """The dataset version it learned from; None: not known, or none of ours."""
+        if self.candidate is not None:
+            return self.candidate.version_id
+        return None if self.card is None else self.card.trained_on
+
+    @property
+    def licence(self) -> str | None:
+        """The licence its training said."""
+        return None if self.candidate is None else self.candidate.licence
+
+
+def find_model(home: Home, name: str) -> ModelFile:
+    """Return the model of a name: a candidate, a registered one, a known name, or a path.
+
+    Raises:
+        LabelingError: there is none, or it is a candidate that is not trained yet.
+    """
+    registry = Registry(home)
+    if registry.has(name):
+        card = registry.read(name)
+        return ModelFile(name, _resolve(home, name), None, card)
+    exact = [one for one in list_candidates(home) if name in (one.id, one.model_version)]
+    if exact:
+        return _from_candidate(exact[-1])
+    try:
+        return ModelFile(name, _resolve(home, name), None, None)
+    except LabelingError as error:
+        try:
+            return _from_candidate(find_candidate(home, name))
+        except LabelingError:
+            raise error from None
+
+
+def _resolve(home: Home, name: str) -> Weights:
+    is_offline = Environment(os.environ).flag("LABELLOOP_OFFLINE")
+    return resolve_weights(name, models_dir=home.models, is_offline=is_offline)
+
+
+def _from_candidate(candidate: Candidate) -> ModelFile:
+    path = candidate.weights_path
+    if path is None or not path.exists():
+        raise LabelingError(f"candidate {candidate.id!r} is not trained yet; the same labelloop train goes on with it")
+    return ModelFile(candidate.id, Weights(path, "trained here", compute_version(path)), candidate, None)
+
+
+def read_split(home: Home, file: ModelFile, version: str | None) -> Version:
+    """Return the dataset version a model is judged on: the one asked for, the one it learned from, or the newest.
+
+    Raises:
+        LabelingError: there is none.
+    """
+    own = file.trained_on if file.trained_on in list_versions(home) else None
+    return read_version(home, version or own or "latest")
+
+
+def check_not_learned(home: Home, file: ModelFile, frozen: Version, split: Split) -> int:
+    """Return how many images of a split a model learned from, by their content; 0: none, or nobody can tell."""
+    if file.trained_on is None or file.trained_on not in list_versions(home):
+        return 0
+    learned = frozen if file.trained_on == frozen.id else read_version(home, file.trained_on)
+    known = {image.sha256 for image in learned.images if image.split != "test"}
+    return sum(image.sha256 in known and image.has_regions for image in frozen.in_split(split))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model is worth on one split. ``thresholds`` were chosen on val, or are those of its card."""
+
+    look: Look
+    evaluation: Evaluation
+    thresholds: tuple[Threshold, ...]
+
+    @property
+    def failed(self) -> tuple[Failure, ...]:
+        """The images that it could not be shown."""
+        return tuple(self.look.failed.values())
+
+
+def look_at(
+    home: Home,
+    file: ModelFile,
+    frozen: Version,
+    split: Split,
+    on_progress: OnProgress,
+    *,
+    is_trusted: bool = False,
+) -> Look:
+    """Return what a model finds on the images of a split on which people looked for objects.
+
+    Raises:
+        LabelingError: the split has none, or what ``look`` raises.
+    """
+    images = [image for image in frozen.in_split(split) if image.has_regions]
+    if not images:
+        raise LabelingError(f"version {frozen.id}: its split {split} has no image on which people looked for objects")
+    return look(home, file.weights, images, frozen.config, on_progress=on_progress, is_trusted=is_trusted)
+
+
+def choose_on_val(
+    home: Home,
+    file: ModelFile,
+    frozen: Version,
+    on_progress: OnProgress,
+    *,
+    precision_floor: float | None = None,
+    is_trusted: bool = False,
+) -> tuple[Threshold, ...]:
+    """Return the thresholds of a model: those of its card, or chosen on val; none where val has no image."""
+    if file.card is not None and precision_floor is None:
+        return tuple(Threshold(name, value, 0) for name, value in file.card.thresholds.items())
+    if not any(image.has_regions for image in frozen.in_split("val")):
+        return ()
+    seen = look_at(home, file, frozen, "val", on_progress, is_trusted=is_trusted)
+    examples = read_examples(frozen.in_split("val"), frozen.config, task=seen.facts.task).without(seen.failed)
+    return choose_thresholds(examples.classes, examples.truth, seen.to_boxes(examples), precision_floor=precision_floor)
+
+
+def to_values(thresholds: tuple[Threshold, ...]) -> dict[str, float]:
+    """Return the thresholds that were found, by label."""
+    return {one.name: one.value for one in thresholds if one.value is not None}
+
+
+def measure(frozen: Version, split: Split, seen: Look, thresholds: tuple[Threshold, ...]) -> Measured:
+    """Return what a look is worth."""
+    examples = read_examples(frozen.in_split(split), frozen.config, task=seen.facts.task).without(seen.failed)
+    found = seen.to_boxes(examples)
+    evaluation = evaluate_boxes(
+        examples.sizes, examples.classes, examples.truth, found, thresholds=to_values(thresholds)
+    )
+    return Measured(seen, evaluation, thresholds)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate beside the current model on the same images of the frozen test split."""
+
+    current: Measured
+    candidate: Measured
+    comparison: Comparison
+    verdict: Verdict
+
+
+def judge(
+    frozen: Version,
+    looks: tuple[Look, Look],
+    thresholds: tuple[tuple[Threshold, ...], tuple[Threshold, ...]],
+    rules: Rules,
+    on_progress: OnProgress,
+) -> Judged:
+    """Return what the gate says of two looks at the test split, the current model's first.
+
+    Images one of them could not be shown count for neither. Both are judged by the classes the candidate can draw.
+    """
+    examples = read_examples(frozen.in_split("test"), frozen.config, task=looks[1].facts.task)
+    examples = examples.without([*looks[0].failed, *looks[1].failed])
+    found = (looks[0].to_boxes(examples), looks[1].to_boxes(examples))
+    before, after = (
+        evaluate_boxes(examples.sizes, examples.classes, examples.truth, boxes, thresholds=to_values(chosen))
+        for boxes, chosen in zip(found, thresholds, strict=True)
+    )
+
+    def on_draw(done: int) -> None:
+        on_progress(done / rules.resamples, f"{DRAWING}, {done}/{rules.resamples}")
+
+    comparison = compare_models(before, after, examples.truth, found, rules, on_draw=on_draw)
+    return Judged(
+        Measured(looks[0], before, thresholds[0]),
+        Measured(looks[1], after, thresholds[1]),
+        comparison,
+        decide(comparison, rules),
+    )
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Return the numbers for people.
+
+    >>> describe(Evaluation(3, 3, 0, 0, None, None, None, None, None, None, (), ()))
+    'mAP50-95 not known, mAP50 not known, precision not known, recall not known (3 images, 0 examples)'
+    """
+    numbers: Mapping[str, float | None] = {
+        "mAP50-95": evaluation.map50_95,
+        "mAP50": evaluation.map50,
+        "precision": evaluation.precision,
+        "recall": evaluation.recall,
+    }
+    said = ", ".join(f"{name} {'not known' if value is None else f'{value:.4f}'}" for name, value in numbers.items())
+    return f"{said} ({evaluation.images} images, {evaluation.examples} examples)"
+
+
+def is_path(name: str) -> bool:
+    """Return whether a model is named by a path, which only the command line may do."""
+    return Path(name).name != name or name.startswith("~")

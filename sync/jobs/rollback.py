@@ -1,0 +1,55 @@
+"""Roll back: a model that was current before takes the place of the present one; nothing is measured."""
+
+from __future__ import annotations
+
+from labels.errors import LabelingError
+from labels.report import OnProgress, Report, ignore_progress
+from sync.jobs.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
+from sync.jobs.context import Context
+from sync.jobs.evaluate import read_current
+from sync.jobs.judging import find_model
+from sync.ledger import Promotion
+from sync.models.registry import Registry
+
+
+def rollback(
+    context: Context,
+    *,
+    to: str | None = None,
+    by: str = SOMEBODY,
+    reason: str | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> Report:
+    """Put the model back that was current before the present one, or another registered one.
+
+    Raises:
+        LabelingError: there is none, it is not registered, or its files are not what they were.
+        ServiceError: the ML backend cannot load it; the present one stays.
+    """
+    current = read_current(context)
+    target = to or _find_previous(context, current)
+    if to is not None:
+        Registry(context.home).read(to)
+    find_model(context.home, target)  # it checks the files
+    if target == current:
+        return Report("rollback", unchanged=1, notes=(f"{target} is the current model already",), is_dry_run=dry_run)
+    note = f"from {current} to {target}"
+    if dry_run:
+        return Report("rollback", moved=1, notes=(note,), is_dry_run=True)
+    with change_alone(context):
+        notes = serve_model(context, target, on_progress)
+        context.ledger.record_promotion(Promotion(target, current, "rolled back", by, reason=reason))
+        notes.append(queue_prelabel(context))
+    return Report("rollback", moved=1, notes=(note, *notes))
+
+
+def _find_previous(context: Context, current: str) -> str:
+    """Return what was current before; a roll-back is no promotion, so that the next one goes further back."""
+    for one in context.ledger.promotions():
+        if one.model == current and one.action != "rolled back" and one.previous is not None:
+            return one.previous
+    registered = ", ".join(Registry(context.home).ids()) or "none"
+    raise LabelingError(
+        f"{current}: no model was before it; name one of the registered ones with --to (registered: {registered})"
+    )

@@ -1,0 +1,1 @@
+"""Dataset versions: what was reviewed, frozen with its splits. Touches no tool, only files of the state folder."""

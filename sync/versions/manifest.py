@@ -1,0 +1,345 @@
+"""A dataset version: every reviewed image and label as they were when they were frozen, and the file that keeps it.
+
+``versions/ID/manifest.json`` of the state folder holds one image a line, sorted by sample id. The same state gives the
+same bytes; no clock is asked. A version is never changed: it is written beside its place and then moved there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from labels.config import LabelConfig
+from labels.errors import LabelingError
+from labels.geometry import ImageSize
+from labels.results import Label, from_record, to_record
+from sync.settings import Home
+
+MANIFEST_NAME: Final = "manifest.json"
+MANIFEST_VERSION: Final = 1
+LATEST: Final = "latest"
+SHA_DIGITS: Final = 8
+ID: Final = re.compile(r"v(\d+)-[0-9a-f]{8}")
+
+Split = Literal["train", "val", "test"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLabel:
+    """A label, and where it comes from; None is not known.
+
+    ``reviewer`` and ``reviewed_at`` (ISO 8601, UTC) are those of the annotation that counts, ``model_version`` is the
+    one whose prediction that person saw, ``verdict`` what the review did to it: confirmed, moved, relabelled or added.
+    ``source`` names the file a label was imported from.
+    """
+
+    label: Label
+    reviewer: str | None = None
+    reviewed_at: str | None = None
+    model_version: str | None = None
+    verdict: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionImage:
+    """An image of a version. ``size`` is that of the upright image, ``sha256`` is of the bytes of ``path``.
+
+    ``group`` names images that stay together in one split; None: the image stands alone. ``has_regions`` is False where
+    somebody gave an answer (a choice, a rating) and nobody looked for objects: no negative example.
+    """
+
+    sample_id: str
+    path: Path
+    sha256: str
+    size: ImageSize
+    split: Split
+    group: str | None = None
+    has_regions: bool = True
+    labels: tuple[VersionLabel, ...] = ()
+
+    @property
+    def regions(self) -> tuple[Label, ...]:
+        """The drawn labels."""
+        return tuple(one.label for one in self.labels if one.label.geometry is not None)
+
+    @property
+    def answers(self) -> tuple[Label, ...]:
+        """What is said of the whole image."""
+        return tuple(one.label for one in self.labels if one.label.geometry is None)
+
+
+@dataclass(frozen=True, slots=True)
+class LeakPair:
+    """Two images, by sample id, that should not be in two splits, and why: same file, same group, or look alike."""
+
+    first: str
+    second: str
+    reason: Literal["file", "group", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """How many images of val and test have a twin in another split they could be learned from, and some of the pairs.
+
+    ``near`` counts those that only look alike: their perceptual hashes differ in at most ``threshold_bits`` bits. None:
+    not computed. ``unhashed`` images could not be looked at.
+    """
+
+    same_file: int = 0
+    same_group: int = 0
+    near: int | None = None
+    threshold_bits: int | None = None
+    unhashed: int = 0
+    pairs: tuple[LeakPair, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.same_file + self.same_group + (self.near or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A frozen dataset: ``classes`` are those of the drawing controls in the order of the label config.
+
+    ``id`` is its number in this state folder and eight digits of ``content_sha256``, the sum over classes, images,
+    labels and splits. ``ratios`` are the shares of train, val and test in percent that were asked for, ``group_by``
+    the field whose values were kept together. ``tool_versions`` and ``leaks`` are said besides and are not summed.
+    """
+
+    id: str
+    content_sha256: str
+    dataset: str
+    classes: tuple[str, ...]
+    label_config: str
+    images: tuple[VersionImage, ...]
+    ratios: tuple[int, int, int] = (80, 10, 10)
+    group_by: str | None = None
+    tool_versions: Mapping[str, str] = field(default_factory=dict)
+    leaks: Leaks = Leaks()
+
+    @property
+    def number(self) -> int:
+        """Its number: later versions have greater ones."""
+        return to_number(self.id)
+
+    @property
+    def config(self) -> LabelConfig:
+        """The label config as it was."""
+        return LabelConfig.from_xml(self.label_config)
+
+    def in_split(self, split: Split) -> tuple[VersionImage, ...]:
+        """Return the images of a split."""
+        return tuple(image for image in self.images if image.split == split)
+
+    def split_counts(self) -> dict[Split, int]:
+        """Return how many images each split has."""
+        return {split: len(self.in_split(split)) for split in SPLITS}
+
+
+def to_number(version_id: str) -> int:
+    """Return the number in a version's id.
+
+    >>> to_number("v12-1a2b3c4d")
+    12
+    """
+    found = ID.fullmatch(version_id)
+    if found is None:
+        raise LabelingError(f"version {version_id!r}: is no id (expected such as v3-1a2b3c4d)")
+    return int(found[1])
+
+
+def list_versions(home: Home) -> list[str]:
+    """Return the ids of the versions of a state folder, the oldest first."""
+    if not home.versions.is_dir():
+        return []
+    found = [path.parent.name for path in home.versions.glob(f"*/{MANIFEST_NAME}") if ID.fullmatch(path.parent.name)]
+    return sorted(found, key=lambda name: (to_number(name), name))
+
+
+def find_version(home: Home, name: str) -> str:
+    """Return the id that is meant: a whole id, its beginning (``v3``), or ``latest``.
+
+    Raises:
+        LabelingError: there is none, or several are meant.
+    """
+    known = list_versions(home)
+    if not known:
+        raise LabelingError("there is no version yet; labelloop export makes one")
+    if name == LATEST:
+        return known[-1]
+    found = [one for one in known if name in (one, one.partition("-")[0])] or [
+        one for one in known if name and one.startswith(name)
+    ]
+    if len(found) != 1:
+        what = "is meant by several" if found else "is not known"
+        raise LabelingError(f"version {name!r} {what} (known: {', '.join(found or known)})")
+    return found[0]
+
+
+def read_version(home: Home, name: str = LATEST) -> Version:
+    """Return a version by its id, the beginning of it, or ``latest``.
+
+    Raises:
+        LabelingError: there is none of that name, or its file is damaged.
+    """
+    return read_manifest(home.versions / find_version(home, name) / MANIFEST_NAME)
+
+
+def read_manifest(path: Path) -> Version:
+    """Return the version of a manifest.
+
+    Raises:
+        LabelingError: the file cannot be read, or is not what was written.
+    """
+    try:
+        version = _from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise LabelingError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise LabelingError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
+    if compute_content_sha256(version) != version.content_sha256:
+        raise LabelingError(f"{path}: is damaged (what it says is not what was frozen)")
+    return version
+
+
+def write_version(home: Home, version: Version) -> Path:
+    """Write a version and return its manifest; one that is there already stays as it is."""
+    target = home.versions / version.id
+    manifest = target / MANIFEST_NAME
+    if manifest.exists():
+        return manifest
+    stage = home.versions / f".{version.id}.partial-{os.getpid()}"
+    try:
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir(parents=True)
+        (stage / MANIFEST_NAME).write_text(to_text(version), encoding="utf-8")
+        stage.rename(target)
+    except OSError as error:
+        raise LabelingError(f"{target}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return manifest
+
+
+def to_text(version: Version) -> str:
+    """Return the text of a version's manifest: a line an image, so that two can be compared line by line."""
+    head = {
+        "manifest_version": MANIFEST_VERSION,
+        "id": version.id,
+        "content_sha256": version.content_sha256,
+        "dataset": version.dataset,
+        "classes": list(version.classes),
+        "label_config": version.label_config,
+        "ratios": list(version.ratios),
+        "group_by": version.group_by,
+        "tool_versions": dict(version.tool_versions),
+        "leaks": _leaks_to_record(version.leaks),
+    }
+    lines = ",\n".join(f"{json.dumps(name)}: {_to_json(value)}" for name, value in head.items())
+    return f'{{{lines},\n"images": [\n' + ",\n".join(_image_lines(version)) + "\n]}\n"
+
+
+def compute_content_sha256(version: Version) -> str:
+    """Return the sum over what a version holds: classes, controls, images, labels, splits; not who wrote it when."""
+    config = version.config
+    said = {
+        "dataset": version.dataset,
+        "classes": list(version.classes),
+        "controls": [[one.name, one.kind, list(one.classes), one.is_multiple] for one in config.controls],
+        "group_by": version.group_by,
+    }
+    digest = hashlib.sha256(_to_json(said).encode())
+    for line in _image_lines(version):
+        digest.update(b"\n" + line.encode())
+    return digest.hexdigest()
+
+
+def _image_lines(version: Version) -> Iterator[str]:
+    for image in sorted(version.images, key=lambda image: image.sample_id):
+        yield _to_json(_image_to_record(image))
+
+
+def _image_to_record(image: VersionImage) -> dict[str, Any]:
+    record = {
+        "sample_id": image.sample_id,
+        "path": str(image.path),
+        "sha256": image.sha256,
+        "size": [image.size.width, image.size.height],
+        "split": image.split,
+        "group": image.group,
+        "has_regions": image.has_regions,
+        "labels": [_label_to_record(one) for one in sorted(image.labels, key=lambda one: one.label.id)],
+    }
+    return record
+
+
+def _label_to_record(one: VersionLabel) -> dict[str, Any]:
+    said = {name: getattr(one, name) for name in ("reviewer", "reviewed_at", "model_version", "verdict", "source")}
+    return to_record(one.label) | {name: value for name, value in said.items() if value is not None}
+
+
+def _leaks_to_record(leaks: Leaks) -> dict[str, Any]:
+    return {
+        "same_file": leaks.same_file,
+        "same_group": leaks.same_group,
+        "near": leaks.near,
+        "threshold_bits": leaks.threshold_bits,
+        "unhashed": leaks.unhashed,
+        "pairs": [[pair.first, pair.second, pair.reason] for pair in leaks.pairs],
+    }
+
+
+def _from_json(values: Mapping[str, Any]) -> Version:
+    if values["manifest_version"] != MANIFEST_VERSION:
+        raise ValueError(f"its form is {values['manifest_version']}, this labelloop reads {MANIFEST_VERSION}")
+    leaks = dict(values["leaks"])
+    pairs = tuple(LeakPair(*pair) for pair in leaks.pop("pairs"))
+    train, val, test = values["ratios"]
+    return Version(
+        id=values["id"],
+        content_sha256=values["content_sha256"],
+        dataset=values["dataset"],
+        classes=tuple(values["classes"]),
+        label_config=values["label_config"],
+        images=tuple(_image_from_record(record) for record in values["images"]),
+        ratios=(train, val, test),
+        group_by=values["group_by"],
+        tool_versions=dict(values["tool_versions"]),
+        leaks=Leaks(**leaks, pairs=pairs),
+    )
+
+
+def _image_from_record(record: Mapping[str, Any]) -> VersionImage:
+    width, height = record["size"]
+    if record["split"] not in SPLITS:
+        raise ValueError(f"split {record['split']!r}")
+    return VersionImage(
+        sample_id=record["sample_id"],
+        path=Path(record["path"]),
+        sha256=record["sha256"],
+        size=ImageSize(width, height),
+        split=record["split"],
+        group=record["group"],
+        has_regions=record["has_regions"],
+        labels=tuple(
+            VersionLabel(
+                from_record(one),
+                *(one.get(name) for name in ("reviewer", "reviewed_at", "model_version", "verdict", "source")),
+            )
+            for one in record["labels"]
+        ),
+    )
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

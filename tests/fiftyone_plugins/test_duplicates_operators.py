@@ -1,0 +1,227 @@
+"""The plugin «duplicates» as FiftyOne loads it: groups, decisions and what follows from them, on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.duplicates.deciding import decide, open_decisions, undo
+from fiftyone_plugins.duplicates.showing import read_cards, read_examples, read_groups
+from fiftyone_plugins.embeddings.embedders import parse_model
+from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
+from labels import fields
+from labels.errors import LabelingError
+from labels.report import Report
+from tests.fiftyone_plugins.test_duplicates_modules import draw
+
+PLUGIN = "@labelloop/duplicates"
+
+
+@pytest.fixture
+def photos(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
+    """Two copies and a small version of one picture, a crop of it, another picture, and a damaged file."""
+    picture = draw(1)
+    pictures = {
+        "a": picture,
+        "copy": picture,
+        "small": picture.resize((160, 100)),
+        "crop": picture.crop((24, 0, 296, 170)),
+        "other": draw(2),
+    }
+    dataset = fiftyone.Dataset()
+    for name, one in pictures.items():
+        one.save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no image")
+    files = [*(f"{name}.png" for name in pictures), "broken.jpg"]
+    dataset.add_samples([fiftyone.Sample(filepath=str(tmp_path / file)) for file in files], progress=False)
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def tools(photos: Any, tmp_path: Path) -> Tools:
+    """A folder with vectors in which the crop is near the first picture, and the other one is not."""
+    near = {"a": 0.0, "copy": 0.0, "small": 0.01, "crop": 0.1, "other": 1.5}
+    rows = {sample.id: Path(sample.filepath).stem for sample in photos}
+    vectors = np.array([[np.cos(near.get(name, 3.0)), np.sin(near.get(name, 3.0))] for name in rows.values()])
+    store = EmbeddingStore(tmp_path / "curation", photos.name)
+    store.append(Key("a-model"), list(rows), vectors.astype(np.float32), stamps=["1"] * len(rows))
+    return Tools(tmp_path / "curation")
+
+
+def find(samples: Any, tools: Tools, **params: Any) -> Report:
+    report = find_work("duplicates").perform(samples, params, tools)
+    samples._dataset.reload()
+    return report
+
+
+def names_of(dataset: Any, *, where: Any = None) -> dict[str, Any]:
+    values = dataset.values(["filepath", where or fields.DUPLICATE_GROUP])
+    return {Path(path).stem: value for path, value in zip(*values, strict=True)}
+
+
+def ids_of(dataset: Any) -> dict[str, str]:
+    return {Path(path).stem: one for path, one in zip(*dataset.values(["filepath", "id"]), strict=True)}
+
+
+def test_each_method_adds_what_only_it_finds_and_a_second_run_changes_nothing(photos: Any, tools: Tools) -> None:
+    report = find(photos, tools, methods=["exact"])
+    groups = names_of(photos)
+    assert groups["a"] == groups["copy"] is not None
+    assert groups["small"] is groups["other"] is None
+    assert [(one.item, one.sample_id) for one in report.failed] == [("broken.jpg", ids_of(photos)["broken"])]
+    find(photos, tools, methods=["exact", "phash"])
+    assert names_of(photos)["small"] == groups["a"]
+    report = find(photos, tools, vectors="a-model@images")
+    assert names_of(photos) == {
+        **dict.fromkeys(("a", "copy", "small", "crop"), groups["a"]),
+        "other": None,
+        "broken": None,
+    }
+    assert names_of(photos, where=fields.DUPLICATE_METHOD)["crop"] == "near"
+    assert sum(value is True for value in photos.values(fields.DUPLICATE_KEEPER)) == 1
+    assert find(photos, tools).moved == 0
+    assert report.details["images in groups"] == 4
+
+
+def test_a_dry_run_says_what_would_be_written_and_writes_nothing(photos: Any, tools: Tools) -> None:
+    report = find(photos, tools, methods=["exact", "phash"], dry_run=True)
+    assert next(iter(report.lines())) == "duplicates: 3 would be grouped anew, 2 unchanged, 1 failed"
+    assert not photos.has_sample_field(fields.DUPLICATE_GROUP)
+
+
+def test_without_vectors_they_are_computed_of_the_model_that_comes_with_labelloop(photos: Any, tmp_path: Path) -> None:
+    tools = Tools(tmp_path / "other")
+    find(photos, tools)
+    (key,) = EmbeddingStore(tools.folder, photos.name).keys()
+    assert key == Key(parse_model().name).name
+    assert names_of(photos)["crop"] == names_of(photos)["a"] is not None
+
+
+def test_leaks_and_labels_that_differ_have_their_views(fiftyone: Any, photos: Any, tools: Tools) -> None:
+    ids = ids_of(photos)
+    photos.select(ids["a"]).tag_samples("train")
+    photos.select(ids["copy"]).tag_samples("test")
+    for name, label in (("a", "cat"), ("copy", "dog")):
+        sample = photos[ids[name]]
+        sample[fields.GROUND_TRUTH] = fiftyone.Classification(label=label)
+        sample.save()
+    report = find(photos, tools, methods=["exact"])
+    assert report.details["groups across splits"] == report.details["groups with other labels"] == 1
+    for view in ("duplicate groups", "duplicate leaks", "duplicates with other labels"):
+        (group,) = photos.load_saved_view(view).iter_dynamic_groups()
+        assert {Path(path).stem for path in group.values("filepath")} == {"a", "copy"}
+    assert read_groups(photos, {})["leaks"] == read_groups(photos, {})["differs"] == [names_of(photos)["a"]]
+    cards = read_cards(photos, names_of(photos)["a"], {})
+    assert [(card["name"], card["split"]) for card in cards] == [("a.png", "train"), ("copy.png", "test")]
+    assert "labels: cat" in cards[0]["text"]
+
+
+def test_a_field_of_splits_is_read_and_one_that_is_not_there_refused(photos: Any, tools: Tools) -> None:
+    photos.set_values("fold", ["one", "two", "one", "one", "one", "one"])
+    assert find(photos, tools, methods=["exact"], splits="fold").details["groups across splits"] == 1
+    with pytest.raises(LabelingError, match="'folds'"):
+        find(photos, tools, methods=["exact"], splits="folds")
+
+
+def test_what_is_no_duplicate_never_comes_again_and_a_new_image_joins(
+    fiftyone: Any, photos: Any, tools: Tools, tmp_path: Path
+) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    group, ids = names_of(photos)["a"], ids_of(photos)
+    decide(photos, open_decisions(tools, photos), "apart", group, [ids["small"]])
+    photos.reload()
+    assert names_of(photos)["small"] is None
+    draw(1).resize((200, 125)).save(tmp_path / "new.png")
+    photos.add_samples([fiftyone.Sample(filepath=str(tmp_path / "new.png"))], progress=False)
+    find(photos, tools, methods=["exact", "phash"])
+    groups = names_of(photos)
+    assert groups["a"] == groups["copy"] == group
+    assert groups["small"] != group
+    decisions = open_decisions(tools, photos)
+    undo(photos, decisions, decisions.find_last())
+    find(photos, tools, methods=["exact", "phash"])
+    assert names_of(photos)["small"] == names_of(photos)["new"] == group
+
+
+def test_dropping_tags_all_but_the_keeper_of_what_is_undecided_and_undo_takes_it_back(
+    photos: Any, tools: Tools
+) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    group, ids = names_of(photos)["a"], ids_of(photos)
+    drop, take_back = find_work("duplicates_drop"), find_work("duplicates_undo")
+    assert drop.perform(photos, {"dry_run": True}, tools).moved == 2
+    assert photos.count_sample_tags() == {}
+    keeper = next(name for name, is_keeper in names_of(photos, where=fields.DUPLICATE_KEEPER).items() if is_keeper)
+    spared = next(name for name in ("copy", "small") if name != keeper)
+    decide(photos, open_decisions(tools, photos), "keep", group, [ids[spared]])
+    assert drop.perform(photos, {}, tools).moved == 1
+    (dropped,) = photos.match_tags(fields.DUPLICATE_TAG).values("id")
+    assert dropped not in (ids[keeper], ids[spared])
+    assert len(photos) == 6
+    assert find(photos, tools, methods=["exact", "phash"]).moved == 0
+    assert take_back.perform(photos, {}, tools).moved == 1
+    assert photos.count_sample_tags() == {}
+    assert take_back.perform(photos, {}, tools).moved == 1
+    assert list(take_back.perform(photos, {}, tools).lines())[1] == "  note: nothing was decided"
+
+
+def test_a_decision_about_a_group_that_changed_meanwhile_is_refused(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact"])
+    with pytest.raises(LabelingError, match="has changed"):
+        decide(photos, open_decisions(tools, photos), "drop", names_of(photos)["a"], [ids_of(photos)["other"]])
+    with pytest.raises(LabelingError, match="nobody has looked"):
+        find_work("duplicates_drop").perform(photos.select_fields("filepath"), {}, tools)
+
+
+def test_the_pairs_nearest_to_a_distance_are_there_to_be_looked_at(photos: Any, tools: Tools) -> None:
+    find(photos, tools, vectors="a-model@images")
+    distances = [pair["distance"] for pair in read_examples(photos, tools.folder, 0.0)]
+    assert distances == sorted(distances)
+    assert distances[0] == 0
+    assert distances[-1] == pytest.approx(1 - np.cos(0.1), abs=1e-3)
+    assert read_examples(photos, tools.folder / "nowhere", 0.0) == []
+
+
+def test_an_image_that_changed_is_read_again(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact"])
+    (copy,) = [path for path in photos.values("filepath") if path.endswith("copy.png")]
+    Image.new("RGB", (64, 48), "red").save(copy)
+    find(photos, tools, methods=["exact"])
+    assert set(names_of(photos).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"methods": ["sift"]}, "sift"),
+        ({"methods": []}, "expected a list"),
+        ({"threshold": 2}, "threshold"),
+        ({"treshold": 1}, "treshold"),
+        ({"vectors": "none"}, "none"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_cause(
+    photos: Any, tools: Tools, params: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(LabelingError, match=said):
+        find(photos, tools, **params)
+
+
+def test_fiftyone_loads_the_plugin_and_runs_its_operators(
+    fiftyone: Any, photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import fiftyone.operators as foo
+
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    assert foo.get_operator(f"{PLUGIN}/duplicates").config.label == "Duplicates"
+    report = foo.get_operator(f"{PLUGIN}/find_duplicates")(photos, methods=["exact", "phash"])
+    assert report["moved"] == 3
+    assert foo.get_operator(f"{PLUGIN}/drop_duplicates")(photos)["moved"] == 2
+    assert foo.get_operator(f"{PLUGIN}/undo_duplicates")(photos)["moved"] == 2

@@ -1,0 +1,263 @@
+"""Embedding, maps, groups, outliers and indexes on a real database, with the weights that come with labelloop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.embeddings.computing import compute_vectors
+from fiftyone_plugins.embeddings.embedders import load_embedder, parse_model
+from fiftyone_plugins.embeddings.items import read_items
+from fiftyone_plugins.embeddings.store import EmbeddingStore
+from labels.errors import LabelingError
+from labels.report import Report
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:.*torch.jit:FutureWarning", "ignore::UserWarning:umap"
+)
+LITE0 = "efficientnet-lite0-57934424@images"
+KINDS = ("disc", "bars")
+
+
+def draw_picture(kind: str, number: int) -> Image.Image:
+    """Return a picture that is not square, of one of two kinds, each a little different."""
+    picture = Image.new("RGB", (120, 80), (40 + 5 * number, 90, 200) if kind == "disc" else (230, 230 - 5 * number, 80))
+    pen = ImageDraw.Draw(picture)
+    if kind == "disc":
+        pen.ellipse((30 + number, 10, 90 + number, 70), fill="white")
+    else:
+        for left in range(number, 120, 20):
+            pen.rectangle((left, 0, left + 8, 80), fill="black")
+    return picture
+
+
+@pytest.fixture
+def photos(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
+    """Six discs and six barred pictures with a box round what they show; the last file is broken."""
+    dataset = fiftyone.Dataset()
+    samples = []
+    for number in range(12):
+        kind = KINDS[number % 2]
+        path = tmp_path / f"{kind}_{number}.png"
+        draw_picture(kind, number).save(path)
+        box = fiftyone.Detection(label=kind, bounding_box=[0.25, 0.125, 0.5, 0.75])
+        samples.append(fiftyone.Sample(filepath=str(path), ground_truth=fiftyone.Detections(detections=[box])))
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no image")
+    samples.append(fiftyone.Sample(filepath=str(broken)))
+    dataset.add_samples(samples, progress=False)
+    yield dataset
+    dataset.delete()
+
+
+def run(job: str, samples: Any, folder: Path, **params: Any) -> Report:
+    return find_work(job).perform(samples, params, Tools(folder))
+
+
+def test_only_what_is_new_or_changed_is_computed_and_a_broken_file_is_told(photos: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "curation"
+    planned = run("embed", photos, folder, dry_run=True)
+    assert (planned.moved, planned.unchanged, planned.is_dry_run) == (13, 0, True)
+    first = run("embed", photos.limit(5), folder)
+    assert (first.moved, first.unchanged, first.failed) == (5, 0, ())
+
+    whole = run("embed", photos, folder)
+
+    broken = photos.last()
+    assert (whole.moved, whole.unchanged) == (7, 5)
+    assert [(one.item, one.sample_id) for one in whole.failed] == [("broken.jpg", broken.id)]
+    assert "cannot be read as an image" in whole.failed[0].problem
+    store = EmbeddingStore(folder, photos.name)
+    found = store.read(LITE0)
+    assert set(found.ids.tolist()) == set(photos.values("id")) - {broken.id}
+    assert found.vectors.shape == (12, 1280)
+    assert photos.get_field_schema().keys() == {
+        "id",
+        "filepath",
+        "tags",
+        "metadata",
+        "created_at",
+        "last_modified_at",
+        "ground_truth",
+    }
+
+    changed = photos.first()
+    Image.new("RGB", (90, 60), "red").save(changed.filepath)
+    again = run("embed", photos, folder)
+    assert (again.moved, again.unchanged) == (1, 11)
+    assert not np.allclose(store.read(LITE0).only([changed.id]).vectors, found.only([changed.id]).vectors)
+
+
+def test_what_a_run_computed_before_it_was_ended_is_kept(photos: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "curation"
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel_at_half(done: float | None, _message: str) -> None:
+        if done is not None and done > 0.5:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        find_work("embed").perform(photos, {"batch_size": 2}, Tools(folder, cancel_at_half))
+    kept = len(EmbeddingStore(folder, photos.name).read(LITE0))
+
+    assert 6 <= kept < 12
+    assert run("embed", photos, folder).moved == 12 - kept
+
+
+def test_crops_get_vectors_of_their_own_and_a_moved_box_is_computed_again(
+    fiftyone: Any, photos: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "curation"
+    sample = photos.first()
+    sample.ground_truth.detections.append(fiftyone.Detection(label="disc", bounding_box=[0.5, 0.5, 0.001, 0.001]))
+    sample.save()
+
+    first = run("embed", photos, folder, patches="ground_truth")
+
+    assert (first.moved, first.failed) == (12, ())
+    assert first.details == {"crops too small to be looked at": 1}
+    sample.ground_truth.detections[0].bounding_box = [0.0, 0.0, 0.5, 0.5]
+    sample.save()
+    assert run("embed", photos, folder, patches="ground_truth").moved == 1
+    found = EmbeddingStore(folder, photos.name).read("efficientnet-lite0-57934424@patches-ground_truth")
+    alone = tmp_path / "crop.png"
+    with Image.open(sample.filepath) as picture:
+        picture.crop((0, 0, 60, 40)).save(alone)
+    other = fiftyone.Dataset()
+    other.add_sample(fiftyone.Sample(filepath=str(alone)))
+    (looked,) = compute_vectors(read_items(other, None), load_embedder(parse_model()))
+    other.delete()
+    crop = found.only([sample.ground_truth.detections[0].id])
+    assert crop.sample_ids.tolist() == [sample.id]
+    assert np.allclose(crop.vectors[0], looked.vectors[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_box_that_is_turned_is_cut_out_whole(fiftyone: Any, photos: Any) -> None:
+    sample = photos.first()
+    sample.compute_metadata()
+    sample.ground_truth.detections = [
+        fiftyone.Detection(label="disc", bounding_box=[0.25, 0.25, 0.5, 0.5], rotation_deg=90.0)
+    ]
+    sample.save()
+    photos.add_dynamic_sample_fields()
+
+    item = next(iter(read_items(photos, "ground_truth")))
+
+    # 60 x 40 pixels stand on end: 40 x 60 round the same middle of 120 x 80.
+    assert item.boxes is not None
+    assert np.allclose(item.boxes[0], (1 / 3, 0.125, 1 / 3, 0.75))
+
+
+def test_a_field_without_boxes_is_refused_with_those_that_have_some(photos: Any, tmp_path: Path) -> None:
+    with pytest.raises(LabelingError, match=r"'filepath': has no boxes .*\(those that have: ground_truth\)"):
+        run("embed", photos, tmp_path, patches="filepath")
+
+
+@pytest.mark.parametrize("job", ["visualize", "cluster", "outliers", "similarity"])
+def test_without_vectors_each_says_what_computes_them(photos: Any, tmp_path: Path, job: str) -> None:
+    with pytest.raises(LabelingError, match=r"no embeddings of the images yet.*labelloop embed"):
+        run(job, photos, tmp_path)
+    with pytest.raises(LabelingError, match="labelloop embed --patches ground_truth"):
+        run(job, photos, tmp_path, patches="ground_truth")
+
+
+needs_umap = pytest.mark.skipif(
+    not os.environ.get("LABELLOOP_TEST_UMAP"), reason="UMAP compiles itself for half a minute: set LABELLOOP_TEST_UMAP"
+)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=needs_umap)])
+def test_the_apps_own_panel_gets_a_point_for_each_vector(photos: Any, tmp_path: Path, method: str) -> None:
+    run("embed", photos, tmp_path)
+    key = f"{method}_efficientnet_lite0_57934424"
+    first = run("visualize", photos, tmp_path, method=method)
+    run("visualize", photos, tmp_path, method=method)
+
+    assert first.moved == 12
+    assert photos.list_brain_runs() == [key]
+    results = photos.load_brain_results(key)
+    assert results.points.shape == (12, 2)
+    assert set(results.sample_ids) == set(photos.values("id")[:12])
+
+
+def test_crops_get_points_too(photos: Any, tmp_path: Path) -> None:
+    run("embed", photos, tmp_path, patches="ground_truth")
+    run("visualize", photos, tmp_path, method="pca", patches="ground_truth")
+
+    results = photos.load_brain_results("pca_ground_truth_efficientnet_lite0_57934424")
+    assert results.config.patches_field == "ground_truth"
+    assert set(results.label_ids) == set(photos.values("ground_truth.detections.id", unwind=True))
+
+
+def test_groups_are_named_by_what_they_show(photos: Any, tmp_path: Path) -> None:
+    run("embed", photos, tmp_path)
+    report = run("cluster", photos, tmp_path, method="kmeans", count=2)
+
+    by_kind = dict(zip(photos.values("filepath"), photos.values("cluster"), strict=True))
+    assert {Path(path).name.split("_")[0]: name for path, name in by_kind.items()} in (
+        {"disc": "1: disc", "bars": "2: bars", "broken.jpg": None},
+        {"disc": "2: disc", "bars": "1: bars", "broken.jpg": None},
+    )
+    assert len({*by_kind.values()}) == 3
+    assert report.details == {"groups": 2}
+    # A group of an earlier grouping stays on nobody.
+    run("cluster", photos.limit(4), tmp_path, method="kmeans", count=2)
+    assert [name is None for name in photos.values("cluster")] == [False] * 4 + [True] * 9
+
+
+def test_crops_are_grouped_on_their_labels(photos: Any, tmp_path: Path) -> None:
+    run("embed", photos, tmp_path, patches="ground_truth")
+    run("cluster", photos, tmp_path, count=2, patches="ground_truth")
+    run("outliers", photos, tmp_path, patches="ground_truth")
+
+    names = photos.values("ground_truth.detections.cluster", unwind=True)
+    labels = photos.values("ground_truth.detections.label", unwind=True)
+    assert {name.partition(": ")[2] == label for name, label in zip(names, labels, strict=True)} == {True}
+    assert not photos.has_sample_field("cluster")
+    assert all(0 <= score <= 1 for score in photos.values("ground_truth.detections.outlier", unwind=True))
+
+
+def test_the_one_like_no_other_is_the_outlier(fiftyone: Any, photos: Any, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.png"
+    noise = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(odd)
+    photos.add_sample(fiftyone.Sample(filepath=str(odd)))
+    run("embed", photos, tmp_path)
+    run("outliers", photos, tmp_path, neighbours=3)
+
+    scores = dict(zip(photos.values("filepath"), photos.values("outlier"), strict=True))
+    assert scores.pop(str(tmp_path / "broken.jpg")) is None
+    assert max(scores, key=lambda path: scores[path]) == str(odd)
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert photos.bounds("uniqueness")[1] == 1.0
+    assert photos.sort_by("uniqueness", reverse=True).first().filepath == str(odd)
+
+
+@pytest.mark.parametrize("backend", ["lancedb", "labelloop"])
+def test_the_brain_sorts_by_similarity_from_our_vectors(photos: Any, tmp_path: Path, backend: str) -> None:
+    run("embed", photos, tmp_path)
+    run("similarity", photos, tmp_path, backend=backend)
+    report = run("similarity", photos, tmp_path, backend=backend)
+
+    (key,) = photos.list_brain_runs()
+    assert key == f"similar_{backend}_efficientnet_lite0_57934424"
+    assert report.moved == 12
+    photos.clear_cache()
+    like = photos.sort_by_similarity(photos.first().id, k=6, brain_key=key)
+    assert {Path(path).name.split("_")[0] for path in like.values("filepath")} == {"disc"}
+    if backend == "lancedb":
+        assert list((tmp_path / "lancedb").iterdir())
+
+
+def test_qdrant_without_an_address_is_refused(photos: Any, tmp_path: Path) -> None:
+    with pytest.raises(LabelingError, match="the address of the Qdrant server"):
+        run("similarity", photos, tmp_path, backend="qdrant")

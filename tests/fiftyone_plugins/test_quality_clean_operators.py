@@ -1,0 +1,250 @@
+"""The operators and panels of quality and clean through FiftyOne's own loader and executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFilter
+
+from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.quality.proposals import Rules, propose, read_scored
+from fiftyone_plugins.quality.views import count_over, view_trash
+from tests.fiftyone_plugins.test_quality_checks import make_photo
+from tests.fiftyone_plugins.test_review_operators import resolve_form, run_as_the_app
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
+
+QUALITY, CLEAN = "@labelloop/quality", "@labelloop/clean"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder, and no console."""
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LABELLOOP_CONSOLE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def photos(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
+    """A good photo, a blurred one and a black one, in folders «person» and «others», with boxes of a detector."""
+    dataset = fiftyone.Dataset("curated")
+    good = make_photo().resize((1200, 750), Image.Resampling.NEAREST)
+    pictures = [good, good.filter(ImageFilter.GaussianBlur(9)), Image.new("RGB", (1200, 750))]
+    samples = []
+    for number, picture in enumerate(pictures):
+        path = tmp_path / ("person" if number < 2 else "others") / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
+        box = fiftyone.Detection(label="person", bounding_box=[0.1, 0.1, 0.5, 0.5], confidence=[0.9, 0.1, 0.8][number])
+        samples.append(
+            fiftyone.Sample(
+                filepath=str(path), predictions=fiftyone.Detections(detections=[box] if number != 1 else [])
+            )
+        )
+    dataset.add_samples(samples, progress=False)
+    yield dataset
+    dataset.delete()
+
+
+@dataclass
+class State:
+    """The state of a panel, as the App keeps it."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__["values"].get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        (self.__dict__ if name == "values" else self.__dict__["values"])[name] = value
+
+    def clear(self) -> None:
+        self.values.clear()
+
+
+class Ops:
+    """Keeps what a panel tells the App to do."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **named: self.told.append((name, given[0] if given else named))
+
+
+def open_panel(fiftyone: Any, uri: str, dataset: Any) -> tuple[Any, Any]:
+    """Return a panel that was loaded, and the context it acts in."""
+    panel = fiftyone.operators.get_operator(uri)
+    ctx = SimpleNamespace(
+        dataset=dataset, panel=SimpleNamespace(state=State()), ops=Ops(), params={}, selected=[], prompt=Ops().prompt
+    )
+    panel.on_load(ctx)
+    return panel, ctx
+
+
+def list_parts(panel: Any, ctx: Any) -> set[str]:
+    return set(panel.render(ctx).to_json()["type"]["properties"])
+
+
+# Quality
+
+
+def test_images_are_measured_and_tagged_from_the_app_without_a_console(fiftyone: Any, photos: Any) -> None:
+    form = resolve_form(fiftyone, f"{QUALITY}/check_quality", photos)
+    first = run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    photos.reload()
+    tag = resolve_form(fiftyone, f"{QUALITY}/tag_trash", photos)
+    run_as_the_app(fiftyone, f"{QUALITY}/tag_trash", photos)
+
+    assert form["summary"]["view"]["label"] == "3 images will be read; no file is changed."
+    assert [name for name, _ in first][-3:] == ["show_output", "notify", "reload_dataset"]
+    assert tag["summary"]["view"]["label"].startswith("2 of 3 images would be tagged «trash».")
+    assert tag["threshold_blurry"]["view"]["label"] == "blurry: 1 from 0.6 on"
+    assert photos.match_tags("trash").count() == 2
+    assert "There is no decision" not in str(resolve_form(fiftyone, f"{QUALITY}/untag_trash", photos))
+    run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "trash-1"})
+    assert photos.match_tags("trash").count() == 0
+
+
+def test_the_count_in_the_form_follows_the_sliders(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    photos.reload()
+    params = {"checks": ["blurry"], "threshold_blurry": 0.99}
+    form = resolve_form(fiftyone, f"{QUALITY}/tag_trash", photos, params=params)
+
+    assert form["summary"]["view"]["label"].startswith("0 of 3 images would be tagged")
+    assert form["problem"]["view"]["label"] == "No image reaches a threshold."
+    assert "threshold_dark" not in form
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        (f"{QUALITY}/tag_trash", "No image was measured yet: run «Check image quality» first."),
+        (f"{QUALITY}/untag_trash", "There is no decision to take back."),
+        (f"{QUALITY}/learn_ratings", "No image has an embedding yet: run «Compute embeddings» first."),
+        (f"{QUALITY}/write_examples", "No image was measured yet: run «Check image quality» first."),
+        (f"{CLEAN}/check_claims", "Give at least one class."),
+        (f"{CLEAN}/act_on_contradictions", "Nothing was judged yet: run «Check claims» first."),
+        (f"{CLEAN}/undo_claims", "There is no decision to take back."),
+    ],
+)
+def test_what_is_missing_is_a_sentence_in_the_form(fiftyone: Any, photos: Any, uri: str, problem: str) -> None:
+    assert resolve_form(fiftyone, uri, photos)["problem"]["view"]["label"] == problem
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(),
+        Rules({"dark": 0.9}),
+        Rules({}),
+        Rules({"blurry": 0.99}, below_mean=5),
+        Rules({}, worst_percent=50),
+    ],
+)
+def test_the_database_counts_what_the_rules_propose(fiftyone: Any, photos: Any, tmp_path: Path, rules: Rules) -> None:
+    find_work("quality").perform(photos, {}, Tools(tmp_path / "curation"))
+    photos.reload()
+    photos.set_values("aesthetic_mean", [6.0, 3.0, None])
+    photos.set_values("quality", [None, None, fiftyone.Classification(label="keep")])
+    scored = read_scored(photos)
+    proposed = [one.sample_id for one in propose(scored, rules) if one.word == "trash"]
+
+    assert view_trash(photos, rules).values("id") == proposed
+    for name, count in count_over(photos, {"dark": 0.9, "blurry": 0.6}).items():
+        threshold = {"dark": 0.9, "blurry": 0.6}[name]
+        assert count == sum((one.scores[name] or 0) >= threshold for one in scored)
+
+
+def test_the_quality_panel_shows_scores_and_filters_the_grid(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    assert "histogram" not in list_parts(panel, ctx)
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    ctx.params = {"value": "dark"}
+    panel.choose_check(ctx)
+    assert {"histogram", "over", "threshold"} <= list_parts(panel, ctx)
+    assert sum(ctx.panel.state.counts) == 3
+    assert ctx.panel.state.counts[-1] == 1
+
+    ctx.params = {"idx": 19}
+    panel.show_bar(ctx)
+    name, view = ctx.ops.told[-1]
+    assert (name, view.values("id")) == ("set_view", photos.values("id")[2:])
+    ctx.params = {"value": 0.0}
+    panel.choose_threshold(ctx)
+    assert ctx.panel.state.over["dark"] == 3
+
+
+def test_selected_images_are_kept_or_trashed_by_hand(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    panel.keep_selected(ctx)
+    assert ctx.ops.told[-1][0] == "notify"
+    ctx.selected = photos.values("id")[1:]
+    panel.trash_selected(ctx)
+    assert photos.match_tags("trash").count() == 2
+    ctx.selected = photos.values("id")[2:]
+    panel.keep_selected(ctx)
+
+    assert photos.count_sample_tags() == {"trash": 1, "keep": 1}
+    run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "trash-1"})
+    assert photos.count_sample_tags() == {"keep": 1}
+
+
+# Clean
+
+
+CLAIM = {"classes": "person", "kind": "folder", "seen_in": "predictions"}
+
+
+def test_claims_are_checked_and_acted_on_from_the_app_without_a_console(fiftyone: Any, photos: Any) -> None:
+    form = resolve_form(fiftyone, f"{CLEAN}/check_claims", photos, params={"classes": "person", "kind": "folder"})
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    photos.reload()
+    act = resolve_form(fiftyone, f"{CLEAN}/act_on_contradictions", photos)
+    run_as_the_app(fiftyone, f"{CLEAN}/act_on_contradictions", photos, params={"action": "retag"})
+
+    assert form["problem"]["view"]["label"].startswith("Without labelloop's console there is no detector")
+    assert photos.values("clean_outcome") == ["true positive", "false negative", "false positive"]
+    assert act["summary"]["view"]["label"].startswith("2 images will be changed, 0 need nothing.")
+    assert photos.count_sample_tags() == {"with person": 1, "without person": 1}
+    run_as_the_app(fiftyone, f"{CLEAN}/undo_claims", photos, params={"run": "retag-1"})
+    assert photos.count_sample_tags() == {}
+
+
+def test_nobody_can_name_a_folder_to_write_to_in_the_app(fiftyone: Any, photos: Any, tmp_path: Path) -> None:
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    params = {"action": "copy", "to": str(tmp_path / "elsewhere")}
+    run_as_the_app(fiftyone, f"{CLEAN}/act_on_contradictions", photos, params=params)
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "person-without-person" / "1.png").is_file()
+
+
+def test_the_claims_panel_filters_the_grid_and_takes_a_persons_word(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{CLEAN}/claims", photos)
+    assert "table" not in list_parts(panel, ctx)
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    panel.refresh(ctx)
+    assert {"table", "list"} <= list_parts(panel, ctx)
+    assert ctx.panel.state.cells == [[1, 0, 1], [1, 0, 0]]
+    assert [one["words"] for one in ctx.panel.state.shown] == [
+        "person claimed, and not seen",
+        "person seen, though not claimed",
+    ]
+
+    ctx.params = {"x": "seen", "y": "not claimed: person"}
+    panel.show_cell(ctx)
+    assert ctx.ops.told[-1][1].values("id") == photos.values("id")[2:]
+    ctx.params = {"id": photos.values("id")[1]}
+    panel.confirm(ctx)
+    assert [one["id"] for one in ctx.panel.state.shown] == photos.values("id")[2:]
+    run_as_the_app(fiftyone, f"{CLEAN}/act_on_contradictions", photos, params={"action": "retag"})
+    assert photos.count_sample_tags() == {"claim confirmed: person": 1, "with person": 1}

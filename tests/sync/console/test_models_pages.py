@@ -1,0 +1,211 @@
+"""The page of models: what is current, what wants to be, and the buttons, each asked for once more before it acts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from sync.console.intervals import draw_intervals
+from sync.ledger import Promotion
+from sync.models.candidate import Candidate
+from sync.models.evaluation import ClassScore, Evaluation, SizeScore
+from sync.models.gate import ClassChange, Comparison
+from sync.models.registry import Card
+from sync.models.results import GateResult, Result
+from sync.models.shelf import SeenCandidate, Shelf
+from tests.sync.console.conftest import FakeCatalogue, FakeRunner, submit
+
+SUM = "ab" * 32
+AT = "2026-01-02T03:04:05+00:00"
+EVALUATION = Evaluation(
+    images=84,
+    empty_images=4,
+    examples=400,
+    found=900,
+    map50_95=0.4123,
+    map50=0.7,
+    map75=0.4,
+    precision=0.8,
+    recall=0.6,
+    calibration_error=0.05,
+    sizes=(SizeScore("small", 10, 0.2), SizeScore("medium", 0, None), SizeScore("large", 390, 0.5)),
+    classes=(
+        ClassScore("<car>", 300, 80, 0.5, 0.8, 0.9, 0.7, 0.35),
+        ClassScore("dog", 0, 0, None, None),
+    ),
+)
+COMPARISON = Comparison(
+    84, 400, 0.37, 0.4123, 0.0423, 0.012, 0.069,
+    (ClassChange("<car>", 300, 0.45, 0.5, 0.01, 0.08), ClassChange("bus", 20, 0.5, 0.4, -0.2, -0.01)),
+)  # fmt: skip
+CARD = Card(
+    id="better-1a2b3c4d",
+    weights="better.pt",
+    files={"better.pt": SUM},
+    source="candidate better-00000001",
+    registered_at=AT,
+    registered_by="ana",
+    task="detect",
+    licence="AGPL-3.0",
+    trained_on="v3-00000000",
+    tested_on="v3-00000000",
+    evaluation=EVALUATION,
+    replaces="yolo11n-c130b90b",
+    comparison=COMPARISON,
+    decision="not better",
+    reasons=("mAP50-95 0.4123 against 0.3700",),
+    forced_by="ana",
+    forced_reason="sees <dogs>",
+    thresholds={"<car>": 0.35},
+    curves=("precision-recall.svg",),
+)
+OLD = Card("yolo11n-c130b90b", "yolo11n.onnx", {"yolo11n.onnx": SUM}, "yolo11n (package x)", AT, "ana")
+
+
+@pytest.fixture
+def shelf(catalogue: FakeCatalogue) -> Shelf:
+    candidate = Candidate(
+        id="next-00000002",
+        folder=Path("next"),
+        state="trained",
+        version_id="v3-00000000",
+        model="yolo11n.pt",
+        family="ultralytics",
+        classes=("car", "dog"),
+        seed=0,
+        model_version="next-9f9f9f9f",
+        scores={"map50_95": 0.44},
+    )
+    gate = GateResult(
+        "next-9f9f9f9f", CARD.id, "v3-00000000", AT, "undecided", ("12 test images are too few",), COMPARISON
+    )
+    result = Result("next-9f9f9f9f", "v3-00000000", "test", AT, EVALUATION, {"<car>": 0.3})
+    history = Promotion(CARD.id, OLD.id, "forced", "ana", "v3-00000000", "sees <dogs>", recorded_at=AT)
+    made = Shelf(
+        current=CARD.id,
+        card=CARD,
+        cards=(CARD, OLD),
+        candidates=(SeenCandidate(candidate, result, gate, is_registered=False),),
+        promotions=(history,),
+        damaged={"bad-00000000": "card.json: is damaged"},
+    )
+    catalogue.shelf = made
+    return made
+
+
+@pytest.mark.usefixtures("shelf")
+def test_the_page_has_the_current_model_the_candidates_the_registry_and_the_history(admin: FlaskClient) -> None:
+    page = admin.get("/models/").text
+
+    for text in ("better-1a2b3c4d", "next-00000002", "undecided", "0.412", "forced", "sees &lt;dogs&gt;", "is damaged"):
+        assert text in page
+    # The current one needs no way back to it.
+    assert "/models/registered/yolo11n-c130b90b/back" in page
+    assert "/models/registered/better-1a2b3c4d/back" not in page
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_registered_model_shows_its_numbers_its_interval_and_its_sums(admin: FlaskClient) -> None:
+    page = admin.get("/models/registered/better-1a2b3c4d").text
+
+    for text in (
+        "Gate: not better",
+        "Forced by ana",
+        'class="intervals"',
+        "&lt;car&gt;",
+        "AGPL-3.0",
+        SUM[:16],
+        "0.350",
+    ):
+        assert text in page
+    assert "all classes: +0.0423, from +0.0120 to +0.0690" in page
+    # No example, no number.
+    assert page.count("no example") == 1
+    assert admin.get("/models/registered/nothing").status_code == 404
+
+
+@pytest.mark.usefixtures("shelf")
+def test_only_drawings_of_the_card_are_served(admin: FlaskClient, make_settings: object) -> None:
+    folder = make_settings().home.models / "registry" / CARD.id  # type: ignore[operator]
+    folder.mkdir(parents=True)
+    (folder / "precision-recall.svg").write_text("<svg/>")
+    (folder / "better.pt").write_text("weights")
+
+    with admin.get(f"/models/registered/{CARD.id}/precision-recall.svg") as drawing:
+        assert (drawing.status_code, drawing.mimetype) == (200, "image/svg+xml")
+    for name in ("better.pt", "card.json", "..%2f..%2fsecrets%2fconsole_password", "training.svg"):
+        assert admin.get(f"/models/registered/{CARD.id}/{name}").status_code == 404
+
+
+@pytest.mark.usefixtures("shelf")
+def test_the_gate_is_asked_without_changing_anything(admin: FlaskClient, runner: FakeRunner) -> None:
+    answer = submit(admin, "/models/candidates/next-00000002/check")
+
+    assert (answer.status_code, answer.location) == (303, "/runs/7")
+    asked = {"candidate": "next-00000002", "by": "the console", "dry_run": True}
+    assert runner.submitted == [("promote", asked, "console")]
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_promotion_is_confirmed_on_a_page_of_its_own(admin: FlaskClient, runner: FakeRunner) -> None:
+    page = admin.get("/models/candidates/next-00000002/promote").text
+    assert "Promote next-00000002?" in page
+    assert "12 test images are too few" in page
+
+    submit(admin, "/models/candidates/next-00000002/promote", reason="  ")
+    submit(admin, "/models/candidates/next-00000002/promote", force="yes", reason="sees dogs")
+
+    plain = {"candidate": "next-00000002", "by": "the console"}
+    forced = plain | {"reason": "sees dogs", "force": True}
+    assert runner.submitted == [("promote", plain, "console"), ("promote", forced, "console")]
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_model_is_forced_for_a_reason_alone(admin: FlaskClient, runner: FakeRunner) -> None:
+    answer = submit(admin, "/models/candidates/next-00000002/promote", force="yes", reason="")
+
+    assert (answer.status_code, runner.submitted) == (303, [])
+    assert "say why" in admin.get(answer.location).text
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_way_back_is_confirmed_too_and_says_why(admin: FlaskClient, runner: FakeRunner) -> None:
+    assert "Roll back to yolo11n-c130b90b?" in admin.get("/models/registered/yolo11n-c130b90b/back").text
+
+    submit(admin, "/models/registered/yolo11n-c130b90b/back", reason="too slow")
+
+    said = {"to": "yolo11n-c130b90b", "by": "the console", "reason": "too slow"}
+    assert runner.submitted == [("rollback", said, "console")]
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/candidates/next-00000002/check",
+        "/models/candidates/next-00000002/promote",
+        "/models/registered/yolo11n-c130b90b/back",
+    ],
+)
+def test_nothing_is_changed_without_the_forms_token_or_a_login(
+    admin: FlaskClient, runner: FakeRunner, path: str
+) -> None:
+    assert admin.post(path).status_code == 400
+    assert admin.application.test_client().post(path).status_code in (302, 303, 400, 401)
+    assert runner.submitted == []
+
+
+def test_an_interval_is_drawn_to_scale_the_worst_classes_first() -> None:
+    drawing = draw_intervals(COMPARISON)
+
+    assert drawing is not None
+    whole, bus, car = drawing.rows
+    assert [row.kind for row in (whole, bus, car)] == ["better", "worse", "better"]
+    assert bus.low < bus.middle < bus.high < drawing.zero < whole.low < whole.middle < whole.high
+    # The same change is the same way on the drawing: 0.2 left of 0 is four times as far as 0.05 right of it.
+    scale = (drawing.zero - bus.low) / 0.2
+    assert (car.middle - drawing.zero) / 0.05 == pytest.approx(scale, rel=0.02)
+    assert draw_intervals(replace(COMPARISON, difference=None, low=None, high=None, classes=())) is None

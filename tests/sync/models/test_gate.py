@@ -1,0 +1,151 @@
+"""The gate: what is promoted, what is not, and what cannot be told."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sync.models.bootstrap import read_matches, score_draw
+from sync.models.evaluation import Boxes, evaluate_boxes
+from sync.models.gate import ClassChange, Comparison, Rules, compare_models, decide
+from tests.sync.models.made_boxes import CLASSES, SIZE, ask_pycocotools, make_found, make_truth
+
+RULES = Rules(resamples=300)
+GOOD = Comparison(
+    images=100,
+    examples=400,
+    current=0.4,
+    candidate=0.45,
+    difference=0.05,
+    low=0.01,
+    high=0.09,
+    classes=(ClassChange("car", 50, 0.5, 0.46), ClassChange("dog", 5, 0.9, 0.1), ClassChange("bus", 0, None, None)),
+)
+
+
+def compare(images: int, truth: Boxes, current: Boxes, candidate: Boxes, rules: Rules = RULES) -> Comparison:
+    before, after = (evaluate_boxes([SIZE] * images, CLASSES, truth, found) for found in (current, candidate))
+    return compare_models(before, after, truth, (current, candidate), rules)
+
+
+def test_a_model_that_is_better_on_many_images_passes() -> None:
+    truth = make_truth(120)
+    worse, better = make_found(truth, seed=1, off_px=8.0), make_found(truth, seed=2, off_px=3.0)
+
+    comparison = compare(120, truth, worse, better)
+    verdict = decide(comparison, RULES)
+
+    assert verdict.is_pass, verdict
+    assert comparison.low is not None
+    assert comparison.high is not None
+    assert 0 < comparison.low < comparison.candidate - comparison.current < comparison.high  # type: ignore[operator]
+    assert decide(compare(120, truth, better, worse), RULES).decision == "not better"
+
+
+def test_two_models_that_differ_by_chance_do_not_pass_either_way() -> None:
+    truth = make_truth(60)
+    one, other = make_found(truth, seed=1, off_px=5.0), make_found(truth, seed=2, off_px=5.0)
+
+    assert decide(compare(60, truth, one, other), RULES).decision == "not better"
+    assert decide(compare(60, truth, other, one), RULES).decision == "not better"
+
+
+def test_the_same_model_is_no_better_than_itself() -> None:
+    truth = make_truth(60)
+    found = make_found(truth, seed=1, off_px=5.0)
+
+    comparison = compare(60, truth, found, found)
+
+    assert (comparison.difference, comparison.low, comparison.high) == (0.0, 0.0, 0.0)
+    assert not decide(comparison, RULES).is_pass
+
+
+def test_an_image_that_is_drawn_twice_counts_twice_as_pycocotools_counts_it() -> None:
+    images, draws = 30, 8
+    truth = make_truth(images)
+    found = make_found(truth, seed=1, off_px=6.0)
+    theirs = ask_pycocotools(truth, found, images)
+    matches = read_matches(truth, found, images=images, classes=len(CLASSES))
+
+    random = np.random.default_rng(7)
+    kept = list(theirs.evalImgs)
+    for _ in range(draws):
+        drawn = random.integers(0, images, images)
+        # Pycocotools sums up the matches of the images that were drawn, each as often as it was.
+        theirs.evalImgs = [kept[start + image] for start in range(0, len(kept), images) for image in drawn]
+        with contextlib.redirect_stdout(io.StringIO()):
+            theirs.accumulate()
+        precision = theirs.eval["precision"][:, :, :, 0, -1]
+
+        ours = score_draw(matches, np.bincount(drawn, minlength=images))
+
+        expected = [column.mean() if column.max() > -1 else np.nan for column in np.moveaxis(precision, 2, 0)]
+        assert ours.tolist() == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_half_of_the_confidence_lies_on_each_side_of_the_median() -> None:
+    truth = make_truth(60)
+    pair = make_found(truth, seed=1, off_px=6.0), make_found(truth, seed=2, off_px=4.0)
+
+    wide, narrow = compare(60, truth, *pair), compare(60, truth, *pair, rules=replace(RULES, confidence=0.5))
+
+    assert wide.low < narrow.low < narrow.high < wide.high  # type: ignore[operator]
+    for one in wide.classes[:3]:
+        assert one.low < one.change < one.high  # type: ignore[operator]
+    assert (wide.classes[3].low, wide.classes[3].high) == (None, None)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_one_nearly_the_same() -> None:
+    truth = make_truth(50)
+    pair = make_found(truth, seed=1, off_px=6.0), make_found(truth, seed=2, off_px=4.0)
+
+    first, again = compare(50, truth, *pair), compare(50, truth, *pair)
+    other = compare(50, truth, *pair, rules=replace(RULES, seed=1))
+
+    assert first == again
+    assert other.low != first.low
+    assert other.low == pytest.approx(first.low, abs=0.02)
+
+
+def test_a_class_with_enough_examples_that_falls_stops_a_model_that_is_better_on_the_whole() -> None:
+    fallen = replace(GOOD, classes=(ClassChange("car", 50, 0.5, 0.44), *GOOD.classes[1:]))
+
+    assert decide(GOOD, RULES).decision == "better"
+    verdict = decide(fallen, RULES)
+    assert verdict.decision == "not better"
+    assert verdict.reasons[0] == "class 'car' falls from 0.5000 to 0.4400 on 50 examples, by more than 0.05"
+    assert decide(fallen, replace(RULES, class_margin=0.1)).is_pass
+    assert decide(fallen, replace(RULES, fewest_examples=51)).is_pass
+
+
+def test_too_few_images_decide_nothing_and_it_is_said() -> None:
+    verdict = decide(replace(GOOD, images=29), RULES)
+
+    assert verdict.decision == "undecided"
+    assert verdict.reasons[0] == "29 test images are too few to decide (expected at least 30)"
+
+
+def test_images_without_anything_drawn_decide_nothing() -> None:
+    nothing = Boxes.from_rows([])
+    found = Boxes(nothing.images, nothing.classes, nothing.xyxy, np.zeros(0))
+
+    comparison = compare(40, nothing, found, found)
+
+    assert (comparison.difference, comparison.current) == (None, None)
+    assert decide(comparison, RULES).decision == "undecided"
+
+
+def test_where_no_class_has_enough_examples_the_reasons_say_so() -> None:
+    verdict = decide(GOOD, replace(RULES, fewest_examples=1000))
+
+    assert verdict.is_pass
+    assert verdict.reasons[1] == "no class has 1000 examples: none was held to a margin of its own"
+
+
+def test_a_comparison_goes_to_json_and_back() -> None:
+    assert Comparison.from_dict(json.loads(json.dumps(GOOD.to_dict()))) == GOOD

@@ -1,0 +1,130 @@
+"""Every format there and back: exported from one project, imported into an empty one, the labels are equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labels.config import LabelConfig
+from labels.geometry import Box, Keypoint, Mask, Polygon, compute_iou
+from labels.results import Label, is_same
+from sync.catalogue.samples import SampleLabels
+from sync.exports.formats import FORMATS
+from sync.jobs.export import export
+from sync.jobs.import_labels import Wish, ingest_labels
+from tests.fakes.pictures import open_reviewed
+from tests.fakes.project import SIZE, FakeProject, open_fake_project
+
+CONFIG = LabelConfig.from_xml(
+    """<View><Image name="image" value="$image"/>
+    <RectangleLabels name="label" toName="image"><Label value="person"/><Label value="a/b &amp; c"/></RectangleLabels>
+    <PolygonLabels name="outline" toName="image"><Label value="lake"/></PolygonLabels>
+    <BrushLabels name="brush" toName="image"><Label value="fog"/></BrushLabels>
+    <KeyPointLabels name="points" toName="image"><Label value="left eye"/><Label value="right eye"/></KeyPointLabels>
+    <Choices name="scene" toName="image"><Choice value="../in"/><Choice value="out"/></Choices>
+    <Choices name="seen" toName="image" choice="multiple"><Choice value="sun"/><Choice value="rain"/></Choices>
+    <Rating name="stars" toName="image" maxRating="5"/></View>"""
+)
+PAINT = np.zeros((SIZE.height, SIZE.width), dtype=bool)
+PAINT[20:50, 30:70] = True
+PAINT[60:70, 90:100] = True
+
+UPRIGHT = Label("a1" * 12, "label", ("person",), Box(10.25, 5.5, 30.125, 40.0))
+OTHER = Label("a2" * 12, "label", ("a/b & c",), Box(1 / 3, 20.0, 50.0, 59.9))
+TURNED = Label("a3" * 12, "label", ("person",), Box(70.0, 20.0, 30.0, 15.0, rotation_deg=35.0))
+LAKE = Label("b1" * 12, "outline", ("lake",), Polygon(((5.0, 5.0), (60.5, 9.0), (40.0, 70.25), (8.0, 60.0))))
+FOG = Label("c1" * 12, "brush", ("fog",), Mask(PAINT))
+EYE = Label("d1" * 12, "points", ("left eye",), Keypoint(20.0, 15.0, 4.0))
+SCENE = Label("e1" * 12, "scene", ("../in",))
+OUT = Label("e2" * 12, "scene", ("out",))
+SEEN = Label("f1" * 12, "seen", ("sun", "rain"))
+STARS = Label("f2" * 12, "stars", rating=4)
+EVERYTHING = (UPRIGHT, OTHER, TURNED, LAKE, FOG, EYE, SCENE, SEEN, STARS)
+HELD = {
+    "coco": ("coco", [[UPRIGHT, OTHER, TURNED, LAKE, FOG, EYE], [UPRIGHT], []]),
+    "yolo": ("yolo", [[UPRIGHT, OTHER], [UPRIGHT], []]),
+    "yolo-segment": ("yolo-segment", [[LAKE], [LAKE], []]),
+    "yolo-obb": ("yolo-obb", [[UPRIGHT, TURNED], [TURNED], []]),
+    "yolo-pose": ("yolo-pose", [[UPRIGHT, OTHER, EYE], [UPRIGHT], []]),
+    "voc": ("voc", [[UPRIGHT, OTHER], [UPRIGHT], []]),
+    "csv": ("csv", [[*EVERYTHING], [UPRIGHT, OUT], []]),
+    "parquet": ("parquet", [[*EVERYTHING], [UPRIGHT, OUT], []]),
+    "webdataset": ("webdataset", [[*EVERYTHING], [UPRIGHT, OUT], []]),
+    "tfrecord": ("tfrecord", [[*EVERYTHING], [UPRIGHT, OUT], []]),
+    "folders": ("folders", [[SCENE], [OUT], [SCENE]]),
+}
+WITH_IDS = ("coco", "csv", "parquet", "webdataset", "tfrecord")
+WITH_IMAGES_INSIDE = ("parquet", "webdataset", "tfrecord")
+
+
+def test_every_format_is_tried():
+    assert HELD.keys() == FORMATS.keys()
+
+
+def labels_of(project: FakeProject) -> dict[str, tuple[Label, ...]]:
+    """Return what is said of each image, by its content."""
+    said = project.context.dataset.labels()
+    return {
+        sample.image.sha256: found.labels
+        for key, sample in project.dataset.samples.items()
+        if isinstance(found := said.get(key, SampleLabels((), has_regions=False)), SampleLabels)
+    }
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_is_exported_is_what_is_imported(name: str, tmp_path: Path):
+    export_format, labels = HELD[name]
+    # In each image the ids are its own.
+    labels = [[replace(one, id=f"{number}{one.id[1:]}") for one in some] for number, some in enumerate(labels)]
+    with open_reviewed(labels, config=CONFIG) as source:
+        report = export(source.context, export_format=export_format, out_dir=tmp_path / "out")
+        assert report.failed == ()
+        expected = labels_of(source)
+        # Of formats with the images inside, these lie where they came from.
+        folder = source.context.home.images if name in WITH_IMAGES_INSIDE else tmp_path / "out"
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for path in folder.rglob("*.png"):
+            (photos / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            (photos / path.relative_to(folder)).write_bytes(path.read_bytes())
+    with open_fake_project(images=0, config=CONFIG) as target:
+        first = ingest_labels(target.context, Wish(photos, tmp_path / "out"))
+        assert (first.failed, first.moved, first.details["labels"]) == ((), 3, sum(map(len, labels)))
+        found = labels_of(target)
+        assert found.keys() == expected.keys()
+        for sha256, some in expected.items():
+            assert_same(found[sha256], some, with_ids=name in WITH_IDS)
+        again = ingest_labels(target.context, Wish(photos, tmp_path / "out"))
+        assert (again.failed, again.details["labels"], again.details["images labelled as before"]) == ((), 0, 3)
+        assert labels_of(target) == found
+
+
+def assert_same(found: tuple[Label, ...], expected: tuple[Label, ...], *, with_ids: bool) -> None:
+    assert len(found) == len(expected)
+    for label in expected:
+        twins = [one for one in found if one.id == label.id or not with_ids]
+        assert any(is_same(one, label) for one in twins), f"{label} is not among {twins}"
+
+
+def test_a_painted_mask_comes_back_from_outlines_nearly_as_it_was(tmp_path: Path):
+    config = LabelConfig.from_xml(CONFIG.xml.replace('<Label value="lake"/>', '<Label value="fog"/>'))
+    with open_reviewed([[FOG]], config=config) as source:
+        export(source.context, export_format="yolo-segment", out_dir=tmp_path / "out")
+    with open_fake_project(images=0, config=config) as target:
+        ingest_labels(target.context, Wish(tmp_path / "out", tmp_path / "out"))
+        ((label,),) = labels_of(target).values()
+    assert isinstance(label.geometry, Polygon)
+    assert compute_iou(label.geometry, FOG.geometry or UPRIGHT.geometry) > 0.97  # type: ignore[arg-type]
+
+
+def test_an_import_says_nothing_with_controls_that_its_format_does_not_have(tmp_path: Path):
+    with open_reviewed([[SCENE]], config=CONFIG) as source:
+        export(source.context, export_format="folders", out_dir=tmp_path / "out")
+    with open_fake_project(images=0, config=CONFIG) as target:
+        ingest_labels(target.context, Wish(tmp_path / "out", tmp_path / "out"))
+        (said,) = target.context.dataset.labels().values()
+        assert isinstance(said, SampleLabels)
+        assert not said.has_regions, "who sorted images into folders did not look for objects"
