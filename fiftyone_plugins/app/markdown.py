@@ -38,7 +38,7 @@ def report_to_markdown(lines: Sequence[str]) -> str:
     >>> report_to_markdown(["  failed: a_b.jpg: is <empty>"])
     '- failed: a\\\\_b\\\\.jpg: is \\\\<empty\\\\>'
     """
-    shown = [f"- {_escape(line.strip())}" for line in lines[:SHOWN_LINES]]
+    shown = [f"- {escape(line.strip())}" for line in lines[:SHOWN_LINES]]
     if len(lines) > SHOWN_LINES:
         shown.append(f"- and {len(lines) - SHOWN_LINES:,} more: the console's page has them all")
     return "\n".join(shown)
@@ -62,7 +62,7 @@ def tasks_to_markdown(tasks: Sequence[SampleTask], project_url: str | None) -> s
         number = "never sent" if task.task_id is None else str(task.task_id)
         if task.task_id is not None and project_url is not None:
             number = f"[task {task.task_id}]({project_url}?task={task.task_id})"
-        said = [_escape(text) if text else "–" for text in (task.name, task.state, task.reviewer)]
+        said = [escape(text) if text else "–" for text in (task.name, task.state, task.reviewer)]
         lines.append(f"| {' | '.join(said)} | {number} |")
     if len(tasks) > SHOWN_LINES:
         lines += ["", f"and {len(tasks) - SHOWN_LINES:,} more"]
@@ -83,10 +83,10 @@ def _runs(runs: list[Mapping[str, Any]]) -> list[str]:
 
 def _first_line(run: Mapping[str, Any]) -> str:
     words = run.get("summary") or f"{run['job']}: {run.get('error') or run['state']}"
-    return f"{_escape(words)} ({run['created_at'][:16].replace('T', ' ')} UTC)"
+    return f"{escape(words)} ({run['created_at'][:16].replace('T', ' ')} UTC)"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Return text that Markdown shows as it is: a file name may hold any of its signs."""
     return MARKDOWN_SIGNS.sub(r"\\\1", text)
 

@@ -16,17 +16,40 @@ from labels.report import OnProgress, Report, ignore_progress
 
 Params = Mapping[str, Any]
 
-WORKS: Final[Mapping[str, str]] = {}
+WORKS: Final[Mapping[str, str]] = {
+    "embed": "fiftyone_plugins.embeddings.work:EMBED",
+    "visualize": "fiftyone_plugins.embeddings.maps:VISUALIZE",
+    "cluster": "fiftyone_plugins.embeddings.clusters:CLUSTER",
+    "outliers": "fiftyone_plugins.embeddings.outliers:OUTLIERS",
+    "similarity": "fiftyone_plugins.embeddings.indexes:SIMILARITY",
+    "zeroshot": "fiftyone_plugins.zeroshot.work:ZEROSHOT",
+    "mistakes": "fiftyone_plugins.mistakes.work:MISTAKES",
+    "duplicates": "fiftyone_plugins.duplicates.work:SCAN",
+    "duplicates_drop": "fiftyone_plugins.duplicates.work:DROP",
+    "duplicates_undo": "fiftyone_plugins.duplicates.work:UNDO",
+    "quality": "fiftyone_plugins.quality.work:SCAN",
+    "quality_decide": "fiftyone_plugins.quality.work:DECIDE",
+    "quality_undo": "fiftyone_plugins.quality.work:UNDO",
+    "quality_learn": "fiftyone_plugins.quality.work:LEARN",
+    "quality_examples": "fiftyone_plugins.quality.work:EXAMPLES",
+    "clean": "fiftyone_plugins.clean.work:CLEAN",
+    "clean_apply": "fiftyone_plugins.clean.work:APPLY",
+    "clean_undo": "fiftyone_plugins.clean.work:UNDO",
+}
 """Every work by the name of its job: the module and the name in it. Imported when it is asked for: torch takes long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnBoxes:
-    """What a detector sees in one upright image: ``xyxy`` (n, 4) pixels, ``scores`` (n,) 0..1, class ``names`` (n)."""
+    """What a detector sees in one upright image: ``xyxy`` (n, 4) pixels, ``scores`` (n,) 0..1, class ``names`` (n).
+
+    ``known`` are all names it can give; None: not known.
+    """
 
     xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     names: tuple[str, ...]
+    known: frozenset[str] | None = None
 
 
 class Draw(Protocol):

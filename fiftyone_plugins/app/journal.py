@@ -1,0 +1,129 @@
+"""What a decision changed, as JSON lines: written before it is done, read to undo it. Knows no FiftyOne.
+
+    FOLDER/decisions/DATASET/trash-1.jsonl     {"run": "trash-1", "about": {…}}
+                                               {"sample_id": "…", …}            one a change
+                                               {"end": "done"} and, later, {"end": "undone"}
+
+A log without an end is of a decision that was killed: it can be undone as far as it came.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from labels.errors import LabelingError
+
+DECISIONS: Final = "decisions"
+End = Literal["done", "undone"]
+Change = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision: its name, what it was about, its changes in their order, and its end (None: it was killed)."""
+
+    run: str
+    about: Mapping[str, Any]
+    changes: tuple[Change, ...]
+    end: End | None
+
+
+class Journal:
+    """The log of one decision, which is there from its first line on."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    @property
+    def run(self) -> str:
+        """The decision's name, such as ``trash-1``."""
+        return self.file.stem
+
+    @classmethod
+    def begin(cls, folder: Path, dataset: str, kind: str, about: Mapping[str, Any]) -> Journal:
+        """Start a log under the next free number of its kind."""
+        place = to_folder(folder, dataset)
+        place.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((_number_of(file, kind) for file in place.glob(f"{kind}-*.jsonl")), default=0)
+        while True:
+            journal = cls(place / f"{kind}-{number}.jsonl")
+            try:
+                with journal.file.open("x", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"run": journal.run, "about": dict(about)}) + "\n")
+                return journal
+            except FileExistsError:
+                number += 1
+
+    def add(self, changes: Iterable[Change]) -> None:
+        """Write what is about to be changed; it is on the disk when this returns."""
+        lines = [json.dumps(dict(change)) for change in changes]
+        if not lines:
+            return
+        with self.file.open("a+b") as stream:
+            # A process that was killed may have left half a line: what follows it is not part of it.
+            stream.seek(-1, os.SEEK_END)
+            broken = b"" if stream.read(1) == b"\n" else b"\n"
+            stream.write(broken + ("\n".join(lines) + "\n").encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def close(self, end: End) -> None:
+        """Write how the decision ended."""
+        self.add([{"end": end}])
+
+
+def read_decided(folder: Path, dataset: str, run: str) -> Decided:
+    """Return a decision by its name.
+
+    Raises:
+        LabelingError: there is none of that name.
+    """
+    known = {file.stem: file for file in to_folder(folder, dataset).glob("*.jsonl")}
+    if run not in known:
+        raise LabelingError(f"decision {run!r} is not known (known: {', '.join(sorted(known)) or 'none'})")
+    return _read(known[run])
+
+
+def list_decided(folder: Path, dataset: str, *kinds: str) -> list[Decided]:
+    """Return the decisions of these kinds, the last one first."""
+    files = [file for file in to_folder(folder, dataset).glob("*.jsonl") if file.stem.rpartition("-")[0] in kinds]
+    return [_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem), reverse=True)]
+
+
+def to_folder(folder: Path, dataset: str) -> Path:
+    """Return where the decisions about a dataset are kept.
+
+    >>> to_folder(Path("curation"), "a/b").as_posix()
+    'curation/decisions/a%2Fb'
+    """
+    return folder / DECISIONS / quote(dataset, safe=" ").replace(".", "%2E")
+
+
+def _read(file: Path) -> Decided:
+    about: Mapping[str, Any] = {}
+    changes: list[Change] = []
+    end: End | None = None
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            # The last line of a process that was killed while it wrote: what it says was not begun.
+            continue
+        if "run" in values:
+            about = values["about"]
+        elif "end" in values:
+            end = values["end"]
+        else:
+            changes.append(values)
+    return Decided(file.stem, about, tuple(changes), end)
+
+
+def _number_of(file: Path, kind: str) -> int:
+    text = file.stem.removeprefix(f"{kind}-")
+    return int(text) if text.isdigit() else 0

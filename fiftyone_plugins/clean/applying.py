@@ -1,0 +1,226 @@
+"""Retags, copies or moves what contradicts its claim: planned, logged before it is done, and taken back by its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from more_itertools import chunked
+
+from fiftyone_plugins.app.journal import Decided, Journal, list_decided, read_decided, to_folder
+from fiftyone_plugins.app.work import Tools
+from fiftyone_plugins.app.writing import write_values
+from fiftyone_plugins.clean.files import copy_file, find_free, move_file, read_sha256
+from fiftyone_plugins.clean.judging import SETTLED
+from fiftyone_plugins.clean.looking import read_memory
+from fiftyone_plugins.clean.planning import ACTIONS, Action, Plan, Step, plan, read_contradictions
+from labels import fields
+from labels.errors import ItemError, LabelingError
+from labels.report import Failure, Report
+
+SHOWN: Final = 20
+SAMPLES_PER_STEP: Final = 1000
+
+
+def apply(
+    samples: Any, tools: Tools, *, action: Action, folder: Path | None, min_score: float, dry_run: bool
+) -> Report:
+    """Act on the contradictions among the samples that were judged; those a person confirmed stay as they are.
+
+    A moved file takes its sample along. Killed at any line and run again, it goes on; nothing is written over.
+
+    Raises:
+        LabelingError: nothing was judged yet.
+    """
+    dataset = samples._dataset
+    memory = read_memory(dataset)
+    if memory is None:
+        raise LabelingError("no sample was judged yet: run labelloop clean first, or «Check claims» in the App")
+    if not dry_run:
+        finish_moves(dataset, tools)
+    criteria, claim = memory
+    chosen = plan(read_contradictions(samples, min_score), action, claim, criteria.classes, folder)
+    if dry_run or not chosen.steps:
+        notes = [step.text for step in chosen.steps[:SHOWN]]
+        notes += [f"and {len(chosen.steps) - SHOWN} more"] if len(chosen.steps) > SHOWN else []
+        moved = len(chosen.steps)
+        return Report("clean_apply", moved, chosen.unchanged, chosen.failed, notes=tuple(notes), is_dry_run=dry_run)
+    about = {"classes": list(criteria.classes), "claim": claim.text, "folder": None if folder is None else str(folder)}
+    journal = Journal.begin(tools.folder, dataset.name, action, about)
+    failed = _retag(dataset, chosen, journal, tools, is_claim=claim.kind == "tag") if action == "retag" else []
+    failed += _carry(dataset, chosen, journal, tools, action) if action != "retag" else []
+    journal.close("done")
+    notes = [f"to take it back: labelloop clean --undo {journal.run}", f"logged in {journal.file}"]
+    return Report(
+        "clean_apply",
+        len(chosen.steps) - len(failed),
+        chosen.unchanged,
+        (*chosen.failed, *failed),
+        notes=tuple(notes),
+    )
+
+
+def undo(samples: Any, tools: Tools, *, run: str | None) -> Report:
+    """Take back one decision, the last one where none is named; what was changed since is left and reported.
+
+    Raises:
+        LabelingError: there is no such decision, or it was taken back already.
+    """
+    dataset = samples._dataset
+    finish_moves(dataset, tools)
+    decided = _find(tools, dataset.name, run)
+    failed: list[Failure] = []
+    undone = 0
+    for number, change in enumerate(reversed(decided.changes)):
+        tools.on_progress(number / len(decided.changes), f"taking back {decided.run}")
+        try:
+            undone += _undo_one(dataset, change)
+        except ItemError as error:
+            failed.append(Failure(error.item, error.problem, str(change["sample_id"])))
+    if not failed:
+        Journal(to_folder(tools.folder, dataset.name) / f"{decided.run}.jsonl").close("undone")
+    unchanged = len(decided.changes) - undone - len(failed)
+    notes = (f"{decided.run} is taken back" + (", as far as it could be" if failed else ""),)
+    return Report("clean_undo", undone, unchanged, tuple(failed), notes=notes)
+
+
+def finish_moves(dataset: Any, tools: Tools) -> int:
+    """Let samples follow files that a process moved before it was killed; return how many."""
+    finished = 0
+    for decided in list_decided(tools.folder, dataset.name, "move"):
+        if decided.end is not None:
+            continue
+        for change in decided.changes:
+            source, target = Path(change["from"]), Path(change["to"])
+            if not source.exists() and target.is_file() and _read_path(dataset, change) == str(source):
+                _write_path(dataset, change, target, SETTLED)
+                finished += 1
+    return finished
+
+
+def _retag(dataset: Any, chosen: Plan, journal: Journal, tools: Tools, *, is_claim: bool) -> list[Failure]:
+    """Change tags; where the tag was the claim, what was judged of it is settled."""
+    for done, chunk in enumerate(chunked(chosen.steps, SAMPLES_PER_STEP)):
+        tools.on_progress(done * SAMPLES_PER_STEP / len(chosen.steps), f"retagging {len(chosen.steps)} samples")
+        journal.add(
+            {
+                "sample_id": step.contradiction.sample_id,
+                "add": step.add,
+                "remove": step.remove,
+                "outcome": step.contradiction.outcome,
+            }
+            for step in chunk
+        )
+        for tag in sorted({step.add for step in chunk if step.add}):
+            dataset.select([s.contradiction.sample_id for s in chunk if s.add == tag]).tag_samples(tag)
+        for tag in sorted({step.remove for step in chunk if step.remove}):
+            dataset.select([s.contradiction.sample_id for s in chunk if s.remove == tag]).untag_samples(tag)
+        if is_claim:
+            write_values(dataset, {s.contradiction.sample_id: {fields.CLEAN_OUTCOME: SETTLED} for s in chunk})
+    return []
+
+
+def _carry(dataset: Any, chosen: Plan, journal: Journal, tools: Tools, action: Action) -> list[Failure]:
+    failed: list[Failure] = []
+    for number, step in enumerate(chosen.steps):
+        tools.on_progress(number / len(chosen.steps), f"{action}: {number}/{len(chosen.steps)}")
+        try:
+            _carry_one(dataset, step, journal, action)
+        except ItemError as error:
+            failed.append(Failure(error.item, error.problem, step.contradiction.sample_id))
+    return failed
+
+
+def _carry_one(dataset: Any, step: Step, journal: Journal, action: Action) -> None:
+    """Copy or move one file: log, file, sample, in this order."""
+    one = step.contradiction
+    assert step.folder is not None
+    try:
+        target = find_free(step.folder, one.own, for_copy=action == "copy")
+        is_there = target.exists()
+        change = {
+            "sample_id": one.sample_id,
+            "action": action,
+            "from": str(one.own),
+            "to": str(target),
+            "field": one.field,
+            "sha256": read_sha256(one.own),
+            "outcome": one.outcome,
+        }
+    except OSError as error:
+        raise ItemError(str(one.own), f"cannot be read ({error.strerror})") from error
+    if action == "copy":
+        if is_there:
+            return
+        journal.add([change])
+        copy_file(one.own, target)
+        return
+    journal.add([change])
+    move_file(one.own, target)
+    _write_path(dataset, change, target, SETTLED)
+
+
+def _undo_one(dataset: Any, change: Mapping[str, Any]) -> bool:
+    """Take back one change; return whether there was something to take back.
+
+    Raises:
+        ItemError: what is there now is not what was left there.
+    """
+    if "action" not in change:
+        return _undo_tags(dataset, change)
+    source, target = Path(change["from"]), Path(change["to"])
+    if change["action"] == "copy":
+        if not target.exists():
+            return False
+        if read_sha256(target) != change["sha256"]:
+            raise ItemError(str(target), "was changed since it was copied: it is left")
+        target.unlink()
+        return True
+    if _read_path(dataset, change) != str(target):
+        # Never moved, or moved on since by somebody else.
+        return False
+    if source.exists():
+        raise ItemError(str(target), f"cannot go back: {source} is another file now")
+    move_file(target, source)
+    _write_path(dataset, change, source, change["outcome"])
+    return True
+
+
+def _undo_tags(dataset: Any, change: Mapping[str, Any]) -> bool:
+    sample = dataset.select([change["sample_id"]])
+    tags = next(iter(sample.values("tags")), None)
+    if tags is None:
+        return False
+    if change["add"] is not None and change["add"] in tags:
+        sample.untag_samples(change["add"])
+    elif change["remove"] is not None and change["remove"] not in tags:
+        sample.tag_samples(change["remove"])
+    else:
+        return False
+    if next(iter(sample.values(fields.CLEAN_OUTCOME))) == SETTLED:
+        write_values(dataset, {change["sample_id"]: {fields.CLEAN_OUTCOME: change["outcome"]}})
+    return True
+
+
+def _find(tools: Tools, dataset: str, run: str | None) -> Decided:
+    if run is None:
+        standing = [one for one in list_decided(tools.folder, dataset, *ACTIONS) if one.end != "undone"]
+        if not standing:
+            raise LabelingError("there is no decision to take back")
+        return standing[0]
+    decided = read_decided(tools.folder, dataset, run)
+    if decided.run.rpartition("-")[0] not in ACTIONS:
+        raise LabelingError(f"{run}: is no decision about claims")
+    if decided.end == "undone":
+        raise LabelingError(f"{run}: was taken back already")
+    return decided
+
+
+def _read_path(dataset: Any, change: Mapping[str, Any]) -> str | None:
+    found = dataset.select([change["sample_id"]]).values(change["field"])
+    return None if not found else str(found[0])
+
+
+def _write_path(dataset: Any, change: Mapping[str, Any], path: Path, outcome: str) -> None:
+    write_values(dataset, {change["sample_id"]: {change["field"]: str(path), fields.CLEAN_OUTCOME: outcome}})

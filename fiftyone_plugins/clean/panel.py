@@ -1,0 +1,271 @@
+"""The panel «Claims»: claims against what was seen as a table to click, and the contradictions with their images."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote
+
+import fiftyone.operators as foo
+from fiftyone import ViewField as F
+from fiftyone.operators import types
+
+from fiftyone_plugins.app.charts import lay_out, to_plot
+from fiftyone_plugins.clean.judging import (
+    CONTRADICTIONS,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    OUTCOMES,
+    TRUE_NEGATIVE,
+    TRUE_POSITIVE,
+    UNSURE_CLAIMED,
+    UNSURE_OTHERS,
+)
+from fiftyone_plugins.clean.looking import read_memory
+from fiftyone_plugins.clean.planning import CONFIRMED, name_classes
+from labels import fields
+
+PLUGIN: Final = "@labelloop/clean"
+COLUMNS: Final = ("seen", "unsure", "not seen")
+CELLS: Final = (
+    (TRUE_POSITIVE, UNSURE_CLAIMED, FALSE_NEGATIVE),
+    (FALSE_POSITIVE, UNSURE_OTHERS, TRUE_NEGATIVE),
+)
+A_PAGE: Final = 6
+IMAGE_PX: Final = 150
+
+
+class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+    """Counts, the contradictions ranked with their images, and the buttons that act on them."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """How the App lists this panel."""
+        return foo.PanelConfig(
+            name="claims",
+            label="Claims",
+            icon="fact_check",
+            help_markdown="What is claimed of images against what a detector sees. Click a cell to see its images.",
+        )
+
+    def on_load(self, ctx: Any) -> None:
+        """Read what there is."""
+        self.refresh(ctx)
+
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Read what there is in the new one."""
+        ctx.panel.state.clear()
+        self.refresh(ctx)
+
+    def refresh(self, ctx: Any) -> None:
+        """Read counts and contradictions anew."""
+        if ctx.dataset is None:
+            return
+        ctx.dataset.reload()
+        state = ctx.panel.state
+        memory = read_memory(ctx.dataset)
+        state.is_judged = memory is not None
+        if memory is None:
+            return
+        criteria, claim = memory
+        state.classes = name_classes(criteria.classes)
+        state.told = describe(ctx.dataset, state.classes, claim.text)
+        state.cells = count_cells(ctx.dataset)
+        self._read_page(ctx)
+
+    def show_cell(self, ctx: Any) -> None:
+        """Filter the grid to the images of the cell that was clicked, the surest contradiction first."""
+        column, row = ctx.params.get("x"), ctx.params.get("y")
+        rows = name_rows(ctx.panel.state.classes)
+        if column in COLUMNS and row in rows:
+            ctx.ops.set_view(view_cell(ctx.dataset, CELLS[rows.index(row)][COLUMNS.index(column)]))
+
+    def show_contradictions(self, ctx: Any) -> None:
+        """Filter the grid to all contradictions, the surest first."""
+        ctx.ops.set_view(view_contradictions(ctx.dataset))
+
+    def show_all(self, ctx: Any) -> None:
+        """Take the filter off."""
+        ctx.ops.clear_view()
+
+    def next_page(self, ctx: Any) -> None:
+        """Show the next contradictions."""
+        ctx.panel.state.page = (ctx.panel.state.page or 0) + 1
+        self._read_page(ctx)
+
+    def last_page(self, ctx: Any) -> None:
+        """Show the contradictions before."""
+        ctx.panel.state.page = max(0, (ctx.panel.state.page or 0) - 1)
+        self._read_page(ctx)
+
+    def open(self, ctx: Any) -> None:
+        """Open the sample whose image was clicked."""
+        ctx.ops.open_sample(id=ctx.params["id"])
+
+    def confirm(self, ctx: Any) -> None:
+        """Say that the claim about one image is right: nothing is done about it from now on."""
+        chosen = ctx.dataset.select([ctx.params["id"]])
+        chosen.tag_samples(CONFIRMED + str(ctx.panel.state.classes))
+        ctx.ops.reload_dataset()
+        self.refresh(ctx)
+
+    def check(self, ctx: Any) -> None:
+        """Open the form that judges."""
+        ctx.prompt(f"{PLUGIN}/check_claims", on_success=self.refresh)
+
+    def act(self, ctx: Any) -> None:
+        """Open the form that retags, copies or moves."""
+        ctx.prompt(f"{PLUGIN}/act_on_contradictions", on_success=self.refresh)
+
+    def send(self, ctx: Any) -> None:
+        """Open the form that sends what is unsure to Label Studio."""
+        ctx.prompt(f"{PLUGIN}/send_unsure", on_success=self.refresh)
+
+    def undo(self, ctx: Any) -> None:
+        """Open the form that takes a decision back."""
+        ctx.prompt(f"{PLUGIN}/undo_claims", on_success=self.refresh)
+
+    def render(self, ctx: Any) -> types.Property:
+        """Return buttons, the table and a page of contradictions, for a panel of half the window's width."""
+        panel, state = types.Object(), ctx.panel.state
+        panel.md(state.told or "**Nothing was judged yet.** «Check claims» asks what the images should hold.", name="t")
+        self._add_buttons(panel, is_judged=bool(state.is_judged))
+        if state.cells:
+            panel.plot("table", on_click=self.show_cell, **draw_table(state.cells, state.classes))
+            self._add_contradictions(panel, state)
+        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+
+    def _add_buttons(self, panel: types.Object, *, is_judged: bool) -> None:
+        row = panel.h_stack("buttons", gap=1, wrap=True)
+        row.btn("check", label="Check claims", on_click=self.check, variant="outlined")
+        if is_judged:
+            row.btn("act", label="Retag, copy or move", on_click=self.act, variant="contained")
+            row.btn("send", label="Send unsure to Label Studio", on_click=self.send, variant="outlined")
+            row.btn("undo", label="Take back", on_click=self.undo, variant="outlined")
+            row.btn("wrong", label="Show contradictions", on_click=self.show_contradictions)
+        row.btn("all", label="Show all", on_click=self.show_all)
+        row.btn("refresh", label="Refresh", on_click=self.refresh)
+
+    def _add_contradictions(self, panel: types.Object, state: Any) -> None:
+        """Add the page of contradictions: two images side by side, each with its words and a button."""
+        shown = state.shown or []
+        if not shown:
+            panel.md("No image contradicts its claim.", name="none")
+            return
+        first = (state.page or 0) * A_PAGE
+        panel.md(f"**Contradictions {first + 1} to {first + len(shown)}** of {state.total}, the surest first", name="p")
+        grid = panel.grid("list", orientation="2d", gap=2)
+        for number, one in enumerate(shown):
+            cell = grid.v_stack(f"one{number}", gap=0)
+            cell.img(
+                f"image{number}",
+                on_click=self.open,
+                params={"id": one["id"]},
+                height=f"{IMAGE_PX}px",
+                alt_text=one["name"],
+                default=to_media_url(one["path"]),
+            )
+            cell.md(f"**{one['score']:.2f}** {one['words']}  \n`{one['name']}`", name=f"words{number}")
+            cell.btn(f"right{number}", label="The claim is right", on_click=self.confirm, params={"id": one["id"]})
+        turn = panel.h_stack("turn", gap=1)
+        turn.btn("back", label="Back", on_click=self.last_page, disabled=first == 0)
+        turn.btn("next", label="Next", on_click=self.next_page, disabled=first + len(shown) >= state.total)
+
+    def _read_page(self, ctx: Any) -> None:
+        state = ctx.panel.state
+        view = view_contradictions(ctx.dataset, without=CONFIRMED + str(state.classes))
+        state.total = len(view)
+        pages = max(1, -(-state.total // A_PAGE))
+        state.page = min(state.page or 0, pages - 1)
+        state.shown = read_page(view, state.page, str(state.classes))
+
+
+def describe(dataset: Any, classes: str, claim: str) -> str:
+    """Return in words what was judged."""
+    counts = dataset.count_values(fields.CLEAN_OUTCOME)
+    told = [f"Claim **{claim}**: the images hold **{classes}**"]
+    told += [f"**{counts[name]:,}** {name} ({about})" for name, about in OUTCOMES.items() if counts.get(name)]
+    return " · ".join(told)
+
+
+def count_cells(dataset: Any) -> list[list[int]]:
+    """Return the counts of the table, a row for what is claimed and one for what is not."""
+    counts = dataset.count_values(fields.CLEAN_OUTCOME)
+    return [[counts.get(outcome, 0) for outcome in row] for row in CELLS]
+
+
+def view_cell(dataset: Any, outcome: str) -> Any:
+    """Return the images of a cell, the surest contradiction first."""
+    return dataset.match(F(fields.CLEAN_OUTCOME) == outcome).sort_by(fields.CLEAN_SCORE, reverse=True)
+
+
+def view_contradictions(dataset: Any, without: str | None = None) -> Any:
+    """Return what contradicts its claim, the surest first; without what has that tag."""
+    view = dataset.match(F(fields.CLEAN_OUTCOME).is_in(list(CONTRADICTIONS)))
+    if without is not None:
+        view = view.match_tags(without, bool=False)
+    return view.sort_by(fields.CLEAN_SCORE, reverse=True)
+
+
+def read_page(view: Any, page: int, classes: str) -> list[dict[str, Any]]:
+    """Return what is shown of the contradictions of one page."""
+    names = ["id", "filepath", fields.CLEAN_OUTCOME, fields.CLEAN_SCORE]
+    rows = zip(*view.skip(page * A_PAGE).limit(A_PAGE).values(names), strict=True)
+    words = {
+        FALSE_POSITIVE: f"{classes} seen, though not claimed",
+        FALSE_NEGATIVE: f"{classes} claimed, and not seen",
+    }
+    return [
+        {
+            "id": str(sample_id),
+            "path": path,
+            "name": "/".join(path.split("/")[-2:]),
+            "words": words[outcome],
+            "score": score,
+        }
+        for sample_id, path, outcome, score in rows
+    ]
+
+
+def name_rows(classes: str) -> list[str]:
+    """Return what the two rows of the table are called."""
+    return [f"claimed: {classes}", f"not claimed: {classes}"]
+
+
+def to_media_url(path: str) -> str:
+    """Return where the App's server shows a file.
+
+    >>> to_media_url("/photos/a b.jpg")
+    '/media?filepath=/photos/a%20b.jpg'
+    """
+    return f"/media?filepath={quote(path)}"
+
+
+def draw_table(cells: list[list[int]], classes: str) -> dict[str, Any]:
+    """Return the counts as a table to click; what contradicts stands out."""
+    weights = [[0.1, 0.45, 1.0], [1.0, 0.45, 0.1]]
+    names = {TRUE_POSITIVE: "TP", TRUE_NEGATIVE: "TN", FALSE_POSITIVE: "FP", FALSE_NEGATIVE: "FN"}
+    texts = [
+        [f"{count:,} {names.get(outcome, 'unsure')}" for count, outcome in zip(row, outcomes, strict=True)]
+        for row, outcomes in zip(cells, CELLS, strict=True)
+    ]
+    data = {
+        "type": "heatmap",
+        "x": list(COLUMNS),
+        "y": name_rows(classes),
+        "z": weights,
+        "text": texts,
+        "texttemplate": "%{text}",
+        "hoverinfo": "text",
+        "showscale": False,
+        "colorscale": [[0, "#5b8def"], [0.5, "#c9c9c9"], [1, "#e4572e"]],
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 3,
+        "ygap": 3,
+        "textfont": {"size": 16, "color": "#111"},
+    }
+    layout = lay_out("What is claimed, and what was seen", height=220)
+    layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
+    layout["xaxis"] = {"side": "top", "type": "category"}
+    layout["margin"]["t"] = 60
+    return to_plot(data, layout)

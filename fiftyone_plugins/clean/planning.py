@@ -1,0 +1,174 @@
+"""What is to be done about contradictions: one step for each sample, and why some are left alone. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fiftyone_plugins.clean.claims import Claim
+from fiftyone_plugins.clean.files import check_movable, place_beside, to_name
+from fiftyone_plugins.clean.judging import CONTRADICTIONS, FALSE_POSITIVE, Outcome
+from labels import fields
+from labels.errors import ItemError, LabelingError
+from labels.report import Failure
+
+Action = Literal["retag", "copy", "move"]
+ACTIONS: Final[tuple[str, ...]] = ("retag", "copy", "move")
+IN_LABEL_STUDIO: Final = (
+    "is in Label Studio, where its task would lose its image: it is not moved; retag it, or copy it"
+)
+SHARED: Final = "is the file of several samples: it is not moved"
+CONFIRMED: Final = "claim confirmed: "
+"""Begins the sample tag by which a person says that the claim is right, whatever the detector sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A sample whose claim the detector contradicts; ``own`` is the person's file, held in ``field`` of the sample."""
+
+    sample_id: str
+    outcome: Outcome
+    score: float
+    tags: tuple[str, ...]
+    own: Path
+    field: str
+    is_linked: bool
+    is_shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change: ``add`` or ``remove`` a tag, or the ``folder`` to which the file goes."""
+
+    contradiction: Contradiction
+    add: str | None = None
+    remove: str | None = None
+    folder: Path | None = None
+
+    @property
+    def text(self) -> str:
+        """What would happen, for people."""
+        if self.folder is not None:
+            return f"{self.contradiction.own} to {self.folder}"
+        return f"{self.contradiction.own}: " + (f"tag {self.add!r}" if self.add else f"without the tag {self.remove!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps, surest contradiction first; ``unchanged`` need none, ``failed`` cannot be done."""
+
+    steps: tuple[Step, ...]
+    unchanged: int
+    failed: tuple[Failure, ...]
+
+
+def plan(
+    found: Sequence[Contradiction], action: Action, claim: Claim, classes: Sequence[str], folder: Path | None
+) -> Plan:
+    """Return what retagging, copying or moving the contradictions would do; ``folder`` None: beside each file's own."""
+    name = name_classes(classes)
+    steps: list[Step] = []
+    failed: list[Failure] = []
+    unchanged = 0
+    for one in sorted(found, key=lambda each: (-each.score, each.sample_id)):
+        if CONFIRMED + name in one.tags:
+            unchanged += 1
+            continue
+        if action == "retag":
+            step = _retag(one, claim, name)
+        else:
+            problem = find_problem(one) if action == "move" else None
+            if problem is not None:
+                failed.append(Failure(str(one.own), problem, one.sample_id))
+                continue
+            words = describe(one.outcome, name)
+            step = Step(one, folder=place_beside(one.own, words) if folder is None else folder / to_name(words))
+        if step is None:
+            unchanged += 1
+        else:
+            steps.append(step)
+    return Plan(tuple(steps), unchanged, tuple(failed))
+
+
+def find_problem(one: Contradiction) -> str | None:
+    """Return why a file cannot be moved, or None."""
+    if one.is_linked:
+        return IN_LABEL_STUDIO
+    if one.is_shared:
+        return SHARED
+    try:
+        check_movable(one.own)
+    except ItemError as error:
+        return error.problem
+    return None
+
+
+def describe(outcome: str, name: str) -> str:
+    """Return what an image is found to be.
+
+    >>> describe("false positive", "person"), describe("false negative", "person")
+    ('with person', 'without person')
+    """
+    return f"{'with' if outcome == FALSE_POSITIVE else 'without'} {name}"
+
+
+def name_classes(classes: Sequence[str]) -> str:
+    """Return several classes as one name.
+
+    >>> name_classes(("car", "bus"))
+    'car or bus'
+    """
+    return " or ".join(classes)
+
+
+def read_contradictions(samples: Any, min_score: float) -> list[Contradiction]:
+    """Return the contradictions among samples that were judged, at least that sure.
+
+    Raises:
+        LabelingError: no sample was judged yet.
+    """
+    dataset = samples._dataset
+    if not dataset.has_sample_field(fields.CLEAN_OUTCOME):
+        raise LabelingError("no sample was judged yet: run labelloop clean first, or «Check claims» in the App")
+    present = [
+        name for name in (fields.SOURCE_PATH, fields.TASK_ID, fields.REVIEW_STATE) if dataset.has_sample_field(name)
+    ]
+    names = ("id", "filepath", "tags", fields.CLEAN_OUTCOME, fields.CLEAN_SCORE, *present)
+    users = Counter(dataset.values("filepath"))
+    if fields.SOURCE_PATH in present:
+        users.update(path for path in dataset.values(fields.SOURCE_PATH) if path)
+    found = []
+    for row in zip(*samples.values(list(names)), strict=True):
+        values = dict(zip(names, row, strict=True))
+        outcome, score = values[fields.CLEAN_OUTCOME], values[fields.CLEAN_SCORE]
+        if outcome not in CONTRADICTIONS or score is None or score < min_score:
+            continue
+        source = values.get(fields.SOURCE_PATH)
+        own = source or values["filepath"]
+        found.append(
+            Contradiction(
+                str(values["id"]),
+                outcome,
+                score,
+                tuple(values["tags"] or ()),
+                Path(own),
+                fields.SOURCE_PATH if source else "filepath",
+                values.get(fields.TASK_ID) is not None or values.get(fields.REVIEW_STATE) is not None,
+                users[own] > 1,
+            )
+        )
+    return found
+
+
+def _retag(one: Contradiction, claim: Claim, name: str) -> Step | None:
+    """Return the change of tags, or None where they say it already: a claim made by a tag is put right itself."""
+    if claim.kind == "tag":
+        tag = str(claim.name)
+        if one.outcome == FALSE_POSITIVE:
+            return None if tag in one.tags else Step(one, add=tag)
+        return Step(one, remove=tag) if tag in one.tags else None
+    tag = describe(one.outcome, name)
+    return None if tag in one.tags else Step(one, add=tag)

@@ -1,0 +1,265 @@
+"""The panel «Duplicates»: one group at a time, side by side, to keep, drop or set apart; and the threshold by eye."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import fiftyone.operators as foo
+from fiftyone import ViewField as F
+from fiftyone.operators import types
+
+from fiftyone_plugins.app.running import find_curation_folder
+from fiftyone_plugins.app.work import Tools
+from fiftyone_plugins.duplicates.deciding import decide, describe_decision, open_decisions, undo
+from fiftyone_plugins.duplicates.showing import FILTERS, read_cards, read_examples, read_groups
+from fiftyone_plugins.duplicates.work import DEFAULT_THRESHOLD
+from labels import fields
+from labels.errors import LabelingError
+
+PLUGIN: Final = "@labelloop/duplicates"
+FURTHEST: Final = 0.6
+
+
+class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+    """Shows a group and writes what is decided; or pairs at a distance, and starts the search anew from there."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """How the App lists this panel."""
+        return foo.PanelConfig(
+            name="duplicates",
+            label="Duplicates",
+            icon="content_copy",
+            help_markdown="Groups of images that show the same. Nothing is deleted: what is dropped is tagged.",
+        )
+
+    def on_load(self, ctx: Any) -> None:
+        """Show the first group."""
+        ctx.panel.state.place = 0
+        self.refresh(ctx)
+
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Show the first group of the new one."""
+        self.on_load(ctx)
+
+    def refresh(self, ctx: Any) -> None:
+        """Read groups and decisions anew."""
+        if ctx.dataset is None:
+            return
+        # The job may have written them in another process.
+        ctx.dataset.reload()
+        state = ctx.panel.state
+        latest = self._open(ctx).latest()
+        listed = read_groups(ctx.dataset, latest)
+        state.counts = {name: len(groups) for name, groups in listed.items()}
+        chosen = listed[state.filter if state.filter in listed else "all"]
+        state.total = len(chosen)
+        state.place = min(max(state.place or 0, 0), max(len(chosen) - 1, 0))
+        state.group = chosen[state.place] if chosen else None
+        cards = [] if state.group is None else read_cards(ctx.dataset, state.group, latest)
+        state.cards = cards
+        ctx.panel.set_state({f"cards_shown.card_{place}.picture": card["picture"] for place, card in enumerate(cards)})
+        if state.by_eye:
+            self._show_pairs(ctx)
+
+    def find(self, ctx: Any) -> None:
+        """Open the form that finds duplicates, with the threshold that was chosen by eye."""
+        params = {"threshold": ctx.panel.state.threshold} if ctx.panel.state.by_eye else {}
+        ctx.prompt(f"{PLUGIN}/find_duplicates", params=params, on_success=self.on_load)
+
+    def drop_all(self, ctx: Any) -> None:
+        """Open the form that drops what is proposed in every group."""
+        ctx.prompt(f"{PLUGIN}/drop_duplicates", on_success=self.refresh)
+
+    def choose(self, ctx: Any) -> None:
+        """Show other groups: all, undecided, across splits, with other labels."""
+        ctx.panel.state.filter, ctx.panel.state.place = ctx.params.get("filter", "all"), 0
+        self.refresh(ctx)
+
+    def turn(self, ctx: Any) -> None:
+        """Show the next group, or the one before."""
+        ctx.panel.state.place = (ctx.panel.state.place or 0) + ctx.params.get("by", 1)
+        self.refresh(ctx)
+
+    def keep(self, ctx: Any) -> None:
+        """Keep an image."""
+        self._decide(ctx, "keep", [ctx.params["sample_id"]])
+
+    def drop(self, ctx: Any) -> None:
+        """Drop an image: it is tagged, and leaves queue and exports."""
+        self._decide(ctx, "drop", [ctx.params["sample_id"]])
+
+    def set_apart(self, ctx: Any) -> None:
+        """Say that an image is no duplicate of the others of its group: they never come together again."""
+        self._decide(ctx, "apart", [ctx.params["sample_id"]])
+
+    def accept(self, ctx: Any) -> None:
+        """Keep what was marked to be kept, else what is proposed; drop the others, and show the next group."""
+        cards = ctx.panel.state.cards or []
+        kept = [card for card in cards if card["decision"] == "keep"] or [card for card in cards if card["is_keeper"]]
+        ids = [card["sample_id"] for card in kept]
+        others = [card["sample_id"] for card in cards if card["sample_id"] not in ids]
+        if (
+            self._decide(ctx, "keep", ids)
+            and self._decide(ctx, "drop", others)
+            and ctx.panel.state.filter != "undecided"
+        ):
+            ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
+            self.refresh(ctx)
+
+    def undo(self, ctx: Any) -> None:
+        """Take the last decision back."""
+        decisions = self._open(ctx)
+        last = decisions.find_last()
+        if last is None:
+            ctx.ops.notify("Nothing was decided.", variant="info")
+            return
+        undo(ctx.dataset, decisions, last)
+        again = " It is in its group again after the next search." if last.action == "apart" else ""
+        ctx.ops.notify(f"Taken back: {describe_decision(last)}.{again}", variant="success")
+        ctx.ops.reload_samples()
+        self.refresh(ctx)
+
+    def show(self, ctx: Any) -> None:
+        """Show the group in the grid, the proposed keeper first."""
+        shown = ctx.dataset.match(F(fields.DUPLICATE_GROUP) == ctx.panel.state.group)
+        ctx.ops.set_view(shown.sort_by(fields.DUPLICATE_KEEPER, reverse=True))
+
+    def open_sample(self, ctx: Any) -> None:
+        """Open an image in the App's own window."""
+        ctx.ops.open_sample(id=ctx.params["sample_id"])
+
+    def switch(self, ctx: Any) -> None:
+        """Show pairs by their distance, or groups."""
+        ctx.panel.state.by_eye = not ctx.panel.state.by_eye
+        self.refresh(ctx)
+
+    def slide(self, ctx: Any) -> None:
+        """Show the pairs at another distance."""
+        value = ctx.params.get("value")
+        ctx.panel.state.threshold = ctx.panel.state.threshold if value is None else float(value)
+        self._show_pairs(ctx)
+
+    def render(self, ctx: Any) -> types.Property:
+        """Return the panel, for half the window's width."""
+        panel = types.Object()
+        state = ctx.panel.state
+        buttons = panel.h_stack("buttons", gap=1, wrap=True)
+        buttons.btn("find", label="Find duplicates", icon="content_copy", variant="contained", on_click=self.find)
+        buttons.btn("undo", label="Undo", icon="undo", variant="outlined", on_click=self.undo)
+        buttons.btn("refresh", label="Refresh", icon="refresh", variant="outlined", on_click=self.refresh)
+        label = "Back to the groups" if state.by_eye else "Choose the threshold by eye"
+        buttons.btn("switch", label=label, icon="tune", variant="outlined", on_click=self.switch)
+        if state.by_eye:
+            self._add_pairs(panel, state)
+        elif not (state.counts or {}).get("all"):
+            panel.md("No duplicates are known here. «Find duplicates» looks for them.", name="nothing")
+        else:
+            self._add_group(panel, state)
+        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+
+    def _add_group(self, panel: types.Object, state: Any) -> None:
+        filters = panel.h_stack("filters", gap=1, wrap=True)
+        for name, label in FILTERS.items():
+            is_chosen = name == (state.filter or "all")
+            if is_chosen or state.counts[name]:
+                filters.btn(
+                    f"filter_{name}", label=f"{label} ({state.counts[name]:,})",
+                    variant="contained" if is_chosen else "outlined", on_click=self.choose, params={"filter": name},
+                )  # fmt: skip
+        filters.btn(
+            "drop_all", label="Drop all proposed", icon="playlist_remove", variant="outlined", on_click=self.drop_all
+        )
+        if state.group is None:
+            panel.md("There is no such group.", name="nothing")
+            return
+        place, total = state.place or 0, state.total or 0
+        steps = panel.h_stack("steps", gap=1, align_y="center", wrap=True)
+        steps.btn("back", label="Back", variant="outlined", disabled=place == 0, on_click=self.turn, params={"by": -1})
+        steps.md(f"group {place + 1:,} of {total:,}", name="where")
+        steps.btn(
+            "on", label="Next", variant="outlined", disabled=place >= total - 1, on_click=self.turn, params={"by": 1}
+        )
+        steps.btn("accept", label="Keep ★, drop the others", icon="done_all", variant="contained", on_click=self.accept)
+        steps.btn("show", label="Show in grid", icon="grid_view", variant="outlined", on_click=self.show)
+        panel.md(describe_group(state.cards or []), name="about")
+        shown = panel.h_stack("cards_shown", gap=2, wrap=True, align_y="top")
+        for number, card in enumerate(state.cards or []):
+            self._add_card(shown, f"card_{number}", card)
+
+    def _add_card(self, shown: types.Object, name: str, card: dict[str, Any]) -> None:
+        stack = shown.v_stack(name, gap=0.5, width="245px")
+        target = {"sample_id": card["sample_id"]}
+        stack.img(
+            "picture", height="150px", alt_text=card["name"], on_click=self.open_sample, params=target,
+        )  # fmt: skip
+        stack.md(card["text"], name="text")
+        buttons = stack.h_stack("decide", gap=0.5, wrap=True)
+        for action, label, method in (("keep", "Keep", self.keep), ("drop", "Drop", self.drop)):
+            variant = "contained" if card["decision"] == action else "outlined"
+            buttons.btn(action, label=label, variant=variant, on_click=method, params=target)
+        buttons.btn("apart", label="Not a duplicate", variant="outlined", on_click=self.set_apart, params=target)
+
+    def _add_pairs(self, panel: types.Object, state: Any) -> None:
+        panel.float(
+            "threshold", min=0.0, max=FURTHEST, label="Distance of the embeddings", on_change=self.slide,
+            default=DEFAULT_THRESHOLD, view=types.SliderView(),
+        )  # fmt: skip
+        pairs = state.pairs or []
+        if not pairs:
+            panel.md("There are no pairs yet: «Find duplicates» with the method «near» looks for them.", name="nothing")
+            return
+        told = "The pairs nearest to that distance. Where they are no longer the same, the threshold is too high."
+        panel.md(f"{told} «Find duplicates» takes the distance over.", name="about")
+        for number, pair in enumerate(pairs):
+            row = panel.h_stack(f"pair_{number}", gap=1, align_y="center")
+            for side in ("first", "second"):
+                target = {"sample_id": pair[side]}
+                row.img(side, height="130px", width="180px", alt_text=side, on_click=self.open_sample, params=target)
+            row.md(pair["text"], name="text")
+
+    def _show_pairs(self, ctx: Any) -> None:
+        state = ctx.panel.state
+        if state.threshold is None:
+            state.threshold = DEFAULT_THRESHOLD
+        pairs = read_examples(ctx.dataset, find_curation_folder(os.environ), float(state.threshold))
+        state.pairs = pairs
+        pictures = {
+            f"pair_{number}.{side}": pair[f"{side}_picture"]
+            for number, pair in enumerate(pairs)
+            for side in ("first", "second")
+        }
+        ctx.panel.set_state(pictures)
+
+    def _decide(self, ctx: Any, action: Any, sample_ids: list[str]) -> bool:
+        if not sample_ids:
+            return True
+        try:
+            decide(ctx.dataset, self._open(ctx), action, ctx.panel.state.group, sample_ids)
+        except LabelingError as error:
+            ctx.ops.notify(str(error), variant="error")
+            return False
+        else:
+            ctx.ops.reload_samples()
+            return True
+        finally:
+            self.refresh(ctx)
+
+    def _open(self, ctx: Any) -> Any:
+        return open_decisions(Tools(find_curation_folder(os.environ)), ctx.dataset)
+
+
+def describe_group(cards: list[dict[str, Any]]) -> str:
+    """Return what is to be known of a group as a whole.
+
+    >>> describe_group([{"is_leak": True, "differs": True, "split": "val"}, {"split": "train"}])
+    '**Leak:** it is in the splits train and val. **The labels differ.**'
+    """
+    said = []
+    if cards and cards[0]["is_leak"]:
+        splits = sorted({card["split"] for card in cards if card["split"] is not None})
+        said.append(f"**Leak:** it is in the splits {' and '.join(splits)}." if len(splits) > 1 else "**Leak.**")
+    if cards and cards[0]["differs"]:
+        said.append("**The labels differ.**")
+    return " ".join(said) or "★ is proposed to be kept: reviewed and labelled before large before sharp."

@@ -1,0 +1,178 @@
+"""The panel «Groups and outliers»: sizes of groups, and how unlike all others images are. A click filters the grid."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any, Final
+
+import fiftyone.operators as foo
+from fiftyone import ViewField as F
+from fiftyone.operators import types
+
+from fiftyone_plugins.app.running import find_curation_folder
+from fiftyone_plugins.embeddings.store import EmbeddingStore
+from labels.fields import CLUSTER, OUTLIER
+
+PLUGIN: Final = "@labelloop/embeddings"
+BINS: Final = 20
+ROW_PX: Final = 24
+BUTTONS: Final = {
+    "compute": ("Compute", "compute_embeddings"),
+    "group": ("Group", "cluster_embeddings"),
+    "score": ("Outliers", "find_outliers"),
+    "visualize": ("Visualize", "visualize_embeddings"),
+}
+COLOUR: Final = "#5b8def"
+
+
+class ClustersPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+    """Charts of what the works have written on the samples, and the buttons that start them."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """How the App lists this panel."""
+        return foo.PanelConfig(
+            name="clusters",
+            label="Groups and outliers",
+            icon="workspaces",
+            help_markdown="Groups of like images, and images like no other. Click a bar to see them.",
+        )
+
+    def on_load(self, ctx: Any) -> None:
+        """Read what there is."""
+        self.refresh(ctx)
+
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Read what there is in the new one."""
+        self.refresh(ctx)
+
+    def refresh(self, ctx: Any) -> None:
+        """Read the sizes of groups and the histogram of outliers anew."""
+        if ctx.dataset is None:
+            return
+        ctx.dataset.reload()
+        groups = read_sizes(ctx.dataset)
+        ctx.panel.state.groups = [name for name, _ in groups]
+        ctx.panel.state.sizes = [size for _, size in groups]
+        edges, counts = read_histogram(ctx.dataset)
+        ctx.panel.state.edges, ctx.panel.state.counts = edges, counts
+        ctx.panel.state.vectors = _describe_vectors(ctx.dataset)
+
+    def show_group(self, ctx: Any) -> None:
+        """Filter the grid to the group whose bar was clicked."""
+        groups = ctx.panel.state.groups or []
+        place = ctx.params.get("idx")
+        if isinstance(place, int) and 0 <= place < len(groups):
+            ctx.ops.set_view(ctx.dataset.match(F(CLUSTER) == groups[place]))
+
+    def show_outliers(self, ctx: Any) -> None:
+        """Filter the grid to the images of the bar that was clicked, the most unlike first."""
+        edges = ctx.panel.state.edges or []
+        place = ctx.params.get("idx")
+        if isinstance(place, int) and 0 <= place < len(edges) - 1:
+            ctx.ops.set_view(view_outliers(ctx.dataset, edges, place))
+
+    def show_all(self, ctx: Any) -> None:
+        """Take the filter off."""
+        ctx.ops.clear_view()
+
+    def compute(self, ctx: Any) -> None:
+        """Open the form that computes embeddings."""
+        self._prompt(ctx, "compute")
+
+    def group(self, ctx: Any) -> None:
+        """Open the form that groups."""
+        self._prompt(ctx, "group")
+
+    def score(self, ctx: Any) -> None:
+        """Open the form that finds outliers."""
+        self._prompt(ctx, "score")
+
+    def visualize(self, ctx: Any) -> None:
+        """Open the form that puts vectors onto a plane."""
+        self._prompt(ctx, "visualize")
+
+    def render(self, ctx: Any) -> types.Property:
+        """Return buttons and charts, for a panel of half the window's width."""
+        panel = types.Object()
+        panel.md(ctx.panel.state.vectors or "No dataset is open.", name="vectors")
+        buttons = panel.h_stack("buttons", gap=1, wrap=True)
+        for name, (label, _) in BUTTONS.items():
+            buttons.btn(name, label=label, on_click=getattr(self, name), variant="outlined")
+        buttons.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
+        buttons.btn("show_all", label="Show all", icon="clear", on_click=self.show_all)
+        state = ctx.panel.state
+        if state.groups:
+            panel.plot("groups_chart", on_click=self.show_group, **draw_groups(state.groups, state.sizes))
+        if state.counts:
+            panel.plot("outliers_chart", on_click=self.show_outliers, **draw_outliers(state.edges, state.counts))
+        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+
+    def _prompt(self, ctx: Any, button: str) -> None:
+        ctx.prompt(f"{PLUGIN}/{BUTTONS[button][1]}", on_success=self.refresh)
+
+
+def read_sizes(dataset: Any) -> list[tuple[str, int]]:
+    """Return each group and how many images it has, the largest first; nothing where nobody has grouped."""
+    if not dataset.has_sample_field(CLUSTER):
+        return []
+    counts = {name: count for name, count in dataset.count_values(CLUSTER).items() if name is not None}
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+
+
+def read_histogram(dataset: Any) -> tuple[list[float], list[int]]:
+    """Return edges and counts of the outlier scores; nothing where nobody has scored."""
+    low, high = dataset.bounds(OUTLIER) if dataset.has_sample_field(OUTLIER) else (None, None)
+    if low is None or high is None:
+        return [], []
+    # The last edge lies above the highest score, which is inside then.
+    counts, edges, _ = dataset.histogram_values(OUTLIER, bins=BINS, range=(low, high + max(1e-6, (high - low) / 1000)))
+    return [float(edge) for edge in edges], [int(count) for count in counts]
+
+
+def view_outliers(dataset: Any, edges: list[float], place: int) -> Any:
+    """Return the images of one bar, the most unlike first."""
+    inside = (F(OUTLIER) >= edges[place]) & (F(OUTLIER) < edges[place + 1])
+    return dataset.match(inside).sort_by(OUTLIER, reverse=True)
+
+
+def draw_groups(names: list[str], sizes: list[int]) -> dict[str, Any]:
+    """Return a bar a group, the largest on top."""
+    bars = {"type": "bar", "orientation": "h", "x": sizes, "y": names, "text": sizes, "marker": {"color": COLOUR}}
+    layout = _lay_out("Images in each group", height=110 + ROW_PX * len(names))
+    layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
+    return {"data": [bars], "layout": layout, "config": {"displayModeBar": False}, **_size(layout)}
+
+
+def draw_outliers(edges: list[float], counts: list[int]) -> dict[str, Any]:
+    """Return a bar for each range of scores."""
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    widths = [high - low for low, high in pairwise(edges)]
+    bars = {"type": "bar", "x": middles, "y": counts, "width": widths, "marker": {"color": COLOUR}}
+    layout = _lay_out("How unlike their nearest images they are (0: many like it)", height=260)
+    layout["xaxis"] = {"title": {"text": OUTLIER}}
+    layout["yaxis"] = {"title": {"text": "images"}, "type": "linear"}
+    return {"data": [bars], "layout": layout, "config": {"displayModeBar": False}, **_size(layout)}
+
+
+def _size(layout: dict[str, Any]) -> dict[str, str]:
+    """Return the size of the chart's frame: with a number in place of a text, the App leaves a gap below."""
+    return {"width": "100%", "height": f"{layout['height']}px"}
+
+
+def _lay_out(title: str, *, height: int) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "font": {"size": 14}},
+        "height": height,
+        "margin": {"l": 60, "r": 20, "t": 40, "b": 45},
+        "bargap": 0.15,
+        "showlegend": False,
+    }
+
+
+def _describe_vectors(dataset: Any) -> str:
+    keys = EmbeddingStore(find_curation_folder(os.environ), dataset.name).keys()
+    if not keys:
+        return "**No embeddings yet.** Compute them first: the model that comes with labelloop needs no network."
+    return "Embeddings: " + ", ".join(f"`{name}`" for name in keys)

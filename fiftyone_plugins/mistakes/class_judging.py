@@ -1,0 +1,93 @@
+"""Has classes of images judged: reads embeddings or a model's answers, asks the pure modules, and writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from more_itertools import chunked
+
+from fiftyone_plugins.app.work import Tools
+from fiftyone_plugins.mistakes.image_labels import Floats, judge_labels, predict_out_of_sample, spread_answers
+from fiftyone_plugins.mistakes.storing import SAMPLES_PER_READ
+from fiftyone_plugins.mistakes.verdicts import Judgement, Verdict, judge_class
+from fiftyone_plugins.mistakes.work import OWN_HEAD
+from labels.errors import LabelingError
+from labels.report import Failure
+
+Document = Mapping[str, Any]
+
+
+def judge_all_classes(
+    documents: Sequence[Document], dataset: Any, tools: Tools, *, labels: str, against: str | None
+) -> Judgement:
+    """Return what is suspected of the classes of images, from embeddings or from a model's answers."""
+    if against is None or against == OWN_HEAD:
+        return _judge_by_embeddings(documents, dataset, tools, labels)
+    return _judge_by_answers(documents, dataset, labels, against)
+
+
+def _judge_by_embeddings(documents: Sequence[Document], dataset: Any, tools: Tools, labels: str) -> Judgement:
+    from fiftyone_plugins.embeddings.store import EmbeddingStore
+
+    store = EmbeddingStore(tools.folder, dataset.name)
+    key = store.latest()
+    if key is None:
+        raise LabelingError("there are no embeddings of the images yet: compute them first (labelloop embed)")
+    by_id = {str(document["_id"]): document for document in documents}
+    embeddings = store.read(key).only(list(by_id))
+    has_vector = {str(one) for one in embeddings.ids}
+    failed = [
+        Failure(document["filepath"], f"has no embedding of {embeddings.model}: run labelloop embed", sample_id)
+        for sample_id, document in by_id.items()
+        if sample_id not in has_vector
+    ]
+    chosen = [by_id[str(one)] for one in embeddings.ids]
+    given = [str(document[labels]["label"]) for document in chosen]
+    alone = {name for name, count in Counter(given).items() if count == 1}
+    rows = [row for row, name in enumerate(given) if name not in alone]
+    failed += [
+        Failure(
+            chosen[row]["filepath"],
+            f"is the only one of class {name!r}: nothing to compare it with",
+            str(chosen[row]["_id"]),
+        )
+        for row, name in enumerate(given)
+        if name in alone
+    ]
+    tools.on_progress(0.2, f"comparing {len(rows)} images")
+    names = [given[row] for row in rows]
+    probabilities, classes = predict_out_of_sample(embeddings.vectors[rows], names)
+    pairs = _judge_given([chosen[row] for row in rows], names, probabilities, classes)
+    return Judgement(pairs, failed, [f"compared by the embeddings {key}, in cross-validation"])
+
+
+def _judge_by_answers(documents: Sequence[Document], dataset: Any, labels: str, against: str) -> Judgement:
+    import fiftyone as fo
+
+    schema = dataset.get_field_schema()
+    if against not in schema or getattr(schema[against], "document_type", None) is not fo.Classification:
+        raise LabelingError(f"field {against!r} holds no class of images to compare with")
+    by_id = {str(document["_id"]): document for document in documents}
+    answers: dict[str, tuple[str, float | None]] = {}
+    for chunk in chunked(by_id, SAMPLES_PER_READ):
+        columns = dataset.select(list(chunk)).values(["id", f"{against}.label", f"{against}.confidence"])
+        answers |= {one: (label, sure) for one, label, sure in zip(*columns, strict=True) if label is not None}
+    failed = [
+        Failure(document["filepath"], f"has no {against!r} to compare with", sample_id)
+        for sample_id, document in by_id.items()
+        if sample_id not in answers
+    ]
+    chosen = [by_id[one] for one in answers]
+    names = [str(document[labels]["label"]) for document in chosen]
+    said, sure = [label for label, _ in answers.values()], [confidence for _, confidence in answers.values()]
+    pairs = _judge_given(chosen, names, *spread_answers(said, sure, names)) if chosen else []
+    return Judgement(pairs, failed, [f"compared with the field {against!r}"])
+
+
+def _judge_given(
+    documents: Sequence[Document], names: Sequence[str], probabilities: Floats, classes: Sequence[str]
+) -> list[tuple[Document, Verdict]]:
+    judged = judge_labels(names, probabilities, classes)
+    return [(document, judge_class(name, one)) for document, name, one in zip(documents, names, judged, strict=True)]

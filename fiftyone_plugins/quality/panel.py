@@ -1,0 +1,239 @@
+"""The panel «Image quality»: how the scores lie, what thresholds mean, and deciding. A click filters the grid."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import fiftyone.operators as foo
+from fiftyone import ViewField as F
+from fiftyone.operators import types
+
+from fiftyone_plugins.app.charts import COLOUR, STRIKING, draw_rows, lay_out, to_plot
+from fiftyone_plugins.app.journal import Journal
+from fiftyone_plugins.app.running import find_curation_folder
+from fiftyone_plugins.quality.checks import default_thresholds, find_check
+from fiftyone_plugins.quality.deciding import KIND
+from fiftyone_plugins.quality.proposals import Rules
+from fiftyone_plugins.quality.scanning import count_unmeasured
+from fiftyone_plugins.quality.views import count_over, has_scores, list_measured, view_range, view_trash
+from labels import fields
+
+PLUGIN: Final = "@labelloop/quality"
+BINS: Final = 20
+FIRST: Final = "blurry"
+
+
+class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+    """A histogram of one check with its threshold, what all thresholds mean together, and the buttons that decide."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """How the App lists this panel."""
+        return foo.PanelConfig(
+            name="quality",
+            label="Image quality",
+            icon="high_quality",
+            help_markdown="Scores are 0 to 1; higher: look here first. Click a bar to see its images.",
+        )
+
+    def on_load(self, ctx: Any) -> None:
+        """Read what there is."""
+        self.refresh(ctx)
+
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Read what there is in the new one."""
+        ctx.panel.state.clear()
+        self.refresh(ctx)
+
+    def refresh(self, ctx: Any) -> None:
+        """Read counts and the histogram anew."""
+        if ctx.dataset is None:
+            return
+        ctx.dataset.reload()
+        state = ctx.panel.state
+        state.thresholds = state.thresholds or default_thresholds()
+        state.check = state.check or FIRST
+        state.measured = list_measured(ctx.dataset)
+        state.summary = describe(ctx.dataset, Rules(state.thresholds))
+        if not has_scores(ctx.dataset):
+            return
+        state.over = count_over(ctx.dataset, state.thresholds)
+        counts, _, _ = ctx.dataset.histogram_values(find_check(state.check).field, bins=BINS, range=(0, 1.0001))
+        state.counts = [int(count) for count in counts]
+
+    def choose_check(self, ctx: Any) -> None:
+        """Show another check."""
+        ctx.panel.state.check = ctx.params.get("value")
+        ctx.panel.state.threshold = _threshold_of(ctx.panel.state)
+        self.refresh(ctx)
+
+    def choose_threshold(self, ctx: Any) -> None:
+        """Set the threshold of the check that is shown; 1 takes it out."""
+        value = ctx.params.get("value")
+        thresholds = dict(ctx.panel.state.thresholds or default_thresholds())
+        if isinstance(value, int | float):
+            thresholds[ctx.panel.state.check] = float(value)
+        ctx.panel.state.thresholds = thresholds
+        self.refresh(ctx)
+
+    def forget_threshold(self, ctx: Any) -> None:
+        """Let the check that is shown no longer speak for trash."""
+        thresholds = dict(ctx.panel.state.thresholds or default_thresholds())
+        thresholds.pop(ctx.panel.state.check, None)
+        ctx.panel.state.thresholds = thresholds
+        self.refresh(ctx)
+
+    def show_bar(self, ctx: Any) -> None:
+        """Filter the grid to the images of the bar that was clicked, the highest first."""
+        place = ctx.params.get("idx")
+        if isinstance(place, int) and 0 <= place < BINS:
+            ctx.ops.set_view(view_range(ctx.dataset, ctx.panel.state.check, place / BINS, (place + 1) / BINS))
+
+    def show_over(self, ctx: Any) -> None:
+        """Filter the grid to what reaches the threshold of the check whose bar was clicked."""
+        names = list(ctx.panel.state.over or {})
+        place = ctx.params.get("idx")
+        if isinstance(place, int) and 0 <= place < len(names):
+            name = names[place]
+            ctx.ops.set_view(view_range(ctx.dataset, name, ctx.panel.state.thresholds[name], 1.0))
+
+    def show_trash(self, ctx: Any) -> None:
+        """Filter the grid to what would be tagged."""
+        ctx.ops.set_view(view_trash(ctx.dataset, Rules(ctx.panel.state.thresholds or default_thresholds())))
+
+    def show_tagged(self, ctx: Any) -> None:
+        """Filter the grid to what is tagged."""
+        ctx.ops.set_view(ctx.dataset.match_tags(fields.TRASH_TAG))
+
+    def show_all(self, ctx: Any) -> None:
+        """Take the filter off."""
+        ctx.ops.clear_view()
+
+    def keep_selected(self, ctx: Any) -> None:
+        """Say of the selected samples that they are good: no proposal says otherwise from now on."""
+        if self._lacks_selection(ctx):
+            return
+        chosen = ctx.dataset.select(list(ctx.selected))
+        chosen.match_tags(fields.TRASH_TAG).untag_samples(fields.TRASH_TAG)
+        chosen.tag_samples(fields.KEEP_TAG)
+        self._tell(ctx, f"{len(ctx.selected):,} are kept")
+
+    def trash_selected(self, ctx: Any) -> None:
+        """Tag the selected samples as trash; logged like every decision."""
+        if self._lacks_selection(ctx):
+            return
+        chosen = ctx.dataset.select(list(ctx.selected)).match_tags(fields.TRASH_TAG, bool=False)
+        journal = Journal.begin(find_curation_folder(os.environ), ctx.dataset.name, KIND, {"by": "hand"})
+        ids = chosen.values("id")
+        journal.add({"sample_id": str(sample_id), "reason": "by hand"} for sample_id in ids)
+        ctx.dataset.select(ids).tag_samples(fields.TRASH_TAG)
+        journal.close("done")
+        self._tell(ctx, f"{len(ids):,} are tagged as trash ({journal.run})")
+
+    def measure(self, ctx: Any) -> None:
+        """Open the form that measures."""
+        ctx.prompt(f"{PLUGIN}/check_quality", on_success=self.refresh)
+
+    def tag(self, ctx: Any) -> None:
+        """Open the form that tags, with the thresholds that are set here."""
+        thresholds = ctx.panel.state.thresholds or default_thresholds()
+        params = {"checks": list(thresholds)} | {f"threshold_{name}": limit for name, limit in thresholds.items()}
+        ctx.prompt(f"{PLUGIN}/tag_trash", params=params, on_success=self.refresh)
+
+    def undo(self, ctx: Any) -> None:
+        """Open the form that takes a decision back."""
+        ctx.prompt(f"{PLUGIN}/untag_trash", on_success=self.refresh)
+
+    def render(self, ctx: Any) -> types.Property:
+        """Return buttons and charts, for a panel of half the window's width."""
+        panel, state = types.Object(), ctx.panel.state
+        panel.md(state.summary or "No dataset is open.", name="told")
+        self._add_buttons(panel)
+        if state.counts:
+            choices = types.DropdownView(label="Check")
+            for name in state.measured or []:
+                choices.add_choice(name, label=find_check(name).label)
+            panel.enum("check", choices.values(), label="Check", view=choices, on_change=self.choose_check)
+            panel.plot(
+                "histogram", on_click=self.show_bar, **draw_histogram(state.check, state.counts, _threshold_of(state))
+            )
+            slider = types.SliderView(label="Trash from this score on")
+            panel.float(
+                "threshold",
+                min=0,
+                max=1,
+                default=_threshold_of(state) or 1.0,
+                label="Trash from this score on",
+                view=slider,
+                on_change=self.choose_threshold,
+            )
+            panel.btn("forget", label="This check is no reason for trash", on_click=self.forget_threshold)
+            panel.plot("over", on_click=self.show_over, **draw_over(state.over, state.thresholds))
+        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+
+    def _add_buttons(self, panel: types.Object) -> None:
+        first = panel.h_stack("work", gap=1, wrap=True)
+        first.btn("measure", label="Check image quality", on_click=self.measure, variant="outlined")
+        first.btn("show_trash", label="Show proposed trash", on_click=self.show_trash, variant="outlined")
+        first.btn("tag", label="Tag trash", on_click=self.tag, variant="contained")
+        first.btn("undo", label="Take back", on_click=self.undo, variant="outlined")
+        second = panel.h_stack("choose", gap=1, wrap=True)
+        second.btn("keep", label="Keep selected", on_click=self.keep_selected)
+        second.btn("trash", label="Trash selected", on_click=self.trash_selected)
+        second.btn("tagged", label="Show trash", on_click=self.show_tagged)
+        second.btn("all", label="Show all", on_click=self.show_all)
+        second.btn("refresh", label="Refresh", on_click=self.refresh)
+
+    def _lacks_selection(self, ctx: Any) -> bool:
+        if ctx.selected:
+            return False
+        ctx.ops.notify("Select samples in the grid first.", variant="warning")
+        return True
+
+    def _tell(self, ctx: Any, text: str) -> None:
+        ctx.ops.notify(text, variant="success")
+        ctx.ops.reload_dataset()
+        self.refresh(ctx)
+
+
+def describe(dataset: Any, rules: Rules) -> str:
+    """Return in words what is measured, proposed and decided."""
+    waiting = count_unmeasured(dataset)
+    if waiting == len(dataset):
+        return "**Nothing is measured yet.** «Check image quality» reads each image once."
+    tags = dataset.count_sample_tags()
+    proposed = len(view_trash(dataset, rules))
+    told = [f"**{len(dataset) - waiting:,}** images measured", f"**{proposed:,}** proposed as trash"]
+    told += [
+        f"**{tags.get(fields.TRASH_TAG, 0):,}** tagged trash",
+        f"**{tags.get(fields.KEEP_TAG, 0):,}** kept by hand",
+    ]
+    told += [f"**{waiting:,}** not measured yet"] if waiting else []
+    damaged = len(dataset.match(F(find_check("corrupt").field) >= 0.5))
+    return " · ".join(told + ([f"**{damaged:,}** corrupt"] if damaged else []))
+
+
+def draw_histogram(check: str, counts: list[int], threshold: float | None) -> dict[str, Any]:
+    """Return a bar for each range of scores; those that reach the threshold in another colour."""
+    middles = [(place + 0.5) / BINS for place in range(BINS)]
+    colours = [STRIKING if threshold is not None and middle >= threshold else COLOUR for middle in middles]
+    bars = {"type": "bar", "x": middles, "y": counts, "width": [1 / BINS] * BINS, "marker": {"color": colours}}
+    layout = lay_out(f"{find_check(check).label}: {find_check(check).about}", height=260)
+    layout["xaxis"] = {"title": {"text": find_check(check).field}, "range": [0, 1]}
+    layout["yaxis"] = {"title": {"text": "images"}, "type": "linear"}
+    if threshold is not None:
+        line = {"type": "line", "x0": threshold, "x1": threshold, "y0": 0, "y1": 1, "yref": "paper"}
+        layout["shapes"] = [line | {"line": {"color": STRIKING, "dash": "dot"}}]
+    return to_plot(bars, layout)
+
+
+def draw_over(over: dict[str, int], thresholds: dict[str, float]) -> dict[str, Any]:
+    """Return a bar for each check: how many images reach its threshold."""
+    names = [f"{find_check(name).label} from {thresholds[name]:g}" for name in over]
+    return draw_rows("Images that reach each threshold", names, list(over.values()), STRIKING)
+
+
+def _threshold_of(state: Any) -> float | None:
+    found = (state.thresholds or {}).get(state.check)
+    return None if found is None else float(found)
