@@ -37,16 +37,23 @@ def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str
     "--view", callback=_check_name, help="Save them as a view of this name, to be opened in the FiftyOne App."
 )
 @click.option("--seed", type=int, default=0, help="For --by random: the same seed draws the same samples.")
+@click.option(
+    "--random-percent",
+    type=click.IntRange(0, 100),
+    default=10,
+    show_default=True,
+    help="So many percent are drawn at random all the same: chosen images alone do not tell of the others.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and change nothing.")
 @click.pass_obj
-def queue(home: Home, by: str, count: int, view: str | None, seed: int, dry_run: bool) -> None:
+def queue(home: Home, by: str, count: int, view: str | None, seed: int, random_percent: int, dry_run: bool) -> None:
     """Choose what people see next among the samples that were never sent, and send it to Label Studio.
 
     Near-duplicates of what waits there already are held back.
 
     Example: labelloop queue --by uncertainty --count 50 --view next
     """
-    params: dict[str, Any] = {"by": by, "count": count}
+    params: dict[str, Any] = {"by": by, "count": count, "random_percent": random_percent}
     params |= {"view": view} if view is not None else {}
     params |= {"seed": seed} if seed else {}
     run_here(home, "queue", params | ({"dry_run": True} if dry_run else {}))

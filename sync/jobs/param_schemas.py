@@ -12,7 +12,7 @@ from ml_backend.models.calibration_fit import METHODS
 from sync.exports.formats import FORMATS, IMAGES_MODES
 from sync.imports.formats import FORMAT_NAMES
 from sync.jobs.pull import PREFERENCES
-from sync.jobs.queue import STRATEGIES
+from sync.jobs.queue import RANDOM_PERCENT, STRATEGIES
 from sync.jobs.resolve import SIDES
 from sync.review.annotators import POLICIES
 
@@ -116,6 +116,13 @@ PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
                 "type": "integer",
                 "default": 0,
                 "description": "Of a random choice: the same seed, the same images",
+            },
+            "random_percent": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 100,
+                "default": RANDOM_PERCENT,
+                "description": "So many percent are drawn at random all the same",
             },
             "dry_run": _flag("Only say what would be chosen"),
         },

@@ -18,6 +18,7 @@ from sync.imports.formats import FORMAT_NAMES
 from sync.jobs.answers import to_policy
 from sync.jobs.import_labels import Wish
 from sync.jobs.pull import to_decide
+from sync.jobs.queue import RANDOM_PERCENT
 from sync.jobs.resolve import to_sides
 from sync.models.gate import Rules
 from sync.versions.manifest import SPLITS
@@ -226,8 +227,11 @@ def _read_part(params: Params, name: str) -> float | None:
 
 
 def _read_queue(params: Params) -> Arguments:
-    _refuse_others(params, "by", "count", "view", "dry_run", "seed")
+    _refuse_others(params, "by", "count", "view", "dry_run", "seed", "random_percent")
     count = _read_number(params, "count")
+    random_percent = _read_number(params, "random_percent", default=RANDOM_PERCENT)
+    if not 0 <= random_percent <= 100:
+        raise LabelingError(f"random_percent {random_percent}: expected a whole number from 0 to 100")
     if count < 1:
         raise LabelingError(f"count {count}: expected a whole number above 0")
     return {
@@ -235,6 +239,7 @@ def _read_queue(params: Params) -> Arguments:
         "count": count,
         "view": _read_optional_text(params, "view"),
         "seed": _read_number(params, "seed", default=0),
+        "random_percent": random_percent,
         "dry_run": _read_flag(params, "dry_run"),
     }
 

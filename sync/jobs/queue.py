@@ -6,7 +6,7 @@ sent. Killed in between, the same call with the same view goes on with the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +36,8 @@ CURES: Final = {
     EMBEDDING: "; labelloop embed computes it",
 }
 NAMES_SHOWN: Final = 20
+RANDOM_PERCENT: Final = 10
+"""So much of what is chosen by anything else is drawn at random."""
 PUT_ASIDE: Final = frozenset((fields.TRASH_TAG, fields.DUPLICATE_TAG))
 """Tags of samples that nobody is to see."""
 
@@ -45,7 +47,8 @@ class Choice:
     """What would be sent next, best first, and why the others are not.
 
     ``candidates`` samples were never sent; ``without_value`` of the chosen have no value and came last; ``held_back``
-    were passed over since they show nearly the same as what waits or was chosen.
+    were passed over since they show nearly the same as what waits or was chosen. ``at_random`` of the chosen, the last
+    ones, were drawn from the rest whatever their value is.
     """
 
     by: str
@@ -54,6 +57,7 @@ class Choice:
     candidates: int
     without_value: int
     held_back: tuple[str, ...]
+    at_random: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,15 @@ def queue(
     count: int,
     view: str | None = None,
     seed: int = 0,
+    random_percent: int = RANDOM_PERCENT,
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Report:
     """Choose up to ``count`` samples that were never sent, save them as a FiftyOne view, and send them.
 
-    ``by`` is a strategy or the name of a field with a number for each sample: the highest first. ``dry_run`` says what
-    would be sent and changes nothing.
+    ``by`` is a strategy or the name of a field with a number for each sample: the highest first. ``random_percent`` of
+    them are drawn at random all the same: what is measured on chosen images alone says nothing of all the others.
+    ``dry_run`` says what would be sent and changes nothing.
 
     Raises:
         LabelingError: there is no such field, no sample has a value to choose by, or the view is somebody's own.
@@ -89,8 +95,9 @@ def queue(
     on_progress(None, f"choosing {count} samples by {by}")
     views = Views(context.dataset.name)
     wish = f"labelloop queue: {count} by {by}" + (f", seed {seed}" if by == RANDOM else "")
+    wish += f", {random_percent} % at random" if by != RANDOM and random_percent != RANDOM_PERCENT else ""
     unfinished = None if view is None else _find_unfinished(context, views, view, wish)
-    choice = unfinished or choose(context, by=by, count=count, seed=seed)
+    choice = unfinished or choose(context, by=by, count=count, seed=seed, random_percent=random_percent)
     notes = list(_explain(context, choice, is_rest=unfinished is not None, dry_run=dry_run))
     sample_ids = [one.sample_id for one in choice.chosen]
     details = _count(choice)
@@ -116,7 +123,7 @@ def queue(
     )
 
 
-def choose(context: Context, *, by: str, count: int, seed: int = 0) -> Choice:
+def choose(context: Context, *, by: str, count: int, seed: int = 0, random_percent: int = RANDOM_PERCENT) -> Choice:
     """Return what ``queue`` would send; reads only.
 
     Raises:
@@ -130,17 +137,29 @@ def choose(context: Context, *, by: str, count: int, seed: int = 0) -> Choice:
     field = None if by in (DIVERSITY, RANDOM) else _check_field(views, FIELDS.get(by, by))
     pool = _read_pool(context, views, field)
     _check_any(pool.unsent, by, field)
+    at_random = 0 if by == RANDOM else round(count * random_percent / 100)
     if by == DIVERSITY:
-        found = choose_farthest(pool.unsent, pool.waiting, pool.answered, count)
+        found = choose_farthest(pool.unsent, pool.waiting, pool.answered, count - at_random)
     elif by == RANDOM:
         found = choose_random(pool.unsent, pool.waiting, count, seed=seed)
     else:
-        found = choose_highest(pool.unsent, pool.waiting, count)
+        found = choose_highest(pool.unsent, pool.waiting, count - at_random)
     chosen = {one.sample_id for one in found.chosen}
     has_none = (one.embedding is None if by == DIVERSITY else is_missing(one.value) for one in pool.unsent)
     without = {one.sample_id for one, is_none in zip(pool.unsent, has_none, strict=True) if is_none}
     without_value = 0 if by == RANDOM else len(without & chosen)
-    return Choice(by, field, found.chosen, len(pool.unsent), without_value, found.held_back)
+    drawn = _draw_rest(pool, chosen, count - len(chosen), seed) if at_random else ()
+    held_back = tuple(one for one in found.held_back if one not in {rest.sample_id for rest in drawn})
+    return Choice(by, field, (*found.chosen, *drawn), len(pool.unsent), without_value, held_back, len(drawn))
+
+
+def _draw_rest(pool: _Pool, chosen: Collection[str], count: int, seed: int) -> tuple[Chosen, ...]:
+    """Return samples drawn at random from those that were not chosen and are like none of them."""
+    left = [one for one in pool.unsent if one.sample_id not in chosen]
+    taken = [one for one in pool.unsent if one.sample_id in chosen]
+    drawn = choose_random(left, [*pool.waiting, *taken], count, seed=seed)
+    # What they were not chosen by would look like a reason.
+    return tuple(replace(one, value=None) for one in drawn.chosen)
 
 
 def _check_field(views: Views, name: str) -> str:
@@ -215,6 +234,7 @@ def _count(choice: Choice) -> dict[str, int]:
         "never sent before": choice.candidates,
         "held back as near-duplicates": len(choice.held_back),
         "chosen without a value": choice.without_value,
+        "drawn at random": choice.at_random,
     }
     return {name: count for name, count in counts.items() if count}
 
@@ -229,6 +249,8 @@ def _explain(context: Context, choice: Choice, *, is_rest: bool, dry_run: bool) 
     if choice.without_value:
         name = choice.field or EMBEDDING
         yield f"without {name}: {choice.without_value} of the chosen; they come last{CURES.get(name, '')}"
+    if choice.at_random:
+        yield f"{choice.at_random} of them drawn at random from the rest, so that reviews tell of all images"
     images = context.dataset.images([one.sample_id for one in choice.chosen[:NAMES_SHOWN]])
     for one in choice.chosen[:NAMES_SHOWN] if dry_run else ():
         image = images.get(one.sample_id)

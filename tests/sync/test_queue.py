@@ -15,6 +15,7 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.results import Label
 from sync.catalogue.samples import NewImage, SamplePrediction
+from sync.jobs.parameters import check_params
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.queue import choose, queue
@@ -219,3 +220,29 @@ def test_labels_of_a_curator_are_no_reason_not_to_send(project: FakeProject):
     ids = project.context.dataset.sample_ids()
     project.context.dataset.write_labels({ids[0]: [Label("f" * 24, "quality", ("keep",))]})
     assert 0 in chosen(project, by="random", count=8)
+
+
+def test_a_part_of_what_is_chosen_is_drawn_at_random_and_said(project: FakeProject):
+    best = chosen(project, by="uncertainty", count=5, random_percent=0)
+    mixed = chosen(project, by="uncertainty", count=5, random_percent=40)
+    report = queue(project.context, by="uncertainty", count=5, random_percent=40)
+
+    assert mixed[:3] == best[:3]
+    assert len(set(mixed)) == 5
+    assert mixed[3:] != best[3:]
+    assert sent(project) == set(mixed)
+    assert report.details["drawn at random"] == 2
+    assert "2 of them drawn at random from the rest, so that reviews tell of all images" in report.notes
+
+
+def test_few_are_all_chosen_and_many_have_a_random_tenth(project: FakeProject):
+    few, many = (choose(project.context, by="uncertainty", count=count) for count in (4, 6))
+
+    assert (few.at_random, many.at_random) == (0, 1)
+    assert [one.value is None for one in many.chosen] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("percent", [-1, 101, "10", True])
+def test_no_other_part_than_0_to_100_percent_can_be_asked_for(percent: Any):
+    with pytest.raises(LabelingError, match="random_percent"):
+        check_params("queue", {"by": "uncertainty", "count": 1, "random_percent": percent})
