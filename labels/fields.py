@@ -67,6 +67,9 @@ IMPORTED_FROM: Final = "imported_from"
 CLUSTER: Final = "cluster"
 """The group of like images, or on a label of like crops: its place by size and what it shows. Written by a plugin."""
 
+MAIN_CLASS: Final = "main_class"
+"""The class the image shows most often when it was last put onto a plane, to colour points by. Written by a plugin."""
+
 OUTLIER: Final = "outlier"
 """How unlike its nearest images the image (or crop) is, 0..1. None: not computed. Written by a plugin."""
 

@@ -23,7 +23,7 @@ from sync.ledger.migrations import apply_migrations
 REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"
 COMMANDS = REPOSITORY / "docs" / "commands.md"
-DOCUMENTS = (README, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+DOCUMENTS = (README, REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 PACKAGES = ("labels", "ml_backend", "fiftyone_plugins", "sync")
 TEST_COMMAND = "pip install uv && uv run pytest"
 DEMO_COMMAND = "pip install uv && uv run labelloop demo"
@@ -167,7 +167,7 @@ def test_the_readme_names_every_command() -> None:
         shlex.split(PREFIX.sub("", line, count=1))[0] for line in read_commands(README.read_text(encoding="utf-8"))
     }
     table = README.read_text(encoding="utf-8").partition("## Commands")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`(\w+)`", table)) == set(main.commands)
+    assert set(re.findall(r"`(\w[\w-]*)`", table)) == set(main.commands)
     assert {"demo", "up", "status", "pull", "export", "reset"} <= named
 
 
@@ -175,7 +175,7 @@ def test_the_copied_help_is_what_the_commands_say() -> None:
     command = [sys.executable, "-m", "cogapp", "--check", str(COMMANDS)]
     checked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, f"run: uv run cog -r docs/commands.md\n{checked.stdout}{checked.stderr}"
-    headings = set(re.findall(r"^### labelloop (\w+)$", COMMANDS.read_text(encoding="utf-8"), re.MULTILINE))
+    headings = set(re.findall(r"^### labelloop ([\w-]+)$", COMMANDS.read_text(encoding="utf-8"), re.MULTILINE))
     assert headings == set(main.commands)
 
 

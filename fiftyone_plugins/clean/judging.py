@@ -34,7 +34,7 @@ UNSURE_CLAIMED: Final = "unsure, claimed"
 UNSURE_OTHERS: Final = "unsure, not claimed"
 NO_CLAIM: Final = "no claim"
 SETTLED: Final = "settled"
-OUTCOMES: Final[Mapping[Outcome, str]] = {
+OUTCOMES: Final[Mapping[str, str]] = {
     "true positive": "claimed, and seen",
     "false positive": "seen, though not claimed",
     "true negative": "not claimed, not seen",

@@ -31,7 +31,8 @@ KINDS = {
     "tag": "A tag",
     "field": "A field: its value, or its labels' classes",
 }
-DETECTOR = ""
+# No field can have this name: it is no identifier.
+DETECTOR = "a detector"
 ACTIONS_IN_WORDS = {
     "retag": "Retag: put a tag right that was the claim, else say what was found by a tag",
     "copy": "Copy the files beside their folder",
@@ -72,7 +73,7 @@ class CheckClaims(WorkOperator):
             read_clean(self.read_answers(ctx.params))
         except LabelingError as error:
             return _to_sentence(error)
-        if ctx.params.get("seen_in") or has_console(ctx.dataset.name):
+        if ctx.params.get("seen_in") not in (None, DETECTOR) or has_console(ctx.dataset.name):
             return None
         return "Without labelloop's console there is no detector: start 'labelloop up', or choose a field of boxes."
 
@@ -87,20 +88,19 @@ class CheckClaims(WorkOperator):
                 chosen[one] = answers[one]
         for one in ("model", "seen_in"):
             text = (answers.get(one) or "").strip()
-            chosen |= {one: text} if text else {}
+            chosen |= {one: text} if text and text != DETECTOR else {}
         if chosen.get("seen_in"):
             chosen.pop("model", None)
         return chosen
 
     def _ask_by_what(self, ctx: Any, inputs: types.Object) -> None:
-        choices = types.Choices()
-        choices.add_choice(DETECTOR, label="A detector")
+        choices = {DETECTOR: "A detector"}
         for name, field in sorted(ctx.dataset.get_field_schema().items()):
             if getattr(field, "document_type", None) is fo.Detections and name != fields.CLEAN_SEEN:
-                choices.add_choice(name, label=f"The boxes in {name}")
-        inputs.enum("seen_in", choices.values(), default=DETECTOR, label="Compare with", view=choices)
-        if not ctx.params.get("seen_in"):
-            inputs.str("model", label="Detector", description="Empty: the project's")
+                choices[name] = f"The boxes in {name}"
+        add_choice(inputs, "seen_in", choices, label="Compare with", default=DETECTOR)
+        if ctx.params.get("seen_in") in (None, DETECTOR):
+            inputs.str("model", label="Which detector", description="Empty: the project's")
 
 
 class ActOnContradictions(WorkOperator):

@@ -10,11 +10,14 @@ from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.charts import lay_out, to_plot
+from fiftyone_plugins.app.markdown import escape
 from fiftyone_plugins.clean.judging import (
     CONTRADICTIONS,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
+    NO_CLAIM,
     OUTCOMES,
+    SETTLED,
     TRUE_NEGATIVE,
     TRUE_POSITIVE,
     UNSURE_CLAIMED,
@@ -31,7 +34,9 @@ CELLS: Final = (
     (FALSE_POSITIVE, UNSURE_OTHERS, TRUE_NEGATIVE),
 )
 A_PAGE: Final = 6
-IMAGE_PX: Final = 150
+A_ROW: Final = 3
+IMAGE_PX: Final = 115
+CARD_PX: Final = 160
 
 
 class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
@@ -138,12 +143,14 @@ class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         row = panel.h_stack("buttons", gap=1, wrap=True)
         row.btn("check", label="Check claims", on_click=self.check, variant="outlined")
         if is_judged:
-            row.btn("act", label="Retag, copy or move", on_click=self.act, variant="contained")
-            row.btn("send", label="Send unsure to Label Studio", on_click=self.send, variant="outlined")
+            row.btn("act", label="Retag, copy, move", on_click=self.act, variant="contained")
+            row.btn("send", label="Send unsure", on_click=self.send, variant="outlined")
             row.btn("undo", label="Take back", on_click=self.undo, variant="outlined")
-            row.btn("wrong", label="Show contradictions", on_click=self.show_contradictions)
-        row.btn("all", label="Show all", on_click=self.show_all)
-        row.btn("refresh", label="Refresh", on_click=self.refresh)
+        second = panel.h_stack("views", gap=1, wrap=True)
+        if is_judged:
+            second.btn("wrong", label="Show contradictions", on_click=self.show_contradictions)
+        second.btn("all", label="Show all", on_click=self.show_all)
+        second.btn("refresh", label="Refresh", on_click=self.refresh)
 
     def _add_contradictions(self, panel: types.Object, state: Any) -> None:
         """Add the page of contradictions: two images side by side, each with its words and a button."""
@@ -153,22 +160,19 @@ class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             return
         first = (state.page or 0) * A_PAGE
         panel.md(f"**Contradictions {first + 1} to {first + len(shown)}** of {state.total}, the surest first", name="p")
-        grid = panel.grid("list", orientation="2d", gap=2)
-        for number, one in enumerate(shown):
-            cell = grid.v_stack(f"one{number}", gap=0)
-            cell.img(
-                f"image{number}",
-                on_click=self.open,
-                params={"id": one["id"]},
-                height=f"{IMAGE_PX}px",
-                alt_text=one["name"],
-                default=to_media_url(one["path"]),
-            )
-            cell.md(f"**{one['score']:.2f}** {one['words']}  \n`{one['name']}`", name=f"words{number}")
-            cell.btn(f"right{number}", label="The claim is right", on_click=self.confirm, params={"id": one["id"]})
+        for start in range(0, len(shown), A_ROW):
+            row = panel.h_stack(f"row{start}", gap=2, align_y="top")
+            for one in shown[start : start + A_ROW]:
+                self._add_one(row, one)
         turn = panel.h_stack("turn", gap=1)
         turn.btn("back", label="Back", on_click=self.last_page, disabled=first == 0)
         turn.btn("next", label="Next", on_click=self.next_page, disabled=first + len(shown) >= state.total)
+
+    def _add_one(self, row: types.Object, one: dict[str, Any]) -> None:
+        cell, target = row.v_stack(one["place"], gap=0.5, width=f"{CARD_PX}px"), {"id": one["id"]}
+        cell.img("image", height=f"{IMAGE_PX}px", alt_text=one["name"], on_click=self.open, params=target)
+        cell.md(one["text"], name="words")
+        cell.btn("right", label="The claim is right", variant="outlined", on_click=self.confirm, params=target)
 
     def _read_page(self, ctx: Any) -> None:
         state = ctx.panel.state
@@ -177,14 +181,19 @@ class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         pages = max(1, -(-state.total // A_PAGE))
         state.page = min(state.page or 0, pages - 1)
         state.shown = read_page(view, state.page, str(state.classes))
+        for start in range(0, len(state.shown), A_ROW):
+            # An image is shown from the state, by its place among the parts of the panel.
+            row = state.shown[start : start + A_ROW]
+            setattr(state, f"row{start}", {one["place"]: {"image": to_media_url(one["path"])} for one in row})
 
 
 def describe(dataset: Any, classes: str, claim: str) -> str:
     """Return in words what was judged."""
     counts = dataset.count_values(fields.CLEAN_OUTCOME)
-    told = [f"Claim **{claim}**: the images hold **{classes}**"]
-    told += [f"**{counts[name]:,}** {name} ({about})" for name, about in OUTCOMES.items() if counts.get(name)]
-    return " · ".join(told)
+    judged = sum(count for outcome, count in counts.items() if outcome is not None)
+    told = [f"Claim **{escape(claim)}**: the images hold **{escape(classes)}**", f"**{judged:,}** images judged"]
+    others = [f"**{counts[name]:,}** {OUTCOMES[name]}" for name in (NO_CLAIM, SETTLED) if counts.get(name)]
+    return " · ".join([*told, *others])
 
 
 def count_cells(dataset: Any) -> list[list[int]]:
@@ -214,16 +223,13 @@ def read_page(view: Any, page: int, classes: str) -> list[dict[str, Any]]:
         FALSE_POSITIVE: f"{classes} seen, though not claimed",
         FALSE_NEGATIVE: f"{classes} claimed, and not seen",
     }
-    return [
-        {
-            "id": str(sample_id),
-            "path": path,
-            "name": "/".join(path.split("/")[-2:]),
-            "words": words[outcome],
-            "score": score,
-        }
-        for sample_id, path, outcome, score in rows
-    ]
+    shown = []
+    for number, (sample_id, path, outcome, score) in enumerate(rows):
+        name = "/".join(path.split("/")[-2:])
+        text = f"**{score:.2f}** {escape(words[outcome])}\n\n{escape(name)}"
+        one = {"id": str(sample_id), "path": path, "name": name, "text": text, "place": f"one{number}"}
+        shown.append(one)
+    return shown
 
 
 def name_rows(classes: str) -> list[str]:
@@ -235,9 +241,9 @@ def to_media_url(path: str) -> str:
     """Return where the App's server shows a file.
 
     >>> to_media_url("/photos/a b.jpg")
-    '/media?filepath=/photos/a%20b.jpg'
+    '/media?filepath=%2Fphotos%2Fa%20b.jpg'
     """
-    return f"/media?filepath={quote(path)}"
+    return f"/media?filepath={quote(path, safe='')}"
 
 
 def draw_table(cells: list[list[int]], classes: str) -> dict[str, Any]:

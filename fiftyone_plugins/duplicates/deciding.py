@@ -75,8 +75,11 @@ def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Repor
             dropped.setdefault(group, []).append(sample_id)
     if not dry_run:
         for number, (group, ids) in enumerate(dropped.items()):
-            decide(samples._dataset, decisions, "drop", group, ids)
+            decisions.record("drop", group, ids)
             tools.on_progress((number + 1) / len(dropped), f"decided {number + 1:,} of {len(dropped):,} groups")
+        # Those of a run that was killed before it came to the tags as well.
+        latest = decisions.latest()
+        _follow(samples._dataset, decisions, [one for one in columns[0] if latest.get(one) == "drop"])
     count = sum(map(len, dropped.values()))
     return Report(DROP_JOB, count, kept, details={"groups": len(dropped)} if dropped else {}, is_dry_run=dry_run)
 
@@ -105,13 +108,12 @@ def describe_decision(decision: Decision) -> str:
 def _follow(dataset: Any, decisions: Decisions, sample_ids: Sequence[str]) -> None:
     """Bring the tags in line with what counts now."""
     latest = decisions.latest()
-    chosen = dataset.select(list(sample_ids))
     dropped = [one for one in sample_ids if latest.get(one) == "drop"]
     left = [one for one in sample_ids if latest.get(one) != "drop"]
     if dropped:
-        chosen.select(dropped).tag_samples(fields.DUPLICATE_TAG)
+        dataset.select(dropped).tag_samples(fields.DUPLICATE_TAG)
     if left:
-        chosen.select(left).untag_samples(fields.DUPLICATE_TAG)
+        dataset.select(left).untag_samples(fields.DUPLICATE_TAG)
 
 
 def _leave_group(dataset: Any, sample_ids: Sequence[str], others: Sequence[str]) -> None:

@@ -11,7 +11,8 @@ from fiftyone.operators import types
 
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
-from fiftyone_plugins.duplicates.deciding import decide, describe_decision, open_decisions, undo
+from fiftyone_plugins.duplicates.deciding import decide, describe_decision, open_decisions, read_group, undo
+from fiftyone_plugins.duplicates.decisions import Action
 from fiftyone_plugins.duplicates.showing import FILTERS, read_cards, read_examples, read_groups
 from fiftyone_plugins.duplicates.work import DEFAULT_THRESHOLD
 from labels import fields
@@ -19,6 +20,7 @@ from labels.errors import LabelingError
 
 PLUGIN: Final = "@labelloop/duplicates"
 FURTHEST: Final = 0.6
+SIDE_BY_SIDE: Final = 2
 
 
 class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
@@ -59,7 +61,8 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         state.group = chosen[state.place] if chosen else None
         cards = [] if state.group is None else read_cards(ctx.dataset, state.group, latest)
         state.cards = cards
-        ctx.panel.set_state({f"cards_shown.card_{place}.picture": card["picture"] for place, card in enumerate(cards)})
+        pictures = {f"{name_card(place)}.picture": card["picture"] for place, card in enumerate(cards)}
+        ctx.panel.set_state(pictures)
         if state.by_eye:
             self._show_pairs(ctx)
 
@@ -84,28 +87,27 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def keep(self, ctx: Any) -> None:
         """Keep an image."""
-        self._decide(ctx, "keep", [ctx.params["sample_id"]])
+        self._decide_on_one(ctx, "keep")
 
     def drop(self, ctx: Any) -> None:
         """Drop an image: it is tagged, and leaves queue and exports."""
-        self._decide(ctx, "drop", [ctx.params["sample_id"]])
+        self._decide_on_one(ctx, "drop")
 
     def set_apart(self, ctx: Any) -> None:
         """Say that an image is no duplicate of the others of its group: they never come together again."""
-        self._decide(ctx, "apart", [ctx.params["sample_id"]])
+        self._decide_on_one(ctx, "apart")
 
     def accept(self, ctx: Any) -> None:
         """Keep what was marked to be kept, else what is proposed; drop the others, and show the next group."""
-        cards = ctx.panel.state.cards or []
+        group, latest = ctx.panel.state.group, self._open(ctx).latest()
+        # Read anew: what the window shows may be older, and of a large group it shows some.
+        cards = read_cards(ctx.dataset, group, latest)
         kept = [card for card in cards if card["decision"] == "keep"] or [card for card in cards if card["is_keeper"]]
         ids = [card["sample_id"] for card in kept]
-        others = [card["sample_id"] for card in cards if card["sample_id"] not in ids]
-        if (
-            self._decide(ctx, "keep", ids)
-            and self._decide(ctx, "drop", others)
-            and ctx.panel.state.filter != "undecided"
-        ):
-            ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
+        others = [one for one in read_group(ctx.dataset, group) if one not in ids]
+        if ids and others and self._decide(ctx, ("keep", ids), ("drop", others)):
+            if ctx.panel.state.filter != "undecided":
+                ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
             self.refresh(ctx)
 
     def undo(self, ctx: Any) -> None:
@@ -168,9 +170,6 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
                     f"filter_{name}", label=f"{label} ({state.counts[name]:,})",
                     variant="contained" if is_chosen else "outlined", on_click=self.choose, params={"filter": name},
                 )  # fmt: skip
-        filters.btn(
-            "drop_all", label="Drop all proposed", icon="playlist_remove", variant="outlined", on_click=self.drop_all
-        )
         if state.group is None:
             panel.md("There is no such group.", name="nothing")
             return
@@ -181,12 +180,21 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         steps.btn(
             "on", label="Next", variant="outlined", disabled=place >= total - 1, on_click=self.turn, params={"by": 1}
         )
-        steps.btn("accept", label="Keep ★, drop the others", icon="done_all", variant="contained", on_click=self.accept)
         steps.btn("show", label="Show in grid", icon="grid_view", variant="outlined", on_click=self.show)
+        actions = panel.h_stack("actions", gap=1, align_y="center")
+        actions.btn(
+            "accept", label="Keep ★, drop the others", icon="done_all", variant="contained", on_click=self.accept
+        )
+        actions.btn(
+            "drop_all", label="Drop all proposed", icon="playlist_remove", variant="outlined", on_click=self.drop_all
+        )
         panel.md(describe_group(state.cards or []), name="about")
-        shown = panel.h_stack("cards_shown", gap=2, wrap=True, align_y="top")
+        rows: dict[str, types.Object] = {}
         for number, card in enumerate(state.cards or []):
-            self._add_card(shown, f"card_{number}", card)
+            row, name = name_card(number).split(".")
+            if row not in rows:
+                rows[row] = panel.h_stack(row, gap=2, align_y="top")
+            self._add_card(rows[row], name, card)
 
     def _add_card(self, shown: types.Object, name: str, card: dict[str, Any]) -> None:
         stack = shown.v_stack(name, gap=0.5, width="245px")
@@ -203,7 +211,7 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def _add_pairs(self, panel: types.Object, state: Any) -> None:
         panel.float(
-            "threshold", min=0.0, max=FURTHEST, label="Distance of the embeddings", on_change=self.slide,
+            "threshold", min=0.0, max=FURTHEST, label="Distance", on_change=self.slide,
             default=DEFAULT_THRESHOLD, view=types.SliderView(),
         )  # fmt: skip
         pairs = state.pairs or []
@@ -232,22 +240,33 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         }
         ctx.panel.set_state(pictures)
 
-    def _decide(self, ctx: Any, action: Any, sample_ids: list[str]) -> bool:
-        if not sample_ids:
-            return True
+    def _decide(self, ctx: Any, *wishes: tuple[Action, list[str]]) -> bool:
+        """Decide on the group that is shown; returns whether that could be done."""
+        group = ctx.panel.state.group
         try:
-            decide(ctx.dataset, self._open(ctx), action, ctx.panel.state.group, sample_ids)
+            for action, sample_ids in wishes:
+                decide(ctx.dataset, self._open(ctx), action, group, sample_ids)
         except LabelingError as error:
             ctx.ops.notify(str(error), variant="error")
             return False
-        else:
-            ctx.ops.reload_samples()
-            return True
-        finally:
-            self.refresh(ctx)
+        ctx.ops.reload_samples()
+        return True
+
+    def _decide_on_one(self, ctx: Any, action: Action) -> None:
+        self._decide(ctx, (action, [ctx.params["sample_id"]]))
+        self.refresh(ctx)
 
     def _open(self, ctx: Any) -> Any:
         return open_decisions(Tools(find_curation_folder(os.environ)), ctx.dataset)
+
+
+def name_card(number: int) -> str:
+    """Return where in the panel an image of a group stands: so many side by side as fit.
+
+    >>> name_card(3)
+    'row_1.card_3'
+    """
+    return f"row_{number // SIDE_BY_SIDE}.card_{number}"
 
 
 def describe_group(cards: list[dict[str, Any]]) -> str:

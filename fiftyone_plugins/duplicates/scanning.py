@@ -76,7 +76,12 @@ def scan(
     near_enough = [pair for pair in pairs if pair.rank != NEAR or pair.distance <= rules.threshold]
     groups = _group(collected, near_enough, Decisions(folder), rules, tools)
     tools.on_progress(0.95, "writing")
-    values = _to_values(collected.members, groups)
+    values = _to_values(collected.members, groups) | {
+        # What cannot be read any more is nobody's duplicate either.
+        failure.sample_id: dict.fromkeys(FIELDS)
+        for failure in collected.failed
+        if failure.sample_id is not None
+    }
     changed = _find_changed(samples, values)
     if not dry_run:
         _write(samples._dataset, changed)
@@ -84,7 +89,7 @@ def scan(
     return Report(
         JOB,
         moved=len(changed),
-        unchanged=len(values) - len(changed),
+        unchanged=len(values) - len(changed) - sum(one.sample_id not in changed for one in collected.failed),
         failed=collected.failed,
         notes=(*notes, *_describe(groups, dry_run)),
         details=_count(groups, collected.members),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fiftyone_plugins.app.params import read_choice, read_count, read_text, read_texts, refuse_others
@@ -19,15 +19,12 @@ from fiftyone_plugins.embeddings.grouping import (
     suggest_by_words,
 )
 from fiftyone_plugins.embeddings.reading import read_vectors
+from fiftyone_plugins.embeddings.shown import read_classes
 from fiftyone_plugins.embeddings.store import Embeddings, EmbeddingStore
 from labels import fields
 from labels.report import Report
 
 JOB: Final = "cluster"
-LABEL_LISTS: Final = {"Detections": "detections", "Classifications": "classifications", "Polylines": "polylines"}
-"""Kinds of labels whose classes say what an image shows; the list in them."""
-SINGLE: Final = ("Classification", "Detection", "Polyline")
-NOT_SHOWN: Final = (fields.ZERO_SHOT,)
 
 
 def read_params(params: Params) -> Mapping[str, Any]:
@@ -90,46 +87,6 @@ def cluster(
     return Report(
         JOB, moved=len(found), notes=tuple(f"{name}: {size}" for name, size in _order(sizes)), details=details
     )
-
-
-def read_classes(dataset: Any, found: Embeddings) -> list[Collection[str] | None]:
-    """Return the classes of each vector's image, or crop; None where nobody said any.
-
-    Of an image, what people said counts before what a model drew.
-    """
-    if found.field is not None:
-        return [None if one is None else (one,) for one in _read_label_classes(dataset, found)]
-    shown: dict[str, Collection[str]] = {}
-    paths = _list_class_paths(dataset)
-    if paths:
-        ids, *columns = dataset.values(["id", *(path for path, _ in paths)])
-        for sample_id, *row in zip(ids, *columns, strict=True):
-            said = next((one for one in row if one), None)
-            if said is not None:
-                shown[str(sample_id)] = (said,) if isinstance(said, str) else {one for one in said if one}
-    return [shown.get(one) for one in found.ids.tolist()]
-
-
-def _read_label_classes(dataset: Any, found: Embeddings) -> list[str | None]:
-    from fiftyone_plugins.embeddings.items import find_label_paths
-
-    assert found.field is not None
-    paths = find_label_paths(dataset, found.field)
-    ids, names = dataset.values([paths.id, f"{paths.root}.label"], unwind=paths.is_list)
-    by_id = dict(zip(map(str, ids), names, strict=True))
-    return [by_id.get(one) for one in found.ids.tolist()]
-
-
-def _list_class_paths(dataset: Any) -> list[tuple[str, str]]:
-    """Return where images' classes lie, what people said first, then other labels, last what a detector drew."""
-    found = []
-    for name, field in dataset.get_field_schema().items():
-        kind = getattr(getattr(field, "document_type", None), "__name__", "")
-        if name in NOT_SHOWN or (kind not in LABEL_LISTS and kind not in SINGLE):
-            continue
-        inner = f".{LABEL_LISTS[kind]}" if kind in LABEL_LISTS else ""
-        found.append((f"{name}{inner}.label", name))
-    return sorted(found, key=lambda one: (one[1] == fields.PREDICTIONS, one[1] != fields.GROUND_TRUTH, one[1]))
 
 
 def _suggest_words(store: EmbeddingStore, found: Embeddings, groups: Groups, words: Sequence[str]) -> dict[int, str]:

@@ -116,7 +116,7 @@ def suggest_by_labels(groups: Groups, labels: Sequence[Collection[str] | None]) 
             key=lambda name: (-telling[name], -shares[name], name),
         )
         if best:
-            suggested[group] = ", ".join(name for name in best[:NAMES_SHOWN] if shares[name] >= shares[best[0]] / 2)
+            suggested[group] = ", ".join(name for name in best[:NAMES_SHOWN] if telling[name] >= telling[best[0]] / 2)
     return suggested
 
 

@@ -11,6 +11,7 @@ from fiftyone_plugins.app.params import read_choice, read_count, read_text, refu
 from fiftyone_plugins.app.work import Params, Tools, Work
 from fiftyone_plugins.embeddings.reading import read_vectors
 from fiftyone_plugins.embeddings.store import Embeddings
+from labels import fields
 from labels.errors import LabelingError
 from labels.report import Report
 
@@ -57,8 +58,20 @@ def visualize(
     points = _reduce(found, method, seed)
     tools.on_progress(0.9, "keeping the points")
     _register(samples, found, points, brain_key)
+    if found.field is None:
+        _write_main_classes(samples._dataset, found)
     note = f"open the Embeddings panel in the FiftyOne App and choose {brain_key!r}"
     return Report(JOB, moved=len(found), notes=(note,))
+
+
+def _write_main_classes(dataset: Any, found: Embeddings) -> None:
+    """Write the class each image shows most often: the App colours points by one value an image."""
+    from fiftyone_plugins.embeddings.shown import find_main_class, read_classes
+    from fiftyone_plugins.embeddings.writing import write_found
+
+    names = [find_main_class(one) for one in read_classes(dataset, found)]
+    if any(name is not None for name in names) or dataset.has_sample_field(fields.MAIN_CLASS):
+        write_found(dataset, found, {fields.MAIN_CLASS: names})
 
 
 def to_brain_key(kind: str, found: Embeddings) -> str:
@@ -89,11 +102,15 @@ def _reduce(found: Embeddings, method: str, seed: int) -> Any:
         config = brain.PCAVisualizationConfig(num_dims=2, seed=seed)
     elif method == "umap":
         neighbours = min(15, len(found) - 1)
-        config = brain.UMAPVisualizationConfig(num_dims=2, num_neighbors=neighbours, metric="cosine", seed=seed)
+        config = brain.UMAPVisualizationConfig(
+            num_dims=2, num_neighbors=neighbours, metric="cosine", seed=seed, verbose=False
+        )
     else:
         perplexity = min(30.0, (len(found) - 1) / 3)
         dims = min(50, *unit.shape)
-        config = brain.TSNEVisualizationConfig(num_dims=2, pca_dims=dims, perplexity=perplexity, seed=seed)
+        config = brain.TSNEVisualizationConfig(
+            num_dims=2, pca_dims=dims, perplexity=perplexity, seed=seed, verbose=False
+        )
     made = config.build()
     made.ensure_requirements()
     with warnings.catch_warnings():

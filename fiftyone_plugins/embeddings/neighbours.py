@@ -23,14 +23,14 @@ SMALL: Final = 10_000
 DIMENSIONS: Final = 64
 """Main directions in which candidates are looked for."""
 
-CELLS_LOOKED_INTO: Final = 8
+CELLS_LOOKED_INTO: Final = 16
 CANDIDATES: Final = 4
 """So many times more candidates than neighbours are measured in all dimensions."""
 
 MOST_NEIGHBOURS: Final = 256
 """Of a vector with more neighbours than these within a threshold, only the nearest are told."""
 
-FIRST_NEIGHBOURS: Final = 12
+FIRST_NEIGHBOURS: Final = 24
 BLOCK: Final = 16_384
 VECTORS_PER_CELL: Final = 150
 ROWS_PER_CELL: Final = 40
@@ -166,7 +166,7 @@ class NeighbourIndex:
             found[squared > 2 * threshold + ROUNDING] = -1
             near = np.asarray(self._measure_table(queries, found) <= threshold + ROUNDING)
             # Candidates come nearest first: with one within the threshold among the last, there may be more behind.
-            goes_on = near[:, count * 2 // 3 :].any(axis=1) & (count <= most)
+            goes_on = np.asarray(near[:, count * 2 // 3 :].any(axis=1) & (count <= most))
             near &= (found != rows[:, None]) & ~goes_on[:, None]
             which, columns = np.nonzero(near)
             yield rows[which], found[which, columns]

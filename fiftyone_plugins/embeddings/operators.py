@@ -19,7 +19,7 @@ from fiftyone_plugins.embeddings import maps, work
 from fiftyone_plugins.embeddings.embedders import DEFAULT_MODEL, describe_models
 from fiftyone_plugins.embeddings.grouping import METHODS as GROUPINGS
 from fiftyone_plugins.embeddings.indexes import BACKENDS, QDRANT
-from fiftyone_plugins.embeddings.items import list_box_fields
+from fiftyone_plugins.embeddings.items import list_box_fields, read_ids
 from fiftyone_plugins.embeddings.panel import ClustersPanel
 from fiftyone_plugins.embeddings.reading import read_stored
 from fiftyone_plugins.embeddings.searching import choose_text_key, find_by_text, find_like, list_text_keys
@@ -278,8 +278,7 @@ class FindSimilar(_Search):
         Raises:
             LabelingError: there are no embeddings, or none of these.
         """
-        ids = samples.values("id") if patches is None else samples.values(f"{patches}.detections.id", unwind=True)
-        return self._find(samples._dataset, ids, patches, {"count": count})[1]
+        return self._find(samples._dataset, read_ids(samples, patches), patches, {"count": count})[1]
 
     @staticmethod
     def _find(dataset: Any, ids: list[str], field: str | None, answers: dict[str, Any]) -> tuple[str, list[str]]:

@@ -10,20 +10,19 @@ import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
+from fiftyone_plugins.app.charts import COLOUR, draw_rows, lay_out, to_plot
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from labels.fields import CLUSTER, OUTLIER
 
 PLUGIN: Final = "@labelloop/embeddings"
 BINS: Final = 20
-ROW_PX: Final = 24
 BUTTONS: Final = {
     "compute": ("Compute", "compute_embeddings"),
     "group": ("Group", "cluster_embeddings"),
     "score": ("Outliers", "find_outliers"),
     "visualize": ("Visualize", "visualize_embeddings"),
 }
-COLOUR: Final = "#5b8def"
 
 
 class ClustersPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
@@ -107,7 +106,7 @@ class ClustersPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             panel.plot("groups_chart", on_click=self.show_group, **draw_groups(state.groups, state.sizes))
         if state.counts:
             panel.plot("outliers_chart", on_click=self.show_outliers, **draw_outliers(state.edges, state.counts))
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+        return types.Property(panel, view=types.GridView(orientation="vertical", width=100, padding=1))
 
     def _prompt(self, ctx: Any, button: str) -> None:
         ctx.prompt(f"{PLUGIN}/{BUTTONS[button][1]}", on_success=self.refresh)
@@ -139,10 +138,7 @@ def view_outliers(dataset: Any, edges: list[float], place: int) -> Any:
 
 def draw_groups(names: list[str], sizes: list[int]) -> dict[str, Any]:
     """Return a bar a group, the largest on top."""
-    bars = {"type": "bar", "orientation": "h", "x": sizes, "y": names, "text": sizes, "marker": {"color": COLOUR}}
-    layout = _lay_out("Images in each group", height=110 + ROW_PX * len(names))
-    layout["yaxis"] = {"autorange": "reversed", "automargin": True, "type": "category"}
-    return {"data": [bars], "layout": layout, "config": {"displayModeBar": False}, **_size(layout)}
+    return draw_rows("Images in each group", names, sizes)
 
 
 def draw_outliers(edges: list[float], counts: list[int]) -> dict[str, Any]:
@@ -150,25 +146,10 @@ def draw_outliers(edges: list[float], counts: list[int]) -> dict[str, Any]:
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     widths = [high - low for low, high in pairwise(edges)]
     bars = {"type": "bar", "x": middles, "y": counts, "width": widths, "marker": {"color": COLOUR}}
-    layout = _lay_out("How unlike their nearest images they are (0: many like it)", height=260)
+    layout = lay_out("How unlike their nearest images they are (0: many like it)", height=260)
     layout["xaxis"] = {"title": {"text": OUTLIER}}
     layout["yaxis"] = {"title": {"text": "images"}, "type": "linear"}
-    return {"data": [bars], "layout": layout, "config": {"displayModeBar": False}, **_size(layout)}
-
-
-def _size(layout: dict[str, Any]) -> dict[str, str]:
-    """Return the size of the chart's frame: with a number in place of a text, the App leaves a gap below."""
-    return {"width": "100%", "height": f"{layout['height']}px"}
-
-
-def _lay_out(title: str, *, height: int) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "font": {"size": 14}},
-        "height": height,
-        "margin": {"l": 60, "r": 20, "t": 40, "b": 45},
-        "bargap": 0.15,
-        "showlegend": False,
-    }
+    return to_plot(bars, layout)
 
 
 def _describe_vectors(dataset: Any) -> str:

@@ -48,4 +48,4 @@ def _declare(dataset: Any, path: str, values: Sequence[Any]) -> None:
     import fiftyone as fo
 
     if not dataset.has_field(path):
-        dataset.add_sample_field(path, fo.StringField if isinstance(values[0], str) else fo.FloatField)
+        dataset.add_sample_field(path, fo.StringField if any(isinstance(one, str) for one in values) else fo.FloatField)

@@ -53,11 +53,13 @@ def judge_labels(labels: Sequence[str], probabilities: Floats, classes: Sequence
 
 
 def predict_out_of_sample(
-    vectors: NDArray[np.float32], labels: Sequence[str], *, folds: int = FOLDS, seed: int = 0
+    vectors: NDArray[np.float32], labels: Sequence[str], *, folds: int = FOLDS
 ) -> tuple[Floats, list[str]]:
     """Return what heads fitted to the other images say of each, and the classes in the order of the columns.
 
-    Images whose label looks wrong to a first head are left out when the second one is fitted, which judges all.
+    Images that follow one another are in one part, as far as their classes let them: pictures of one series are often
+    labelled alike, and would vouch for one another. Images whose label looks wrong in a first round are left out when
+    the heads are fitted again; both rounds count.
 
     Raises:
         LabelingError: fewer than two classes, or a class with a single image.
@@ -71,10 +73,10 @@ def predict_out_of_sample(
     if counts.min() < 2:
         raise LabelingError(f"class {classes[int(counts.argmin())]!r} has one image: nothing can be learned of it")
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    parts = list(StratifiedKFold(min(folds, int(counts.min())), shuffle=True, random_state=seed).split(unit, given))
+    parts = list(StratifiedKFold(min(folds, int(counts.min()))).split(unit, given))
     first = _predict(unit, given, parts, np.ones(len(given), np.bool_))
     wrong = np.array([one.is_issue for one in judge_labels(labels, first, classes)])
-    return _predict(unit, given, parts, ~wrong), classes
+    return (first + _predict(unit, given, parts, ~wrong)) / 2, classes
 
 
 def spread_answers(

@@ -57,8 +57,8 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         self.on_load(ctx)
 
     def on_change_view(self, ctx: Any) -> None:
-        """List what is in the view."""
-        self.on_load(ctx)
+        """List what is in the view; the same comes when samples were only read again."""
+        self.refresh(ctx)
 
     def refresh(self, ctx: Any) -> None:
         """Read the list anew."""
@@ -77,7 +77,7 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         shown = chosen[state.page * PER_PAGE : (state.page + 1) * PER_PAGE]
         links = make_links(ctx.dataset, shown)
         state.rows = [_to_row(one, links.get(one.key)) for one in shown]
-        ctx.panel.set_state({f"row_{place}.picture": row["picture"] for place, row in enumerate(state.rows)})
+        ctx.panel.set_state({f"{row['name']}.picture": row["picture"] for row in state.rows})
 
     def find(self, ctx: Any) -> None:
         """Open the form that finds mistakes."""
@@ -155,8 +155,8 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             panel.md("Nothing is suspected here. «Find mistakes» compares the labels with a detector.", name="nothing")
         else:
             self._add_kinds(panel, counts, state.kind or ALL)
-            for place, row in enumerate(state.rows or []):
-                self._add_row(panel, f"row_{place}", row)
+            for row in state.rows or []:
+                self._add_row(panel, row)
             self._add_pages(panel, state.page or 0, state.total or 0)
         return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
 
@@ -173,8 +173,8 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
                     params={"kind": kind},
                 )
 
-    def _add_row(self, panel: types.Object, name: str, row: dict[str, Any]) -> None:
-        stack = panel.h_stack(name, gap=2, align_y="top")
+    def _add_row(self, panel: types.Object, row: dict[str, Any]) -> None:
+        stack = panel.h_stack(row["name"], gap=2, align_y="top")
         if row["picture"]:
             stack.img(
                 "picture", height="150px", width="200px", alt_text=row["reason"], on_click=self.open_sample,
@@ -240,11 +240,12 @@ def _list_shown_ids(ctx: Any) -> list[str] | None:
 
 def _to_row(finding: Finding, link: str | None) -> dict[str, Any]:
     """Return a finding as the panel shows it."""
-    folder = find_curation_folder(os.environ) / PICTURES
+    # Named by its picture: text and pictures reach the browser apart, and no text may stand beside another's picture.
     try:
-        picture = f"/media?filepath={quote(str(make_picture(finding, folder)), safe='')}"
+        file = make_picture(finding, find_curation_folder(os.environ) / PICTURES)
+        name, picture = f"row_{file.stem}", f"/media?filepath={quote(str(file), safe='')}"
     except ItemError:
-        picture = ""
+        name, picture = f"row_{finding.key.replace(':', '_')}", ""
     accepting = "" if finding.remedy is None else IN_WORDS[finding.remedy]
     if finding.remedy == "relabel":
         accepting = f"Change to {finding.suggestion}"
@@ -254,6 +255,7 @@ def _to_row(finding: Finding, link: str | None) -> dict[str, Any]:
     text = f"{title}\n\n{escape(finding.reason)}\n\n{escape(finding.filepath.rsplit('/', 1)[-1])}"
     return asdict(finding) | {
         "key": finding.key,
+        "name": name,
         "picture": picture,
         "text": text,
         "accept_label": accepting,
@@ -262,7 +264,7 @@ def _to_row(finding: Finding, link: str | None) -> dict[str, Any]:
 
 
 def make_links(dataset: Any, findings: Sequence[Finding]) -> dict[str, str]:
-    """Return by a finding's key where its task opens in Label Studio, with the region of the label selected.
+    """Return by a finding's key where its task opens in Label Studio.
 
     Nothing for samples without a task, nor where no console tells the address.
     """
@@ -280,10 +282,5 @@ def make_links(dataset: Any, findings: Sequence[Finding]) -> dict[str, str]:
     address = status.get("links", {}).get("label_studio")
     if address is None:
         return {}
-    links = {}
-    for one in findings:
-        task = tasks.get(one.sample_id)
-        if task is not None:
-            region = f"&region={one.label_id}" if one.label_id is not None and one.kind != MISSING else ""
-            links[one.key] = f"{address}{'&' if '?' in address else '?'}task={task}{region}"
-    return links
+    start = f"{address}{'&' if '?' in address else '?'}task="
+    return {one.key: f"{start}{tasks[one.sample_id]}" for one in findings if tasks.get(one.sample_id) is not None}

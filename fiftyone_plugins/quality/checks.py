@@ -49,7 +49,7 @@ def _by_name(*checks: Check) -> dict[str, Check]:
 
 CHECKS: Final[Mapping[str, Check]] = _by_name(
     Check(BLURRY, "blurry", "how little is lost when the picture is blurred once more", 0.6),
-    Check(DARK, "dark", "how far its brighter parts are from white", 0.75),
+    Check(DARK, "dark", "how far its brightest parts are from white", 0.7),
     Check(BRIGHT, "bright", "how far its darker parts are from black", 0.75),
     Check(LOW_CONTRAST, "low contrast", "how little of the grey scale it uses", 0.8),
     Check(LOW_RESOLUTION, "low resolution", "how small it is beside 1000 x 1000 pixels", 0.85),

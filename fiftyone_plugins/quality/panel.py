@@ -155,10 +155,9 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             for name in state.measured or []:
                 choices.add_choice(name, label=find_check(name).label)
             panel.enum("check", choices.values(), label="Check", view=choices, on_change=self.choose_check)
-            panel.plot(
-                "histogram", on_click=self.show_bar, **draw_histogram(state.check, state.counts, _threshold_of(state))
-            )
-            slider = types.SliderView(label="Trash from this score on")
+            chart = draw_histogram(state.check, state.counts, _threshold_of(state))
+            panel.plot("histogram", on_click=self.show_bar, **chart)
+            slider = types.SliderView(label="Trash from")
             panel.float(
                 "threshold",
                 min=0,
@@ -169,7 +168,7 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
                 on_change=self.choose_threshold,
             )
             panel.btn("forget", label="This check is no reason for trash", on_click=self.forget_threshold)
-            panel.plot("over", on_click=self.show_over, **draw_over(state.over, state.thresholds))
+            panel.plot("over_chart", on_click=self.show_over, **draw_over(state.over, state.thresholds))
         return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
 
     def _add_buttons(self, panel: types.Object) -> None:

@@ -8,6 +8,7 @@ import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
+from fiftyone_plugins.app.charts import COLOUR, to_plot
 from fiftyone_plugins.zeroshot.agreement import Agreement
 from fiftyone_plugins.zeroshot.answers import compare_fields, list_class_fields
 from labels.fields import ZERO_SHOT
@@ -15,6 +16,8 @@ from labels.fields import ZERO_SHOT
 CLASSIFY: Final = "@labelloop/zeroshot/classify_by_names"
 MOST_CLASSES: Final = 30
 CELL_PX: Final = 34
+SMALLEST_WIDTH_PX: Final = 500
+COLOURS: Final = [[0, "#23262d"], [1, COLOUR]]
 
 
 class AgreementPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
@@ -89,7 +92,7 @@ class AgreementPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             panel.enum("other_field", state.fields, label="Compare with", default=state.other, on_change=self.choose)
         if state.table:
             panel.plot("table_chart", on_click=self.show_cell, **draw_table(state.classes, state.table, state.other))
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+        return types.Property(panel, view=types.GridView(orientation="vertical", width=100, padding=1))
 
 
 def view_cell(dataset: Any, first: str, second: str, other: str) -> Any:
@@ -122,23 +125,23 @@ def draw_table(classes: list[str], table: list[list[int]], other: str) -> dict[s
         "z": table,
         "text": [[str(count) if count else "" for count in row] for row in table],
         "texttemplate": "%{text}",
-        "colorscale": "Blues",
+        "colorscale": COLOURS,
         "showscale": False,
     }
-    height = 190 + size
+    width, height = max(SMALLEST_WIDTH_PX, 190 + size), 190 + size
     layout = {
+        "width": width,
         "height": height,
         "margin": {"l": 90, "r": 20, "t": 20, "b": 90},
-        "xaxis": {"title": {"text": other}, "type": "category", "automargin": True},
-        "yaxis": {"title": {"text": ZERO_SHOT}, "type": "category", "automargin": True, "autorange": "reversed"},
+        "xaxis": {"title": {"text": other, "standoff": 15}, "type": "category", "automargin": True},
+        "yaxis": {
+            "title": {"text": ZERO_SHOT, "standoff": 15},
+            "type": "category",
+            "automargin": True,
+            "autorange": "reversed",
+        },
     }
-    return {
-        "data": [cells],
-        "layout": layout,
-        "config": {"displayModeBar": False},
-        "width": "100%",
-        "height": f"{height}px",
-    }
+    return to_plot(cells, layout)
 
 
 def _explain_nothing(ctx: Any) -> str:

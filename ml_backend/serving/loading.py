@@ -49,7 +49,7 @@ class LoadingError(ServiceError):
 
 
 class Assistant(Protocol):
-    """Answers what an annotator drew with more of it; ``ml_backend.interactive`` has one, imported only where it is asked for."""
+    """Answers what an annotator drew with more of it; ``ml_backend.interactive`` has one."""
 
     def suggest(
         self,

@@ -12,6 +12,7 @@ from ml_backend.settings import Settings
 TIMEOUT_S: Final = 10.0
 JOB: Final = "train"
 OK_STATUS: Final = 200
+GOING: Final = ("queued", "running")
 NO_CONSOLE: Final = (
     "training is started by the console, and this ML backend was told of none (LABELLOOP_CONSOLE_URL and"
     " LABELLOOP_CONSOLE_TOKEN_FILE)"
@@ -29,7 +30,10 @@ class Asked:
 
 
 def ask_for_training(settings: Settings) -> Asked:
-    """Start the training job, as the last training did, on what is reviewed now; return at once."""
+    """Start the training job, as the last training did, on what is reviewed now; return at once.
+
+    While one waits or runs, no other is started: Label Studio can be set to ask with every annotation.
+    """
     if settings.console_url is None or settings.console_token_file is None:
         return Asked(501, NO_CONSOLE)
     try:
@@ -42,12 +46,21 @@ def ask_for_training(settings: Settings) -> Asked:
         session.headers["Authorization"] = f"Bearer {token}"
         try:
             counts = _ask(session, "GET", f"{settings.console_url}/api/status").get("counts") or {}
-            if counts.get("reviewed", 0) + counts.get("conflicts", 0) == 0:
-                return Asked(409, NOTHING_REVIEWED)
-            run = _ask(session, "POST", f"{settings.console_url}/api/jobs", {"job": JOB, "params": {}})["id"]
+            going = _find_going(_ask(session, "GET", f"{settings.console_url}/api/jobs?job={JOB}&limit=1"))
+            if going is not None:
+                return Asked(OK_STATUS, f"training is run {going} of the console already", going)
+            run = int(_ask(session, "POST", f"{settings.console_url}/api/jobs", {"job": JOB, "params": {}})["id"])
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
             return Asked(503, f"the console did not start the training ({_explain(error)})")
-    return Asked(OK_STATUS, f"training is run {run} of the console", int(run))
+    if counts.get("reviewed", 0) + counts.get("conflicts", 0) == 0:
+        # Label Studio's dialog shows no answer, so the refusal is a run too: there somebody finds it.
+        return Asked(409, f"{NOTHING_REVIEWED} (run {run} of the console)")
+    return Asked(OK_STATUS, f"training is run {run} of the console", run)
+
+
+def _find_going(answer: dict[str, Any]) -> int | None:
+    """Return the newest training's run where it is not over."""
+    return next((int(run["id"]) for run in answer["jobs"] if run["state"] in GOING), None)
 
 
 def _ask(session: requests.Session, method: str, url: str, body: Any = None) -> dict[str, Any]:

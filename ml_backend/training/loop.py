@@ -201,8 +201,9 @@ class Loop:
         path = self._folder / CHECKPOINT_FILE
         if not path.is_file():
             return
-        # Our own file; still nothing but tensors and plain values is ever read.
-        found = torch.load(path, map_location=self._place, weights_only=True)
+        # Our own file; still nothing but tensors and plain values is ever read. To the CPU: what belongs on the device
+        # is put there, and the optimizer's counts do not belong there.
+        found = torch.load(path, map_location="cpu", weights_only=True)
         self._model.load_state_dict(found["model"])
         self._average.load_state_dict(found["average"])
         self._optimizer.load_state_dict(found["optimizer"])

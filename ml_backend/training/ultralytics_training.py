@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
@@ -38,13 +36,13 @@ from ml_backend.training import (
 from ml_backend.training.loop import choose_dtype
 from ml_backend.training.pixels import keep_inside
 from ml_backend.training.schedule import choose_places
+from ml_backend.training.ultralytics_data import SetDataset
 
 TRAINERS: Final[Mapping[str, Any]] = {"detect": DetectionTrainer, "segment": SegmentationTrainer, "obb": OBBTrainer}
 RUN_FOLDER: Final = "ultralytics"
 # Copies of the library's own checkpoints, which it writes in place: these are whole or not there.
 KEPT_LAST: Final = "last.pt"
 KEPT_BEST: Final = "best.pt"
-NOWHERE: Final = Path("/nonexistent/labelloop")
 SCORES: Final = {"metrics/mAP50-95(B)": "map50_95", "metrics/mAP50(B)": "map50"}
 
 
@@ -60,11 +58,13 @@ def train(training_set: TrainingSet, settings: TrainingSettings, folder: Path, w
         raise TrainingError(f"{settings.model}: a model for {task!r} (trained here: {', '.join(TRAINERS)})")
     if settings.weights is None:
         watch.on_note(f"{settings.model} starts from random numbers")
-    trainer = _make_trainer(task, training_set, settings, folder)
+    behind = _read_epochs(folder)
+    _shorten_history(folder, behind)
+    trainer = _make_trainer(task, training_set, settings, folder, is_begun=behind > 0)
     teller = _Teller(trainer, folder, watch, has_val=bool(training_set.val))
     if not trainer.resume:
         trainer.model = trainer.get_model(cfg=module.yaml, weights=module if settings.weights is not None else None)
-    if _left_epochs(folder, settings) > 0:
+    if not _is_over(read_history(folder), settings):
         trainer.train()
     return _finish(folder, settings, task, teller, has_val=bool(training_set.val))
 
@@ -84,16 +84,33 @@ def _load(settings: TrainingSettings) -> tuple[Any, str]:
     return module, task
 
 
-def _left_epochs(folder: Path, settings: TrainingSettings) -> int:
+def _read_epochs(folder: Path) -> int:
+    """Return how many epochs are kept: what is after the last whole checkpoint is done anew."""
+    kept = folder / KEPT_LAST
+    if not kept.is_file() or find_damage(kept) is not None:
+        return 0
+    content = read_checkpoint(kept, is_trusted=False)
+    return int(content["epoch"]) + 1
+
+
+def _shorten_history(folder: Path, epochs: int) -> None:
+    """Take out of the history what no checkpoint is kept of."""
     history = read_history(folder)
+    if len(history) > epochs:
+        write_json(folder / HISTORY_FILE, history[:epochs])
+
+
+def _is_over(history: Sequence[Mapping[str, Any]], settings: TrainingSettings) -> bool:
     if not history:
-        return settings.epochs
+        return False
     best = max(history, key=lambda one: one["scores"].get("map50_95", -1.0))["epoch"]
     is_patience_over = bool(history[-1]["scores"]) and history[-1]["epoch"] - best >= settings.patience
-    return 0 if is_patience_over else settings.epochs - int(history[-1]["epoch"])
+    return is_patience_over or int(history[-1]["epoch"]) >= settings.epochs
 
 
-def _make_trainer(task: str, training_set: TrainingSet, settings: TrainingSettings, folder: Path) -> Any:
+def _make_trainer(
+    task: str, training_set: TrainingSet, settings: TrainingSettings, folder: Path, *, is_begun: bool
+) -> Any:
     device = choose_device(settings.device)
     place = torch.device(device)
     run = folder / RUN_FOLDER
@@ -123,8 +140,7 @@ def _make_trainer(task: str, training_set: TrainingSet, settings: TrainingSettin
     }
     if settings.lr is not None:
         arguments |= {"lr0": settings.lr, "optimizer": "AdamW"}
-    kept = folder / KEPT_LAST
-    if kept.is_file() and find_damage(kept) is None:
+    if is_begun:
         weights = run / "weights"
         weights.mkdir(parents=True, exist_ok=True)
         for name in (KEPT_LAST, KEPT_BEST):
@@ -191,49 +207,6 @@ class _Repeated:
         return [self._items[place] for place in places]
 
 
-class SetDataset(YOLODataset):
-    """Images with labels that we give: nothing is looked for beside them."""
-
-    def __init__(self, *arguments: Any, items: Sequence[TrainingItem], task: str, **options: Any) -> None:
-        self._items = items
-        self._has_outlines = task in ("segment", "obb")
-        super().__init__(*arguments, task=task, **options)
-        # It would read, and mend, arrays of this name beside the images.
-        self.npy_files = [NOWHERE] * len(self.npy_files)
-
-    def get_img_files(self, img_path: Any) -> list[str]:
-        """Return the images' paths."""
-        return [str(item.image) for item in self._items]
-
-    def get_labels(self) -> list[dict[str, Any]]:
-        """Return each image's labels, in parts of its sides."""
-        return [self._to_label(item) for item in self._items]
-
-    def _to_label(self, item: TrainingItem) -> dict[str, Any]:
-        sides = np.array([item.size.width, item.size.height], np.float32)
-        corners = np.array([box.xyxy for box in item.boxes], np.float32).reshape(-1, 2, 2) / sides
-        outlines = [np.array(to_outline(box), np.float32) / sides for box in item.boxes] if self._has_outlines else []
-        return {
-            "im_file": str(item.image),
-            "shape": (item.size.height, item.size.width),
-            "cls": np.array([[box.class_id] for box in item.boxes], np.float32).reshape(-1, 1),
-            "bboxes": np.concatenate([corners.mean(1), corners[:, 1] - corners[:, 0]], 1).reshape(-1, 4),
-            "segments": outlines,
-            "keypoints": None,
-            "normalized": True,
-            "bbox_format": "xywh",
-        }
-
-
-def to_outline(box: Any) -> Sequence[tuple[float, float]]:
-    """Return an object's outline: that of its box, where none was drawn."""
-    if box.outline is not None:
-        outline: Sequence[tuple[float, float]] = box.outline
-        return outline
-    x1, y1, x2, y2 = box.xyxy
-    return ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-
-
 class _Teller:
     """Tells how far the library's trainer is, and keeps what is needed to go on."""
 
@@ -250,7 +223,6 @@ class _Teller:
             watch.on_epoch(Epoch(**values))
         trainer.add_callback("on_train_epoch_start", self._start_epoch)
         trainer.add_callback("on_train_batch_start", self._start_batch)
-        trainer.add_callback("on_model_save", self._keep)
         trainer.add_callback("on_fit_epoch_end", self._end_epoch)
 
     def _start_epoch(self, trainer: Any) -> None:
@@ -259,12 +231,6 @@ class _Teller:
     def _start_batch(self, trainer: Any) -> None:
         self._watch.on_step(trainer.epoch + 1, self._batch / max(len(trainer.train_loader), 1))
         self._batch += 1
-
-    def _keep(self, trainer: Any) -> None:
-        # The best one first: the last one says that the epoch is over.
-        if trainer.best_fitness == trainer.fitness:
-            _copy(trainer.best, self._folder / KEPT_BEST)
-        _copy(trainer.last, self._folder / KEPT_LAST)
 
     def _end_epoch(self, trainer: Any) -> None:
         number = trainer.epoch + 1
@@ -276,7 +242,11 @@ class _Teller:
         seconds = round(time.monotonic() - self._started, 3)
         epoch = Epoch(number, losses, scores if self._has_val else {}, lr, seconds)
         self.history = [*(one for one in self.history if one["epoch"] < number), epoch.to_dict()]
+        # The last checkpoint last: it says that the epoch is over, and all else of it is kept.
+        if trainer.best_fitness == trainer.fitness:
+            _copy(trainer.best, self._folder / KEPT_BEST)
         write_json(self._folder / HISTORY_FILE, self.history)
+        _copy(trainer.last, self._folder / KEPT_LAST)
         self._watch.on_epoch(epoch)
 
 

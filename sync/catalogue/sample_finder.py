@@ -37,8 +37,9 @@ class SampleFinder:
     def field_values(self, name: str) -> dict[str, Any] | None:
         """Return the values of a field by sample id; None: samples have no such field."""
         with reporting_errors():
-            # A field that a plugin added in another process is not known here yet.
-            self._dataset.reload()
+            if not self._dataset.has_sample_field(name):
+                # One that a plugin added in another process is not known here yet.
+                self._dataset.reload()
             if not self._dataset.has_sample_field(name):
                 return None
             ids, values = self._dataset.values(["id", name])

@@ -162,8 +162,9 @@ def _show_points(points: Sequence[Point]) -> None:
             click.echo(f"  {name:24} {at.images:6.0f} images {at.boxes:8.0f} boxes   {at.score}")
     for saving in compute_savings(points):
         click.echo(
-            f"{saving.strategy} saves {in_percent(saving.images)} of the images and {in_percent(saving.boxes)} of the boxes that random needs,"
-            f" and ends {saving.gain} higher; {saving.reached} of {saving.seeds} seeds reached random's mAP"
+            f"{saving.strategy} saves {in_percent(saving.images)} of the images and {in_percent(saving.boxes)} of the"
+            f" boxes that random needs, and ends {saving.gain} higher; {saving.reached} of {saving.seeds} seeds reached"
+            f" random's mAP"
             f"{'' if saving.is_shown else ': not shown to save any'}"
         )
     noise = to_noise_curve(points)

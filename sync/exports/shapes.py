@@ -48,6 +48,9 @@ def to_shape(geometry: Geometry, size: ImageSize) -> Shape:
     >>> to_shape(Box(-10.0, 5.0, 30.0, 10.0), ImageSize(40, 20)).xyxy
     (0.0, 5.0, 20.0, 15.0)
     """
+    if isinstance(geometry, Box) and geometry.rotation_deg == 0 and _is_inside(geometry, size):
+        # Most labels are these.
+        return Shape((geometry.x, geometry.y, geometry.x + geometry.width, geometry.y + geometry.height), geometry.area)
     whole = geometry.to_xyxy() if not _is_pointless(geometry) else (0.0, 0.0, 0.0, 0.0)
     if isinstance(geometry, Keypoint):
         return _from_keypoint(geometry, size)
@@ -66,6 +69,18 @@ def to_shape(geometry: Geometry, size: ImageSize) -> Shape:
         return Shape(inside, _area(inside), is_clipped=is_clipped)
     points = geometry.corners() if isinstance(geometry, Box) else geometry.points
     return replace(_from_outline(points, size), is_clipped=is_clipped)
+
+
+def _is_inside(box: Box, size: ImageSize) -> bool:
+    """Return whether an upright box has an area and lies in the image with all of it."""
+    return (
+        box.width >= SMALLEST_SIDE_PX
+        and box.height >= SMALLEST_SIDE_PX
+        and box.x >= 0
+        and box.y >= 0
+        and box.x + box.width <= size.width
+        and box.y + box.height <= size.height
+    )
 
 
 def _is_pointless(geometry: Geometry) -> bool:

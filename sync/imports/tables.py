@@ -90,11 +90,12 @@ def _read_other_row(row: Mapping[str, str]) -> tuple[ImportedImage, ImportedLabe
     if not name:
         raise ValueError("names no image")
     image = ImportedImage(name, (), to_size(lower.get("width"), lower.get("height")))
-    if not class_name and not any(lower[side] for side in SIDES):
+    sides = [lower.get(side, "") for side in SIDES]
+    if not class_name and not any(sides):
         return image, None
     if not class_name:
         raise ValueError("has no class")
-    left, top, right, bottom = (to_number(lower[side]) for side in SIDES)
+    left, top, right, bottom = map(to_number, sides)
     return image, ImportedLabel((class_name,), (RawShape("box", (left, top, right, bottom)),))
 
 

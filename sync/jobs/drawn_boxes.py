@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,9 +59,7 @@ class DrawnStore:
         if not self._new:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(part.stem) for part in self._folder.glob("*.npz")), default=0)
-        place = self._folder / f"{number:06d}.npz"
-        unfinished = place.with_suffix(".unfinished")
+        unfinished = self._folder / f"{os.getpid()}-{threading.get_ident()}.unfinished"
         drawn = list(self._new.values())
         names = sorted({name for boxes in drawn for name in boxes.names})
         numbers = {name: place for place, name in enumerate(names)}
@@ -72,8 +72,20 @@ class DrawnStore:
                 scores=np.concatenate([boxes.scores for boxes in drawn]),
                 classes=np.array([numbers[name] for boxes in drawn for name in boxes.names], np.int32),
             )
-        unfinished.replace(place)
+        self._put(unfinished)
         self._new.clear()
+
+    def _put(self, unfinished: Path) -> None:
+        """Give a part the next free number: another process may be writing, too."""
+        number = 1 + max((int(part.stem) for part in self._folder.glob("*.npz")), default=0)
+        while True:
+            try:
+                os.link(unfinished, self._folder / f"{number:06d}.npz")
+            except FileExistsError:
+                number += 1
+            else:
+                unfinished.unlink()
+                return
 
 
 def _read_part(part: Path) -> Iterable[tuple[str, DrawnBoxes]]:

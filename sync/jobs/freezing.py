@@ -16,7 +16,7 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.report import OnProgress, ignore_progress
-from labels.results import Label, is_same
+from labels.results import Label, from_record, is_same
 from sync.jobs.context import Context
 from sync.jobs.reviewed import Choice, Reviewed
 from sync.ledger import FrozenVersion, SplitRow
@@ -31,7 +31,7 @@ from sync.versions.manifest import (
     VersionLabel,
     compute_content_sha256,
     list_versions,
-    read_version,
+    read_content_sha256,
     to_number,
     write_version,
 )
@@ -39,6 +39,7 @@ from sync.versions.splits import DEFAULT_RATIOS, Assigned, Candidate, Place, Rat
 
 TOOLS: Final = ("labelloop", "fiftyone", "label-studio", "imagehash", "pillow", "numpy")
 LOOKS_AT_ONCE: Final = 200
+SAME_PX: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def freeze(
     )
     on_progress(None, "freezing a version")
     version = _to_version(context, choice, places, leaks, ratios, group_by)
-    frozen = _find_same(context, known, version)
+    frozen = _find_same(context, version)
     if frozen is None:
         frozen = Frozen(version, is_new=True)
         write_version(context.home, version)
@@ -215,7 +216,8 @@ class _Origins:
     """Knows who said what: from the ledger's reviews, for what FiftyOne holds as it was agreed."""
 
     def __init__(self, context: Context, choice: Choice) -> None:
-        self._bases = {key: {label.id: label for label in labels} for key, labels in choice.bases.items()}
+        records = context.ledger.base_records([one.image.sample_id for one in choice.chosen])
+        self._bases = {key: {record["id"]: record for record in some} for key, some in records.items()}
         self._reviews = {row["annotation_id"]: row for row in context.ledger.reviews()}
         self._rewritten = context.ledger.rewritten([*self._reviews])
         self._verdicts = {
@@ -246,15 +248,14 @@ class _Origins:
         )
 
 
-def _is_equal(a: Label, b: Label) -> bool:
-    first, second = a.geometry, b.geometry
-    if isinstance(first, Box) and isinstance(second, Box) and first.rotation_deg == second.rotation_deg == 0:
+def _is_equal(agreed: Mapping[str, Any], label: Label) -> bool:
+    shape, box = label.geometry, agreed.get("box")
+    if isinstance(shape, Box) and box is not None and shape.rotation_deg == box[4] == 0:
         # Most labels are these, and the general comparison takes twenty times as long.
-        near = max(abs(first.x - second.x), abs(first.y - second.y)) + max(
-            abs(first.width - second.width), abs(first.height - second.height)
-        )
-        return (a.control, a.classes) == (b.control, b.classes) and near <= 0.01
-    return is_same(a, b)
+        x, y, width, height, _ = box
+        off = max(abs(shape.x - x), abs(shape.y - y)) + max(abs(shape.width - width), abs(shape.height - height))
+        return agreed["control"] == label.control and tuple(agreed["classes"]) == label.classes and off <= SAME_PX
+    return is_same(from_record(agreed), label)
 
 
 def _find_tool_versions() -> dict[str, str]:
@@ -267,16 +268,12 @@ def _find_tool_versions() -> dict[str, str]:
     return found
 
 
-def _find_same(context: Context, known: Sequence[FrozenVersion], version: Version) -> Frozen | None:
+def _find_same(context: Context, version: Version) -> Frozen | None:
     """Return the version that holds the same already; also one that a killed job wrote and did not record."""
-    recorded = [one.id for one in known if one.content_sha256 == version.content_sha256]
-    written = list_versions(context.home)
-    ending = f"-{version.content_sha256[:SHA_DIGITS]}"
-    for name in dict.fromkeys((*recorded, *(one for one in written if one.endswith(ending)))):
-        if name in written:
-            found = read_version(context.home, name)
-            if found.content_sha256 == version.content_sha256:
-                return Frozen(found, is_new=False)
+    for name in list_versions(context.home):
+        is_meant = name.endswith(f"-{version.content_sha256[:SHA_DIGITS]}")
+        if is_meant and read_content_sha256(context.home, name) == version.content_sha256:
+            return Frozen(replace(version, id=name), is_new=False)
     return None
 
 

@@ -84,6 +84,8 @@ def promote(
     card = _to_card(new, frozen, judged, rules, forced=force, reason=reason, by=by, trust=trust)
     card = replace(card, replaces=_name_old(old))
     with change_alone(context):
+        if read_current(context) != old.name:
+            raise LabelingError(f"another model took the place of {old.name} meanwhile; promote it again, against that")
         _register_old(context, old, by)
         epochs = [] if new.candidate is None else new.candidate.history()
         curves = draw_curves(judged.candidate.evaluation, judged.current.evaluation, epochs)

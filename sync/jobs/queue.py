@@ -33,6 +33,7 @@ EMBEDDING: Final = "embedding"
 """What a choice by diversity goes by; it lies in the store of embeddings, not on the samples."""
 CURES: Final = {
     fields.UNCERTAINTY: "; labelloop prelabel computes it",
+    fields.MISTAKENNESS: "; labelloop mistakes computes it",
     EMBEDDING: "; labelloop embed computes it",
 }
 NAMES_SHOWN: Final = 20

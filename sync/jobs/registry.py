@@ -33,7 +33,7 @@ from sync.jobs.verify import verify
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import LiveRun
 
-LONG_JOBS: Final = frozenset({"train", "evaluate", "promote", "rollback"})
+LONG_JOBS: Final = frozenset({"embed", "train", "evaluate", "promote", "rollback"})
 """Those that take long and write what no other job writes: the others need not wait for them."""
 
 ALLOWED_IN_RENAMING: Final = ("relabel", "verify")

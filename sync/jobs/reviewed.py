@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,7 +51,6 @@ class Choice:
     conflicts: list[str] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    bases: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
 
 
 def choose_reviewed(context: Context) -> Choice:
@@ -61,7 +60,8 @@ def choose_reviewed(context: Context) -> Choice:
     """
     choice = Choice()
     images, labels, links = context.dataset.images(), context.dataset.labels(), context.ledger.links()
-    choice.bases = context.ledger.bases([key for key in images if key in links])
+    unsure = [key for key in images if key in links and not _is_plain(links[key], labels.get(key))]
+    bases = context.ledger.bases(unsure)
     tags = context.dataset.field_values("tags") or {}
     for sample_id, image in images.items():
         said, link = labels.get(sample_id), links.get(sample_id)
@@ -70,10 +70,16 @@ def choose_reviewed(context: Context) -> Choice:
         elif fields.DUPLICATE_TAG in (tags.get(sample_id) or ()):
             choice.left_out[DROPPED] += 1
         elif link is None or link.state not in (fields.REVIEWED, fields.CONFLICT):
-            choice.left_out[_name_reason(link, said, was_agreed=sample_id in choice.bases)] += 1
+            choice.left_out[_name_reason(link, said, was_agreed=sample_id in bases)] += 1
         else:
-            _add(choice, image, link, said, choice.bases.get(sample_id, ()))
+            _add(choice, image, link, said, bases.get(sample_id, ()))
     return choice
+
+
+def _is_plain(link: Link, said: SampleLabels | ItemError | None) -> bool:
+    """Return whether nothing more needs to be known: it was reviewed, and every field of shapes says something."""
+    is_reviewed = link.state in (fields.REVIEWED, fields.CONFLICT)
+    return is_reviewed and isinstance(said, SampleLabels) and said.has_regions and not said.silent
 
 
 def _name_reason(link: Link | None, said: SampleLabels | ItemError | None, *, was_agreed: bool) -> str:
@@ -101,7 +107,8 @@ def _add(
         choice.left_out[ONLY_ANSWERED] += 1
     try:
         # The catalogue knows the sum of the person's own file, a version holds the copy that browsers show.
-        sha256 = image.sha256 if image.source_path is None else hashlib.sha256(image.path.read_bytes()).hexdigest()
+        is_known = image.sha256 and image.source_path is None
+        sha256 = image.sha256 if is_known else hashlib.sha256(image.path.read_bytes()).hexdigest()
     except OSError as error:
         problem = f"{image.path} cannot be read ({error.strerror})"
         choice.failed.append(Failure(f"{name} (sample {image.sample_id})", problem, image.sample_id))
@@ -127,10 +134,10 @@ def describe(choice: Choice) -> Iterator[str]:
         yield f"{choice.left_out[NOT_REVIEWED]} images are not in it: nobody has reviewed them"
 
 
-def explain_nothing(choice: Choice) -> str:
-    """Return why there is nothing to export, and what to do about it."""
+def explain_nothing(choice: Choice, what: str = "export") -> str:
+    """Return why there is nothing to export, or whatever is done, and what to do about it."""
     found = "; ".join((*describe(choice), *(f"{one.item}: {one.problem}" for one in choice.failed[:FAILED_SHOWN])))
-    advice = "no image is reviewed yet, there is nothing to export; submit some in Label Studio and pull"
+    advice = f"no image is reviewed yet, there is nothing to {what}; submit some in Label Studio and pull"
     return f"{advice} ({found})" if choice.left_out[LABELLED] or choice.left_out[REOPENED] or choice.failed else advice
 
 

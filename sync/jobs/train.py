@@ -7,15 +7,12 @@ weights take their place and the candidate says so. Killed anywhere, the same ca
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,16 +21,25 @@ from filelock import FileLock, Timeout
 from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from ml_backend.environment import Environment
-from ml_backend.models.weights import compute_version
-from ml_backend.training import HISTORY_FILE, SETTINGS_FILE, Trained, TrainingSettings
+from ml_backend.training import Trained, TrainingSettings
 from ml_backend.training.checking import check_set
-from ml_backend.training.process import LOG_FILE, OnEvent, prepare, run_training
+from ml_backend.training.process import OnEvent, prepare, run_training
 from ml_backend.training.starting import Start, find_start
 from sync.jobs.context import Context
 from sync.jobs.freezing import freeze
 from sync.jobs.reviewed import choose_reviewed, explain_nothing
 from sync.jobs.training_progress import Progress
-from sync.models.candidate import TRAINED, TRAINING, Candidate, candidates_dir, find_of_run, list_candidates
+from sync.models.candidate import (
+    TRAINED,
+    TRAINING,
+    Candidate,
+    candidates_dir,
+    find_of_run,
+    find_tools,
+    finish,
+    list_candidates,
+    now,
+)
 from sync.models.training_sets import Choice, Chosen, make_training_set
 from sync.runs.live_run import current_run_id
 from sync.runs.lock import hold_project_lock
@@ -43,7 +49,6 @@ LOCK_NAME: Final = "training.lock"
 POLL_S: Final = 0.5
 ID_DIGITS: Final = 8
 DELETED: Final = "deleted"
-TOOLS: Final = ("labelloop", "torch", "torchvision", "ultralytics", "timm", "hotcoco", "numpy")
 CLASSIFIER_SIDE: Final = 224
 DEFAULT_SIDE: Final = 640
 
@@ -144,7 +149,7 @@ def _find_version(context: Context, options: Options, on_progress: OnProgress) -
     with hold_project_lock(context.home, lambda line: on_progress(None, line)):
         choice = choose_reviewed(context)
         if not choice.chosen:
-            raise LabelingError(f"nothing to train on: {explain_nothing(choice)}")
+            raise LabelingError(explain_nothing(choice, "train on"))
         return freeze(context, choice, on_progress=on_progress).version
 
 
@@ -211,19 +216,8 @@ def make_candidate(
         settings=settings.to_dict(),
         counts=chosen.counts,
         tools=find_tools(),
-        created_at=_now(),
+        created_at=now(),
     )
-
-
-def find_tools() -> dict[str, str]:
-    """Return the versions of what trains."""
-    found = {}
-    for name in TOOLS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _read_known(candidate: Candidate) -> Candidate | None:
@@ -249,38 +243,10 @@ def _hold_device(context: Context, name: str, on_progress: OnProgress) -> Iterat
         lock.release()
 
 
-def finish(candidate: Candidate, trained: Trained) -> Candidate:
-    """Put what came of a training in its place and return the candidate; a second call after a kill ends the same."""
-    card = Path(trained.weights).with_suffix(".json").name
-    names = [trained.weights, HISTORY_FILE, SETTINGS_FILE, LOG_FILE, *([card] if trained.card is not None else [])]
-    for name in names:
-        if (candidate.work / name).is_file():
-            (candidate.work / name).replace(candidate.folder / name)
-    done = replace(
-        candidate,
-        state=TRAINED,
-        task=trained.task,
-        weights=trained.weights,
-        model_version=compute_version(candidate.folder / trained.weights),
-        licence=trained.licence,
-        best_epoch=trained.best_epoch,
-        scores=dict(trained.scores),
-        report=dict(trained.report),
-        trained_at=_now(),
-    )
-    done.write()
-    shutil.rmtree(candidate.work, ignore_errors=True)
-    return done
-
-
 def _describe(candidate: Candidate) -> list[str]:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in sorted(candidate.scores.items()))
     said = [f"best epoch {candidate.best_epoch}: {scores or 'nothing was measured'} (val split)"]
     return [*said, f"model {candidate.model_version}: {candidate.weights_path}", f"licence {candidate.licence}"]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def to_options(context: Context, values: Mapping[str, Any]) -> Options:

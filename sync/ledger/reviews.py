@@ -7,6 +7,7 @@ looked like when it was sent to Label Studio.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,11 @@ class ReviewLedger(LedgerFile):
         """Return the label sets last agreed; no key: never agreed, an empty set: agreed that nothing is there."""
         found = self._rows_of("bases", "sample_id", sample_ids)
         return {row["sample_id"]: rows.labels_from_json(row["labels"]) for row in found}
+
+    def base_records(self, sample_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the same as the ledger keeps them, records of labels, for those who look at many and at little."""
+        found = self._rows_of("bases", "sample_id", sample_ids)
+        return {row["sample_id"]: json.loads(row["labels"]) for row in found}
 
     def conflicts(self, sample_ids: Collection[str] | None = None) -> dict[str, tuple[Conflict, ...]]:
         """Return the open conflicts by sample id: of these samples, or of all."""

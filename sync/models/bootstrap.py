@@ -24,12 +24,14 @@ OnDraw = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMatches:
-    """The boxes found of one class, the surest first: which image each is of, and at which overlaps it is right.
+    """The boxes found of one class, the surest first: ``images`` says of which image each is.
 
-    ``is_right`` is (overlaps, boxes); ``examples`` counts what people drew on each image.
+    ``places`` are those that are right at the lowest overlap, ``is_right`` (overlaps, places) those of them at each.
+    ``examples`` counts what people drew on each image.
     """
 
     images: Numbers
+    places: Numbers
     is_right: Flags
     examples: Numbers
 
@@ -43,8 +45,11 @@ def read_matches(truth: Boxes, found: Boxes, *, images: int, classes: int) -> tu
     matches = []
     for number in range(classes):
         rows = order[found.classes[order] == number]
+        places = np.flatnonzero(is_right[0, rows])
         examples = np.bincount(truth.images[truth.classes == number], minlength=images)
-        matches.append(ClassMatches(found.images[rows], is_right[:, rows], examples))
+        # What comes after the last right one changes nothing.
+        kept = rows[: places[-1] + 1] if len(places) else rows[:0]
+        matches.append(ClassMatches(found.images[kept], places, is_right[:, rows[places]], examples))
     return tuple(matches)
 
 
@@ -57,20 +62,19 @@ def _score_class(one: ClassMatches, counts: Numbers) -> float:
     examples = int((one.examples * counts).sum())
     if not examples:
         return float("nan")
-    weights = counts[one.images]
-    is_drawn = weights > 0
-    weights, is_right = weights[is_drawn], one.is_right[:, is_drawn]
-    if not len(weights):
+    if not len(one.places):
         return 0.0
-    rights = np.cumsum(is_right * weights, axis=1)
-    recall = rights / examples
-    precision = rights / np.cumsum(weights)
+    weights = counts[one.images]
+    # Recall rises, and precision has its peaks, only where a box is right: no other place has to be looked at.
+    shown = np.maximum(np.cumsum(weights)[one.places], 1)
+    rights = np.cumsum(one.is_right * weights[one.places], axis=1)
+    recall, precision = rights / examples, rights / shown
     # What is reached at a higher recall counts for the lower ones, too.
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     found = 0.0
     for row in range(len(OVERLAPS)):
         ends = np.searchsorted(recall[row], RECALLS, side="left")
-        found += float(precision[row, ends[ends < len(weights)]].sum())
+        found += float(precision[row, ends[ends < len(one.places)]].sum())
     return found / (len(OVERLAPS) * len(RECALLS))
 
 

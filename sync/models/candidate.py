@@ -5,14 +5,19 @@ Its id is made of what it is trained from and how: the same training has the sam
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from labels.errors import LabelingError
-from ml_backend.training import HISTORY_FILE, read_history, write_json
+from ml_backend.models.weights import compute_version
+from ml_backend.training import HISTORY_FILE, SETTINGS_FILE, Trained, read_history, write_json
+from ml_backend.training.process import LOG_FILE
 from sync.settings import Home
 
 CANDIDATES_NAME: Final = "candidates"
@@ -20,6 +25,7 @@ CANDIDATE_FILE: Final = "candidate.json"
 WORK_NAME: Final = "work"
 TRAINING: Final = "training"
 TRAINED: Final = "trained"
+TOOLS: Final = ("labelloop", "torch", "torchvision", "ultralytics", "timm", "hotcoco", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +146,43 @@ def find_candidate(home: Home, name: str) -> Candidate:
 def find_of_run(home: Home, run_id: int) -> Candidate | None:
     """Return the candidate that a run works or worked on; None: it works on none."""
     return next((one for one in reversed(list_candidates(home)) if run_id in one.run_ids), None)
+
+
+def finish(candidate: Candidate, trained: Trained) -> Candidate:
+    """Put what came of a training in its place and return the candidate; a second call after a kill ends the same."""
+    card = Path(trained.weights).with_suffix(".json").name
+    names = [trained.weights, HISTORY_FILE, SETTINGS_FILE, LOG_FILE, *([card] if trained.card is not None else [])]
+    for name in names:
+        if (candidate.work / name).is_file():
+            (candidate.work / name).replace(candidate.folder / name)
+    done = replace(
+        candidate,
+        state=TRAINED,
+        task=trained.task,
+        weights=trained.weights,
+        model_version=compute_version(candidate.folder / trained.weights),
+        licence=trained.licence,
+        best_epoch=trained.best_epoch,
+        scores=dict(trained.scores),
+        report=dict(trained.report),
+        trained_at=now(),
+    )
+    done.write()
+    shutil.rmtree(candidate.work, ignore_errors=True)
+    return done
+
+
+def find_tools() -> dict[str, str]:
+    """Return the versions of what trains."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, as it is kept."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -257,6 +257,7 @@ def match_boxes(truth: Boxes, found: Boxes, overlaps: Sequence[float]) -> tuple[
     is_right = np.zeros((len(least), len(found)), np.bool_)
     is_counted = np.ones(len(found), np.bool_)
     drawn = dict(_group(truth))
+    found_xywh, truth_xywh = _to_xywh(found.xyxy), _to_xywh(truth.xyxy)
     for key, rows in _group(found):
         examples = drawn.get(key)
         if examples is None and len(rows) <= MOST_BOXES:
@@ -264,14 +265,16 @@ def match_boxes(truth: Boxes, found: Boxes, overlaps: Sequence[float]) -> tuple[
         ordered = rows[np.argsort(-found.scores[rows], kind="stable")]
         is_counted[ordered[MOST_BOXES:]] = False
         if examples is not None:
-            is_right[:, ordered[:MOST_BOXES]] = _match_group(
-                found.xyxy[ordered[:MOST_BOXES]], truth.xyxy[examples], least
-            )
+            ordered = ordered[:MOST_BOXES]
+            is_right[:, ordered] = _match_group(found_xywh[ordered], truth_xywh[examples], least)
     return is_right, is_counted
 
 
 def _match_group(found: Floats, examples: Floats, least: Floats) -> Flags:
-    common = bbox_iou(_to_xywh(found), _to_xywh(examples), np.zeros(len(examples), np.bool_))
+    common = bbox_iou(found, examples, np.zeros(len(examples), np.bool_))
+    if len(found) == 1:
+        is_alone: Flags = common.max(axis=1) >= least[:, None]
+        return is_alone
     rows = np.arange(len(least))
     is_taken = np.zeros((len(least), len(examples)), np.bool_)
     is_right = np.zeros((len(least), len(found)), np.bool_)

@@ -136,7 +136,8 @@ def decide(comparison: Comparison, rules: Rules) -> Verdict:
         return Verdict("undecided", (few, overall))
     fallen = tuple(_name_fallen(comparison, rules))
     if comparison.low <= 0:
-        told = "the interval reaches to 0 or below, so the difference may be chance"
+        is_worse = comparison.high is not None and comparison.high < 0
+        told = "it is worse" if is_worse else "the interval reaches down to 0 or below, so the difference may be chance"
         return Verdict("not better", (f"{overall}: {told}", *fallen))
     if fallen:
         return Verdict("not better", (*fallen, overall))
@@ -164,4 +165,5 @@ def _describe_classes(comparison: Comparison, rules: Rules) -> str:
     known = [one for one in comparison.classes if one.examples >= rules.fewest_examples]
     if not known:
         return f"no class has {rules.fewest_examples} examples: none was held to a margin of its own"
-    return f"none of {len(known)} classes with {rules.fewest_examples} examples or more falls by {rules.class_margin:g}"
+    enough = f"with {rules.fewest_examples} examples or more ({len(known)})"
+    return f"of the classes {enough}, none falls by more than {rules.class_margin:g}"

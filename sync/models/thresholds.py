@@ -10,7 +10,7 @@ import numpy as np
 
 from sync.models.evaluation import Boxes, Flags, Floats, find_right
 
-FEWEST_EXAMPLES: Final = 10
+FEWEST_EXAMPLES: Final = 20
 """With fewer the best place for a threshold is chance, and the default stays."""
 DIGITS: Final = 4
 
@@ -31,23 +31,28 @@ class Threshold:
 
 
 def choose_thresholds(
-    classes: Sequence[str], truth: Boxes, found: Boxes, *, precision_floor: float | None = None
+    classes: Sequence[str],
+    truth: Boxes,
+    found: Boxes,
+    *,
+    precision_floor: float | None = None,
+    fewest_examples: int = FEWEST_EXAMPLES,
 ) -> tuple[Threshold, ...]:
     """Return the threshold of each class with the best F1, or with the most found at a precision of at least a floor.
 
     Where several are as good, the lowest: what is shown and wrong is deleted quicker than what is missing is drawn.
     """
-    return tuple(_choose(classes, truth, found, find_right(truth, found), precision_floor))
+    return tuple(_choose(classes, truth, found, find_right(truth, found), precision_floor, fewest_examples))
 
 
 def _choose(
-    classes: Sequence[str], truth: Boxes, found: Boxes, is_right: Flags, precision_floor: float | None
+    classes: Sequence[str], truth: Boxes, found: Boxes, is_right: Flags, precision_floor: float | None, fewest: int
 ) -> Iterator[Threshold]:
     assert found.scores is not None
     for number, name in enumerate(classes):
         examples = int((truth.classes == number).sum())
         rows = found.classes == number
-        if examples < FEWEST_EXAMPLES or not rows.any():
+        if examples < fewest or not rows.any():
             yield Threshold(name, None, examples)
             continue
         yield _choose_one(name, examples, found.scores[rows], is_right[rows], precision_floor)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from huey import RedisHuey, SqliteHuey
+from huey.consumer import Consumer, Scheduler
 from huey.registry import Message
 from redis.exceptions import RedisError
 
@@ -16,6 +19,7 @@ from sync.settings import Home
 
 QUEUE_NAME: Final = "labelloop"
 LONG_QUEUE_NAME: Final = "labelloop_long"
+LONGEST_IDLE_S: Final = 0.3
 TIMES: Final = ("eta", "expires_resolved")
 
 
@@ -75,3 +79,24 @@ def _open_redis_queue(home: Home, redis_url: str, name: str) -> Any:
         # The URL is left out of the message: it may carry a password.
         raise ServiceError(f"LABELLOOP_REDIS_URL: Redis did not answer ({type(error).__name__})") from error
     return queue
+
+
+def make_consumer(queue: Any, tick_s: float) -> Any:
+    """Return what works on a queue, one task after the other, and looks at the clock every so many seconds."""
+
+    class Clock(Scheduler):  # type: ignore[misc]  # huey has no types
+        periodic_task_seconds = tick_s
+
+    class OneWorker(Consumer):  # type: ignore[misc]  # as above
+        scheduler_class = Clock
+
+    return OneWorker(queue, workers=1, periodic=True, max_delay=LONGEST_IDLE_S)
+
+
+def threads_of(consumers: Sequence[Any]) -> list[threading.Thread]:
+    """Return the threads that consumers work in."""
+    return [
+        thread
+        for consumer in consumers
+        for thread in (consumer.scheduler, *(thread for _, thread in consumer.worker_threads))
+    ]

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
-from huey.consumer import Consumer, Scheduler
 from huey.exceptions import RetryTask
 from redis.exceptions import RedisError
 
@@ -22,7 +21,7 @@ from labels.errors import LabelingError, ServiceError
 from labels.report import OnProgress, Report
 from sync.ledger import Ledger, Run
 from sync.runs.debounce import Debounce
-from sync.runs.job_queue import LONG_QUEUE_NAME, open_queue
+from sync.runs.job_queue import LONG_QUEUE_NAME, make_consumer, open_queue, threads_of
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import JobCancelledError, JobStoppedError, LiveRun
 from sync.runs.lock import hold_project_lock
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 RUNNER_LOCK_NAME: Final = "runner.lock"
 WAKE_DELAY_S: Final = 2.0
 STOP_TIMEOUT_S: Final = 10.0
-LONGEST_IDLE_S: Final = 0.3
 TICK_S: Final = 60.0
 RETRY_DELAYS_S: Final = (10.0, 60.0, 300.0)
 """How long a job that failed for a reason that passes waits before each further attempt."""
@@ -189,8 +187,8 @@ class Runner:
             raise LabelingError(f"{self._home.path}: another console runs this folder's jobs; stop it first") from None
         self._tend()
         # Not consumer.start(): it would take the process's signal handlers, which only the main thread may set.
-        self._consumers = [_make_consumer(queue, self._tick_s) for queue in self._queues]
-        for thread in _threads_of(self._consumers):
+        self._consumers = [make_consumer(queue, self._tick_s) for queue in self._queues]
+        for thread in threads_of(self._consumers):
             thread.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -201,7 +199,7 @@ class Runner:
         self._wake.flush()
         for consumer in self._consumers:
             consumer.stop(graceful=False)
-        for thread in _threads_of(self._consumers):
+        for thread in threads_of(self._consumers):
             thread.join(timeout_s)
             if thread.is_alive():
                 # The lock stays ours until this process ends: while the job runs, nobody may call it interrupted.
@@ -352,21 +350,3 @@ def _found(ledger: Ledger, run_id: int) -> Run:
     run = ledger.run(run_id)
     assert run is not None
     return run
-
-
-def _make_consumer(queue: Any, tick_s: float) -> Any:
-    class Clock(Scheduler):  # type: ignore[misc]  # huey has no types
-        periodic_task_seconds = tick_s
-
-    class OneWorker(Consumer):  # type: ignore[misc]  # as above
-        scheduler_class = Clock
-
-    return OneWorker(queue, workers=1, periodic=True, max_delay=LONGEST_IDLE_S)
-
-
-def _threads_of(consumers: Sequence[Any]) -> list[threading.Thread]:
-    return [
-        thread
-        for consumer in consumers
-        for thread in (consumer.scheduler, *(thread for _, thread in consumer.worker_threads))
-    ]

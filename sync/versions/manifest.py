@@ -26,6 +26,7 @@ MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_VERSION: Final = 1
 LATEST: Final = "latest"
 SHA_DIGITS: Final = 8
+HEAD_LINES: Final = 12
 ID: Final = re.compile(r"v(\d+)-[0-9a-f]{8}")
 
 Split = Literal["train", "val", "test"]
@@ -210,6 +211,17 @@ def read_manifest(path: Path) -> Version:
     if compute_content_sha256(version) != version.content_sha256:
         raise LabelingError(f"{path}: is damaged (what it says is not what was frozen)")
     return version
+
+
+def read_content_sha256(home: Home, version_id: str) -> str | None:
+    """Return the sum a version was frozen with, from the first lines of its file; None: it says none."""
+    try:
+        with (home.versions / version_id / MANIFEST_NAME).open(encoding="utf-8") as file:
+            head = "".join(line for _, line in zip(range(HEAD_LINES), file, strict=False))
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.search(r'^"content_sha256": "([0-9a-f]{64})"', head, re.MULTILINE)
+    return None if found is None else found[1]
 
 
 def write_version(home: Home, version: Version) -> Path:

@@ -15,7 +15,8 @@ from itertools import combinations
 
 def tell(name: str, pairs: Iterable[tuple[str, str]], since: float) -> None:
     found = sorted({(min(pair), max(pair)) for pair in pairs})
-    print(json.dumps({"name": name, "pairs": found, "seconds": time.perf_counter() - since}), flush=True)
+    sys.stdout.write(json.dumps({"name": name, "pairs": found, "seconds": time.perf_counter() - since}) + "\n")
+    sys.stdout.flush()
 
 
 def run_imagededup(folder: str) -> None:
@@ -50,4 +51,4 @@ if __name__ == "__main__":
         try:
             run(sys.argv[1])
         except Exception as error:  # noqa: BLE001  # one peer that fails is told of, and the other one runs
-            print(f"{run.__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            sys.stderr.write(f"{run.__name__}: {type(error).__name__}: {error}\n")

@@ -43,9 +43,7 @@ Group = frozenset[str]
 
 
 def _name_pdq(file: str) -> str:
-    if file.startswith(("bridge-mods/", "dih/")):
-        return "bridge"
-    return "modes" if "/modes/" in file else ""
+    return "bridge" if file.startswith(("bridge-mods/", "dih/")) or "/modes/" in file else ""
 
 
 def _name_ukbench(file: str) -> str:

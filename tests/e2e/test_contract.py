@@ -240,6 +240,13 @@ def play_catalogue(stage: Stage) -> Iterator[Any]:
     yield [stage.names.of("sample", one) for one in dataset.changed_ids(newest)]
     dataset.write_labels({"f" * 24: [box(1)]})
     yield look_at_samples(stage)
+    # An import that speaks of the whole image says nothing about objects, and is remembered by its file.
+    dataset.write_labels({c: [Label("e" * 24, "quality", ("keep",))]}, controls={"quality"}, source="scenes")
+    yield look_at_samples(stage), dataset.label_sources()
+    dataset.write_labels({b: [box(6, label_id="f" * 24)]}, controls={"label"}, source="boxes")
+    yield look_at_samples(stage), dataset.label_sources()
+    tags = {stage.names.of("sample", key): list(value) for key, value in dataset.field_values("tags").items()}
+    yield tags, dataset.field_values("listing")
 
 
 def look_at_samples(stage: Stage) -> dict[str, Any]:

@@ -218,10 +218,10 @@ def test_what_is_right_and_wrong_is_shown_to_the_curator(stack: RunningStack, tm
     model = write_detector(tmp_path / "better.onnx", errs_by=1.0)
     with open_fresh_project(stack, tmp_path, images=IMAGES, config=LabelConfig.from_xml(XML)) as project:
         context, dataset = replace(project.context, home=home), project.fiftyone
-        push(context)
+        assert push(project.context).moved == IMAGES
         for task_id in project.task_ids().values():
             project.submit(task_id, lambda regions: regions)
-        pull(context)
+        assert pull(project.context).moved == IMAGES
         freeze(context)
         before = context.dataset.labels()
 

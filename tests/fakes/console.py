@@ -18,6 +18,7 @@ class FakeConsole:
     def __init__(self) -> None:
         self.url = ""
         self.reviewed = 3
+        self.newest = "done"
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.asked: list[tuple[str, Any]] = []
 
@@ -28,6 +29,8 @@ class FakeConsole:
             return 401, {"error": "the token is missing or wrong"}
         if path == "/api/status":
             return 200, {"counts": {"reviewed": self.reviewed, "conflicts": 0}}
+        if body is None:
+            return 200, {"total": 1, "jobs": [{"id": 16, "job": "train", "state": self.newest}]}
         return self.refusal or (202, {"id": 17})
 
 

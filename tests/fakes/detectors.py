@@ -80,7 +80,7 @@ def write_picture(path: Path, number: int) -> tuple[Path, Box]:
     return path, Box(float(x), float(y), *OBJECT)
 
 
-def make_version(folder: Path, *, test: int, val: int = 12, train: int = 4, number: int = 1) -> Version:
+def make_version(folder: Path, *, test: int, val: int = 20, train: int = 4, number: int = 1) -> Version:
     """Write pictures and return a version with a car on each of them, and one on which nobody looked for objects."""
     images = [
         _make_image(folder, place, split)

@@ -187,6 +187,7 @@ def test_the_apps_own_panel_gets_a_point_for_each_vector(photos: Any, tmp_path: 
     results = photos.load_brain_results(key)
     assert results.points.shape == (12, 2)
     assert set(results.sample_ids) == set(photos.values("id")[:12])
+    assert photos.values("main_class") == [*KINDS * 6, None]
 
 
 def test_crops_get_points_too(photos: Any, tmp_path: Path) -> None:

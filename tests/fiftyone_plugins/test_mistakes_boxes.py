@@ -52,7 +52,7 @@ def test_another_class_in_the_same_place_is_a_swapped_class():
 
 def test_the_class_beside_the_box_is_a_box_in_the_wrong_place():
     scores = score_last(make_image([(10, 10, 210, 110, CAR)], [(110, 10, 310, 110, CAR, 0.9)]))
-    assert scores.location[0] > 0.5
+    assert scores.location[0] > 0.3
     assert scores.seen_at[0] == 0
     assert scores.swapped[0] < 0.1
 

@@ -20,6 +20,7 @@ from fiftyone_plugins.mistakes.storing import read_documents, write_verdicts
 from fiftyone_plugins.mistakes.verdicts import Verdict
 from labels.errors import ItemError, LabelingError
 from labels.report import Report
+from tests.fiftyone_plugins.conftest import FakeConsole
 from tests.fiftyone_plugins.test_review_operators import resolve_form, run_as_the_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
@@ -323,3 +324,29 @@ def test_proposals_have_ids_that_label_studio_can_carry(boxes: Any, tmp_path: Pa
     ids = [one.id for sample in boxes if sample.mistake_proposals for one in sample.mistake_proposals.detections]
     assert ids
     assert all(str(ObjectId(one)) == one for one in ids)
+
+
+def test_a_finding_links_to_the_task_of_its_sample(boxes: Any, tmp_path: Path, console: FakeConsole) -> None:
+    from fiftyone_plugins.mistakes.panel import make_links
+
+    console.status["dataset"] = boxes.name
+    run(boxes, tmp_path)
+    found = read_all(boxes, tmp_path)
+    sample = boxes[found["swapped"].sample_id]
+    sample["task_id"] = 41
+    sample.save()
+
+    links = make_links(boxes, list(found.values()))
+
+    assert links == {found["swapped"].key: "http://127.0.0.1:8080/projects/1/data?task=41"}
+
+
+def test_without_a_console_there_is_no_link(boxes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fiftyone_plugins.mistakes.panel import make_links
+
+    monkeypatch.delenv("LABELLOOP_CONSOLE_URL", raising=False)
+    run(boxes, tmp_path)
+    sample = boxes.first()
+    sample["task_id"] = 41
+    sample.save()
+    assert make_links(boxes, list(read_all(boxes, tmp_path).values())) == {}

@@ -29,6 +29,13 @@ def make_photo(seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def make_large_photo() -> Image.Image:
+    """Return such a photo at the size of a camera's, with the grain that every camera leaves."""
+    pixels = np.asarray(make_photo().resize((1200, 750), Image.Resampling.NEAREST)).astype(np.int16)
+    grain = np.random.default_rng(7).integers(-25, 26, pixels.shape[:2])
+    return Image.fromarray((pixels + grain[:, :, None]).clip(0, 255).astype(np.uint8))
+
+
 def measure(image: Image.Image, folder: Path, name: str = "photo.jpg", **options: object) -> dict[str, float | None]:
     path = folder / name
     image.save(path, **options)  # type: ignore[arg-type]  # whatever Pillow takes

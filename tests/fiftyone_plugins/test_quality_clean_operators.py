@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from fiftyone_plugins.app.work import Tools, find_work
 from fiftyone_plugins.quality.proposals import Rules, propose, read_scored
 from fiftyone_plugins.quality.views import count_over, view_trash
-from tests.fiftyone_plugins.test_quality_checks import make_photo
+from tests.fiftyone_plugins.test_quality_checks import make_large_photo
 from tests.fiftyone_plugins.test_review_operators import resolve_form, run_as_the_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
@@ -34,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def photos(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
     """A good photo, a blurred one and a black one, in folders «person» and «others», with boxes of a detector."""
     dataset = fiftyone.Dataset("curated")
-    good = make_photo().resize((1200, 750), Image.Resampling.NEAREST)
+    good = make_large_photo()
     pictures = [good, good.filter(ImageFilter.GaussianBlur(9)), Image.new("RGB", (1200, 750))]
     samples = []
     for number, picture in enumerate(pictures):
@@ -115,7 +115,7 @@ def test_images_are_measured_and_tagged_from_the_app_without_a_console(fiftyone:
 def test_the_count_in_the_form_follows_the_sliders(fiftyone: Any, photos: Any) -> None:
     run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
     photos.reload()
-    params = {"checks": ["blurry"], "threshold_blurry": 0.99}
+    params = {"checks": ["bright"], "threshold_bright": 0.99}
     form = resolve_form(fiftyone, f"{QUALITY}/tag_trash", photos, params=params)
 
     assert form["summary"]["view"]["label"].startswith("0 of 3 images would be tagged")
@@ -169,7 +169,7 @@ def test_the_quality_panel_shows_scores_and_filters_the_grid(fiftyone: Any, phot
     run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
     ctx.params = {"value": "dark"}
     panel.choose_check(ctx)
-    assert {"histogram", "over", "threshold"} <= list_parts(panel, ctx)
+    assert {"histogram", "over_chart", "threshold"} <= list_parts(panel, ctx)
     assert sum(ctx.panel.state.counts) == 3
     assert ctx.panel.state.counts[-1] == 1
 
@@ -233,11 +233,11 @@ def test_the_claims_panel_filters_the_grid_and_takes_a_persons_word(fiftyone: An
     assert "table" not in list_parts(panel, ctx)
     run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
     panel.refresh(ctx)
-    assert {"table", "list"} <= list_parts(panel, ctx)
+    assert {"table", "row0"} <= list_parts(panel, ctx)
     assert ctx.panel.state.cells == [[1, 0, 1], [1, 0, 0]]
-    assert [one["words"] for one in ctx.panel.state.shown] == [
-        "person claimed, and not seen",
-        "person seen, though not claimed",
+    assert [one["text"].splitlines()[0] for one in ctx.panel.state.shown] == [
+        "**1.00** person claimed, and not seen",
+        "**0.80** person seen, though not claimed",
     ]
 
     ctx.params = {"x": "seen", "y": "not claimed: person"}

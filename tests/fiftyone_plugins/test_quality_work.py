@@ -18,7 +18,7 @@ from fiftyone_plugins.quality.aesthetics import Head, compute_mean, read_histogr
 from fiftyone_plugins.quality.proposals import Rules, Scored, count_over, propose
 from labels.errors import LabelingError
 from labels.report import Report
-from tests.fiftyone_plugins.test_quality_checks import make_photo
+from tests.fiftyone_plugins.test_quality_checks import make_large_photo, make_photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
 
@@ -31,8 +31,8 @@ def photos(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
     dataset = fiftyone.Dataset("quality")
     paths = [tmp_path / "photos" / f"{number}.png" for number in range(5)]
     paths[0].parent.mkdir()
-    make_photo().resize((1200, 750), Image.Resampling.NEAREST).save(paths[GOOD])
-    make_photo().resize((1200, 750)).filter(ImageFilter.GaussianBlur(9)).save(paths[BLURRED])
+    make_large_photo().save(paths[GOOD])
+    make_large_photo().filter(ImageFilter.GaussianBlur(9)).save(paths[BLURRED])
     Image.new("RGB", (1200, 750)).save(paths[BLACK])
     paths[BROKEN].write_bytes(b"\x89PNG broken")
     dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths], progress=False)

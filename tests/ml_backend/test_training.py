@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections
+from ml_backend.detectors.cards import read_card
 from ml_backend.training import (
     TrainingBox,
     TrainingError,
@@ -264,3 +265,33 @@ def test_weights_for_a_model_that_has_its_own_are_refused(tmp_path: Path) -> Non
         find_start("yolo11n.yaml", weights=tmp_path / "x.safetensors", models_dir=tmp_path)
     with pytest.raises(LabelingError, match="no file of tensors"):
         find_start("timm:resnet18", weights=tmp_path / "x.safetensors", models_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"side": 0}, "side 0 .expected pixels"),
+        ({"side": "640"}, "side '640'"),
+        ({"side": True}, "side True"),
+        ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
+        ({"std": [1, 0, 1]}, "std must be three numbers"),
+        ({"crop": 1.5}, "crop 1.5"),
+        ({"adapter": "keras"}, "adapter 'keras'"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
+    card = {"adapter": "timm", "model": "test_convnext", "names": ["a", "b"]} | values
+    (tmp_path / "net.json").write_text(json.dumps(card))
+
+    with pytest.raises(LabelingError, match=problem):
+        read_card(tmp_path / "net.safetensors")
+
+
+def test_a_classifiers_card_counts_from_zero_and_a_detectors_from_one(tmp_path: Path) -> None:
+    for name, adapter in (("a", "timm"), ("b", "torchvision")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"adapter": adapter, "model": "m", "names": ["x", "y"]}))
+
+    one, other = (read_card(tmp_path / f"{name}.safetensors") for name in "ab")
+
+    assert (one.names, one.outputs) == ({0: "x", 1: "y"}, 2)
+    assert (other.names, other.outputs) == ({1: "x", 2: "y"}, 3)

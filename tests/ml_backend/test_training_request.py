@@ -30,16 +30,31 @@ def test_the_training_job_is_started_as_the_last_time(settings: Settings, consol
     asked = ask_for_training(settings)
 
     assert asked == Asked(200, "training is run 17 of the console", 17)
-    assert console.asked == [("/api/status", None), ("/api/jobs", {"job": "train", "params": {}})]
+    assert console.asked == [
+        ("/api/status", None),
+        ("/api/jobs?job=train&limit=1", None),
+        ("/api/jobs", {"job": "train", "params": {}}),
+    ]
 
 
-def test_without_a_review_nothing_is_started(settings: Settings, console: FakeConsole) -> None:
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_while_one_waits_or_runs_no_other_is_started(settings: Settings, console: FakeConsole, state: str) -> None:
+    console.newest = state
+
+    assert ask_for_training(settings) == Asked(200, "training is run 16 of the console already", 16)
+    assert ("/api/jobs", {"job": "train", "params": {}}) not in console.asked
+
+
+def test_without_a_review_it_is_refused_and_the_refusal_is_a_run_that_people_find(
+    settings: Settings, console: FakeConsole
+) -> None:
     console.reviewed = 0
 
     asked = ask_for_training(settings)
 
-    assert asked == Asked(409, "nothing is reviewed yet: submit some tasks, and training can begin")
-    assert console.asked == [("/api/status", None)]
+    problem = "nothing is reviewed yet: submit some tasks, and training can begin (run 17 of the console)"
+    assert asked == Asked(409, problem)
+    assert console.asked[-1] == ("/api/jobs", {"job": "train", "params": {}})
 
 
 def test_what_the_console_refuses_is_told_in_its_words(settings: Settings, console: FakeConsole) -> None:

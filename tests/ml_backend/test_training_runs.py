@@ -20,7 +20,7 @@ from labels.errors import LabelingError
 from ml_backend.detectors import DetectorOptions
 from ml_backend.models.building import build_detector, keep_ultralytics_quiet
 from ml_backend.models.weights import compute_version
-from ml_backend.training import Trained, TrainingError, TrainingSet, TrainingSettings, read_history
+from ml_backend.training import Trained, TrainingError, TrainingSet, TrainingSettings, read_history, write_json
 from ml_backend.training.process import prepare, run_training
 from tests.ml_backend.models import SHARED_WEIGHTS, read_rgb
 from tests.ml_backend.toy_training import KilledError, Watcher, make_set
@@ -210,12 +210,16 @@ def test_ultralytics_goes_on_from_its_last_whole_epoch(tmp_path: Path, toys: Tra
     # The library writes its files in place; a kill leaves half of one.
     half = tmp_path / "run" / "ultralytics" / "weights" / "last.pt"
     half.write_bytes(half.read_bytes()[:1000])
+    # Another kill, between the history and the checkpoint that says that the epoch is over.
+    (first,) = read_history(tmp_path / "run")
+    write_json(tmp_path / "run" / "history.json", [first, first | {"epoch": 2, "seconds": -1.0}])
     watcher = Watcher()
 
     trained = run(toys, replace(YOLO, batch=3), tmp_path / "run", watcher)
 
     assert {epoch for epoch, _ in watcher.steps} == {2}
     assert [epoch["epoch"] for epoch in read_history(tmp_path / "run")] == [1, 2]
+    assert read_history(tmp_path / "run")[1]["seconds"] > 0
     assert (tmp_path / "run" / trained.weights).is_file()
 
 

@@ -41,7 +41,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
         def load(name: str, announce: Announce) -> ServedModel:
             assert gate is None or gate.wait(WAIT_S)
-            return ServedModel(settings, detector, version="w-1", source="models folder")
+            if name == "missing":
+                raise LabelingError("model 'missing': no weights")
+            return ServedModel(settings, detector, version=f"{name}-1", source="models folder")
 
         holder = ModelHolder(load, metrics=Metrics())
         holder.start_loading("w")
@@ -117,3 +119,20 @@ def test_the_password_is_the_one_of_the_home(
     monkeypatch.setenv("LABELLOOP_ML_BACKEND_PASSWORD", "wrong")
     with pytest.raises(ServiceError, match="401"):
         connect_backend(home, url).fetch_weights()
+
+
+def test_another_model_is_served_when_loading_it_returns(start: Callable[..., str]) -> None:
+    backend = MLBackend(start(), PASSWORD)
+
+    backend.load("better")
+
+    assert backend.fetch_model_version() == "better-1"
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_and_the_one_before_stays(start: Callable[..., str]) -> None:
+    backend = MLBackend(start(), PASSWORD)
+
+    with pytest.raises(ServiceError, match="no weights"):
+        backend.load("missing")
+
+    assert backend.fetch_model_version() == "w-1"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from labels import fields
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.report import Failure, Report
@@ -137,6 +138,17 @@ def test_trash_is_left_out_and_counted(project: FakeProject):
     report = export(project.context, export_format="coco")
     assert labels_of(project, report) == {"0001": ["car"]}
     assert report.details["images marked as trash"] == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "counted"),
+    [(fields.DUPLICATE_TAG, "images dropped as duplicates"), (fields.TRASH_TAG, "images marked as trash")],
+)
+def test_what_a_curator_put_aside_is_left_out_and_counted(project: FakeProject, tag: str, counted: str) -> None:
+    submit(project, 1)
+    project.dataset.samples[project.sample_ids[0]].tags = frozenset({tag})
+    report = export(project.context, export_format="coco")
+    assert (report.moved, report.details[counted]) == (1, 1)
 
 
 def test_labels_of_fiftyone_count_as_reviewed_once_they_were_sent():

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from labels import fields
 from labels.errors import LabelingError, ServiceError
 from labels.report import Failure, Report
 from sync.backend import BackendBusyError, MLBackend
+from sync.catalogue.samples import SampleState
 from sync.jobs.context import Context
 from sync.jobs.drawing import Limits
 from sync.jobs.prelabel import prelabel
@@ -306,3 +308,19 @@ def test_labels_that_are_never_drawn_are_named(project: FakeProject) -> None:
         + ", ".join(["Forklft", *(f"Tool {number}" for number in range(9))])
         + " and 2 more",
     )
+
+
+def test_after_another_model_took_over_what_was_reviewed_keeps_what_people_saw(
+    project: FakeProject, context: Context, flaky: FlakyBackend
+) -> None:
+    prelabel(context, limits=LIMITS)
+    reviewed, contested, skipped, *_ = project.sample_ids
+    said = {reviewed: fields.REVIEWED, contested: fields.CONFLICT, skipped: fields.SKIPPED}
+    project.dataset.write_states({key: SampleState(state, 1) for key, state in said.items()})
+    flaky.version = "flaky-2"
+
+    report = prelabel(context, unreviewed=True, limits=LIMITS)
+
+    assert report.moved == IMAGES - 2
+    kept = dict(zip(project.sample_ids, versions(project), strict=True))
+    assert {key for key, version in kept.items() if version == "flaky-1"} == {reviewed, contested}

@@ -246,3 +246,9 @@ def test_few_are_all_chosen_and_many_have_a_random_tenth(project: FakeProject):
 def test_no_other_part_than_0_to_100_percent_can_be_asked_for(percent: Any):
     with pytest.raises(LabelingError, match="random_percent"):
         check_params("queue", {"by": "uncertainty", "count": 1, "random_percent": percent})
+
+
+def test_what_a_curator_put_aside_is_not_chosen(project: FakeProject) -> None:
+    before = chosen(project, by="uncertainty", count=IMAGES)
+    set_column(project, "tags", [[fields.DUPLICATE_TAG], [fields.TRASH_TAG], ["night"], *[[]] * (IMAGES - 3)])
+    assert chosen(project, by="uncertainty", count=IMAGES) == [number for number in before if number not in (0, 1)]

@@ -12,7 +12,9 @@ from labels.config import LabelConfig
 from labels.geometry import Box, Keypoint, Mask, Polygon, compute_iou
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleLabels
+from sync.cli.version_commands import FORMATS as ASKED_FOR
 from sync.exports.formats import FORMATS
+from sync.imports.formats import FORMAT_NAMES
 from sync.jobs.export import export
 from sync.jobs.import_labels import Wish, ingest_labels
 from tests.fakes.pictures import open_reviewed
@@ -60,8 +62,9 @@ WITH_IDS = ("coco", "csv", "parquet", "webdataset", "tfrecord")
 WITH_IMAGES_INSIDE = ("parquet", "webdataset", "tfrecord")
 
 
-def test_every_format_is_tried():
+def test_every_format_is_tried_and_can_be_asked_for_both_ways():
     assert HELD.keys() == FORMATS.keys()
+    assert {*ASKED_FOR} == {*FORMATS} == {*FORMAT_NAMES}
 
 
 def labels_of(project: FakeProject) -> dict[str, tuple[Label, ...]]:

@@ -81,7 +81,7 @@ class FakeTraining:
 
 
 def test_nothing_reviewed_is_refused_and_nothing_is_left_behind(project: FakeProject) -> None:
-    with pytest.raises(LabelingError, match="nothing to train on: no image is reviewed"):
+    with pytest.raises(LabelingError, match="no image is reviewed yet, there is nothing to train on"):
         train(project.context, OPTIONS)
 
     assert list_candidates(project.context.home) == []

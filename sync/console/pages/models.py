@@ -52,8 +52,8 @@ def _add_lists(models: Blueprint, parts: Parts) -> None:
     def show_registered(model_id: str) -> ResponseReturnValue:
         shelf = parts.catalogue.read_shelf()
         card = _find_card(shelf, model_id)
-        drawing = None if card.comparison is None else draw_intervals(card.comparison)
-        return render_template("model.html", card=card, drawing=drawing, is_current=shelf.current == card.id)
+        drawings = () if card.comparison is None else draw_intervals(card.comparison)
+        return render_template("model.html", card=card, drawings=drawings, is_current=shelf.current == card.id)
 
     @models.get("/registered/<model_id>/<name>")
     def show_curve(model_id: str, name: str) -> ResponseReturnValue:
@@ -69,8 +69,8 @@ def _add_promotion(models: Blueprint, parts: Parts) -> None:
     @models.get("/candidates/<candidate_id>")
     def show_candidate(candidate_id: str) -> ResponseReturnValue:
         seen = _find_candidate(parts.catalogue.read_shelf(), candidate_id)
-        drawing = None if seen.gate is None else draw_intervals(seen.gate.comparison)
-        return render_template("candidate.html", seen=seen, drawing=drawing)
+        drawings = () if seen.gate is None else draw_intervals(seen.gate.comparison)
+        return render_template("candidate.html", seen=seen, drawings=drawings)
 
     @models.post("/candidates/<candidate_id>/check")
     def check_candidate(candidate_id: str) -> ResponseReturnValue:

@@ -20,6 +20,10 @@ PAGE_SIZE: Final = 25
 FAILURES_SHOWN: Final = 500
 # What the buttons may start; a job that needs more than its name has a page of its own.
 STARTABLE: Final = ("pull", "prelabel", "push", "export", "sweep", "verify")
+STARTED_ELSEWHERE: Final = (
+    *("ingest", "queue", "resolve", "relabel", "calibrate"),
+    *("train", "evaluate", "promote", "rollback"),
+)
 STATE_MARKS: Final[Mapping[str, str]] = {
     "queued": "wait",
     "running": "wait",
@@ -47,7 +51,7 @@ def make_runs(parts: Parts) -> Blueprint:
             "runs.html",
             runs=parts.runner.read_runs(PAGE_SIZE, (page - 1) * PAGE_SIZE, job=job),
             job=job,
-            jobs=sorted({*STARTABLE, "ingest", "queue", "resolve", "relabel", "calibrate", "train"}),
+            jobs=sorted({*STARTABLE, *STARTED_ELSEWHERE}),
             page=page,
             pages=max(1, -(-total // PAGE_SIZE)),
             total=total,

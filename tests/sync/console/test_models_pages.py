@@ -114,7 +114,7 @@ def test_a_registered_model_shows_its_numbers_its_interval_and_its_sums(admin: F
     for text in (
         "Gate: not better",
         "Forced by ana",
-        'class="intervals"',
+        'chart-narrow intervals"',
         "&lt;car&gt;",
         "AGPL-3.0",
         SUM[:16],
@@ -199,13 +199,21 @@ def test_nothing_is_changed_without_the_forms_token_or_a_login(
 
 
 def test_an_interval_is_drawn_to_scale_the_worst_classes_first() -> None:
-    drawing = draw_intervals(COMPARISON)
+    wide, narrow = draw_intervals(COMPARISON)
 
-    assert drawing is not None
-    whole, bus, car = drawing.rows
-    assert [row.kind for row in (whole, bus, car)] == ["better", "worse", "better"]
-    assert bus.low < bus.middle < bus.high < drawing.zero < whole.low < whole.middle < whole.high
-    # The same change is the same way on the drawing: 0.2 left of 0 is four times as far as 0.05 right of it.
-    scale = (drawing.zero - bus.low) / 0.2
-    assert (car.middle - drawing.zero) / 0.05 == pytest.approx(scale, rel=0.02)
-    assert draw_intervals(replace(COMPARISON, difference=None, low=None, high=None, classes=())) is None
+    for drawing in (wide, narrow):
+        whole, bus, car = drawing.rows
+        assert [row.kind for row in (whole, bus, car)] == ["better", "worse", "better"]
+        assert bus.low < bus.middle < bus.high < drawing.zero < whole.low < whole.middle < whole.high <= drawing.width
+        # The same change is the same way on the drawing: 0.2 left of 0 is four times as far as 0.05 right of it.
+        scale = (drawing.zero - bus.low) / 0.2
+        assert (car.middle - drawing.zero) / 0.05 == pytest.approx(scale, rel=0.02)
+    assert draw_intervals(replace(COMPARISON, difference=None, low=None, high=None, classes=())) == ()
+
+
+def test_a_long_name_is_cut_and_keeps_its_number_of_examples() -> None:
+    named = replace(COMPARISON, classes=(ClassChange("a name that goes on and on", 20, 0.5, 0.4, -0.2, -0.01),))
+
+    _, narrow = draw_intervals(named)
+
+    assert narrow.rows[1].name == "a name that g… (20)"

@@ -110,7 +110,7 @@ def test_a_threshold_is_where_f1_is_best() -> None:
     right = [(image, 0, (10.0, 10.0, 60.0, 50.0), 0.95 - image / 20) for image in range(8)]
     wrong = [(image, 0, (200.0, 10.0, 260.0, 50.0), 0.58 - image / 100) for image in range(10)]
 
-    car, *others = choose_thresholds(CLASSES, truth, found_boxes(*right, *wrong))
+    car, *others = choose_thresholds(CLASSES, truth, found_boxes(*right, *wrong), fewest_examples=10)
 
     # The surest eight right ones go down to 0.60, above every wrong one: precision 1, recall 0.8.
     assert (car.value, car.precision, car.recall) == (0.6, 1.0, 0.8)
@@ -123,9 +123,11 @@ def test_a_threshold_for_a_precision_shows_as_much_as_that_allows() -> None:
     rows = [(image, 0, (10.0, 10.0, 60.0, 50.0), 0.9 - image / 20) for image in range(10)]
     wrong = [(image, 0, (200.0, 10.0, 260.0, 50.0), 0.72) for image in range(2)]
 
-    (strict, *_) = choose_thresholds(CLASSES, truth, found_boxes(*rows, *wrong), precision_floor=0.9)
-    (loose, *_) = choose_thresholds(CLASSES, truth, found_boxes(*rows, *wrong), precision_floor=0.8)
-    (never, *_) = choose_thresholds(CLASSES, truth, found_boxes(*wrong), precision_floor=0.8)
+    (strict, *_) = choose_thresholds(
+        CLASSES, truth, found_boxes(*rows, *wrong), precision_floor=0.9, fewest_examples=10
+    )
+    (loose, *_) = choose_thresholds(CLASSES, truth, found_boxes(*rows, *wrong), precision_floor=0.8, fewest_examples=10)
+    (never, *_) = choose_thresholds(CLASSES, truth, found_boxes(*wrong), precision_floor=0.8, fewest_examples=10)
 
     assert (strict.value, strict.precision, strict.recall) == (0.75, 1.0, 0.4)
     assert (loose.value, loose.recall) == (0.45, 1.0)
@@ -133,12 +135,12 @@ def test_a_threshold_for_a_precision_shows_as_much_as_that_allows() -> None:
 
 
 def test_a_class_with_few_examples_keeps_the_default() -> None:
-    truth = Boxes.from_rows([(image, 0, (10.0, 10.0, 60.0, 50.0)) for image in range(9)])
-    found = found_boxes(*((image, 0, (10.0, 10.0, 60.0, 50.0), 0.9) for image in range(9)))
+    truth = Boxes.from_rows([(image, 0, (10.0, 10.0, 60.0, 50.0)) for image in range(19)])
+    found = found_boxes(*((image, 0, (10.0, 10.0, 60.0, 50.0), 0.9) for image in range(19)))
 
     (car, *_) = choose_thresholds(CLASSES, truth, found)
 
-    assert (car.examples, car.value) == (9, None)
+    assert (car.examples, car.value) == (19, None)
 
 
 def test_boxes_of_images_of_any_size_are_scored_in_their_own_pixels() -> None:

@@ -44,15 +44,17 @@ def test_a_model_that_is_better_on_many_images_passes() -> None:
     assert comparison.low is not None
     assert comparison.high is not None
     assert 0 < comparison.low < comparison.candidate - comparison.current < comparison.high  # type: ignore[operator]
-    assert decide(compare(120, truth, better, worse), RULES).decision == "not better"
+    assert decide(compare(120, truth, better, worse), RULES).reasons[0].endswith(": it is worse")
 
 
 def test_two_models_that_differ_by_chance_do_not_pass_either_way() -> None:
     truth = make_truth(60)
     one, other = make_found(truth, seed=1, off_px=5.0), make_found(truth, seed=2, off_px=5.0)
 
-    assert decide(compare(60, truth, one, other), RULES).decision == "not better"
-    assert decide(compare(60, truth, other, one), RULES).decision == "not better"
+    for pair in ((one, other), (other, one)):
+        verdict = decide(compare(60, truth, *pair), RULES)
+        assert verdict.decision == "not better"
+        assert "may be chance" in verdict.reasons[0]
 
 
 def test_the_same_model_is_no_better_than_itself() -> None:

@@ -12,6 +12,7 @@ import pytest
 from labels.errors import LabelingError, ServiceError
 from ml_backend.models.weights import compute_version, resolve_weights
 from sync.jobs.evaluate import evaluate
+from sync.jobs.parameters import check_params
 from sync.jobs.promote import promote
 from sync.jobs.rollback import rollback
 from sync.models.candidate import Candidate, candidates_dir
@@ -307,3 +308,67 @@ def test_what_is_half_written_is_no_registered_model(bench: Bench) -> None:
     assert Registry(bench.home).ids() == []
     assert promote_path(bench, better).moved == 1
     assert (folder / better.name).read_bytes() == better.read_bytes()
+
+
+def test_an_ensemble_is_refused_before_anything_is_looked_at(bench: Bench) -> None:
+    paths = [str(bench.write_candidate(name, errs_by=1.0)) for name in ("one", "two")]
+
+    with pytest.raises(LabelingError, match="is an ensemble"):
+        promote(bench.context, candidate=",".join(paths))
+
+
+def test_a_model_promoted_meanwhile_stops_the_one_that_was_judged_against_another(bench: Bench) -> None:
+    better = bench.write_candidate("better", errs_by=1.0)
+    seen: list[str] = []
+
+    def promote_another(_: float | None, message: str) -> None:
+        if "drawn anew" in message and not seen:
+            seen.append(message)
+            replace(bench.context.project, model="other").write(bench.home)
+
+    with pytest.raises(LabelingError, match="another model took the place"):
+        promote_path(bench, better, on_progress=promote_another)
+    assert bench.backend.loaded == []
+
+
+def test_a_cancelled_promotion_changes_nothing(bench: Bench) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def cancel(_: float | None, message: str) -> None:
+        if "looks at the images, 30" in message:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        promote_path(bench, bench.write_candidate("better", errs_by=1.0), on_progress=cancel)
+
+    assert (bench.read_current(), bench.backend.loaded, Registry(bench.home).ids()) == (str(bench.current), [], [])
+
+
+@pytest.mark.parametrize(
+    ("job", "params", "problem"),
+    [
+        ("evaluate", {"model": "/etc/passwd"}, "only the command line may name a path"),
+        ("promote", {"candidate": "../best.pt"}, "only the command line may name a path"),
+        ("promote", {"candidate": "~/best.pt"}, "only the command line may name a path"),
+        ("promote", {"candidate": "best", "trust": True}, "only the command line may let weights in"),
+        ("promote", {"candidate": "best", "margin": 2}, "expected a number from 0 to 1"),
+        ("promote", {"candidate": "best", "confidence": 0.1}, "confidence is from 0.5"),
+        ("promote", {}, "'candidate': expected a text"),
+        ("evaluate", {"split": "all"}, "split 'all' is not known"),
+        ("rollback", {"from": "x"}, "'from' is not known"),
+    ],
+)
+def test_what_a_job_cannot_be_given_is_refused_before_it_waits(job: str, params: dict[str, Any], problem: str) -> None:
+    with pytest.raises(LabelingError, match=problem):
+        check_params(job, params)
+
+
+def test_a_run_that_the_command_line_began_may_be_repeated_with_its_path() -> None:
+    check_params("promote", {"candidate": "/models/best.pt"}, is_again=True)
+
+
+def test_rolling_back_to_a_model_that_is_not_registered_is_refused(bench: Bench) -> None:
+    with pytest.raises(LabelingError, match=r"'yolo11n' is not registered \(registered: none yet\)"):
+        rollback(bench.context, to="yolo11n")
+    assert bench.backend.loaded == []

@@ -1,0 +1,143 @@
+"""Ingest with labels: what is written, what is left as it is, and what is said of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labels.errors import LabelingError
+from labels.geometry import Box
+from labels.results import Label
+from sync.catalogue.samples import SampleLabels
+from sync.jobs.export import export
+from sync.jobs.import_labels import Wish, ingest_labels
+from sync.jobs.parameters import READERS
+from sync.jobs.push import push
+from sync.versions.manifest import read_version
+from tests.fakes.pictures import write_picture
+from tests.fakes.project import SIZE, FakeProject, open_fake_project
+from tests.sync.test_imports import XML
+
+MINE = Label("a" * 24, "label", ("dog",), Box(10, 10, 20, 30))
+
+
+@pytest.fixture
+def project() -> Iterator[FakeProject]:
+    """A project without images."""
+    with open_fake_project(images=0) as project:
+        yield project
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, a VOC file for two of them."""
+    for number, name in enumerate(("a.png", "deep/b.png", "c.png")):
+        write_picture(tmp_path / name, number)
+    for name in ("a", "b"):
+        write_voc(tmp_path, name)
+    return tmp_path
+
+
+def write_voc(folder: Path, name: str, *, label: str = "car", box: tuple[float, ...] = (1, 2, 30, 40)) -> None:
+    size = {"width": SIZE.width, "height": SIZE.height}
+    (folder / f"{name}.xml").write_text(XML.format(name=f"{name}.png", label=label, box=box, **size))
+
+
+def boxes_of(project: FakeProject) -> dict[str, list[tuple[str, object]]]:
+    said = project.context.dataset.labels()
+    return {
+        sample.image.path.name: [(label.class_name, label.geometry) for label in found.labels]
+        for key, sample in project.dataset.samples.items()
+        if isinstance(found := said.get(key), SampleLabels)
+    }
+
+
+def test_labels_are_written_and_an_image_that_no_file_names_says_nothing(project: FakeProject, folder: Path):
+    report = ingest_labels(project.context, Wish(folder, folder))
+    assert boxes_of(project) == {"a.png": [("car", Box(1, 2, 29, 38))], "b.png": [("car", Box(1, 2, 29, 38))]}
+    assert (report.moved, report.failed) == (3, ())
+    assert (report.details["labels"], report.details["images that no label file names"]) == (2, 1)
+
+
+def test_a_second_time_changes_nothing(project: FakeProject, folder: Path):
+    ingest_labels(project.context, Wish(folder, folder))
+    before = project.context.dataset.labels()
+    report = ingest_labels(project.context, Wish(folder, folder))
+    assert project.context.dataset.labels() == before
+    assert (report.moved, report.details["labels"], report.details["images labelled as before"]) == (0, 0, 2)
+
+
+def test_what_people_drew_is_never_written_over(project: FakeProject, folder: Path):
+    ingest_labels(project.context, Wish(folder, folder))
+    first = project.sample_ids[0]
+    project.dataset.curate(first, [MINE])
+    report = ingest_labels(project.context, Wish(folder, folder))
+    assert boxes_of(project)["a.png"] == [("dog", MINE.geometry)]
+    assert [(one.item, one.sample_id) for one in report.failed] == [("a.png", first)]
+    assert "has labels already" in report.failed[0].problem
+
+
+def test_unknown_classes_are_listed_with_counts_and_nothing_is_changed(project: FakeProject, folder: Path):
+    write_voc(folder, "a", label="Forklift")
+    write_voc(folder, "b", label="Forklift")
+    with pytest.raises(LabelingError, match=r"'Forklift' \(2\).*--map 'Forklift=CLASS'"):
+        ingest_labels(project.context, Wish(folder, folder))
+    assert project.sample_ids == []
+    with pytest.raises(LabelingError, match=r"class 'lorry' is not in label_config\.xml"):
+        ingest_labels(project.context, Wish(folder, folder, classes={"Forklift": "lorry"}))
+    ingest_labels(project.context, Wish(folder, folder, classes={"Forklift": "bus"}))
+    assert {name for some in boxes_of(project).values() for name, _ in some} == {"bus"}
+
+
+def test_a_class_that_is_left_out_is_counted(project: FakeProject, folder: Path):
+    write_voc(folder, "b", label="rubbish")
+    report = ingest_labels(project.context, Wish(folder, folder, classes={"rubbish": ""}))
+    assert boxes_of(project)["b.png"] == []
+    assert "1 labels 'rubbish' were left out, as you said" in report.notes
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(project: FakeProject, folder: Path):
+    write_voc(folder, "b", box=(5, 5, 5, 9))
+    report = ingest_labels(project.context, Wish(folder, folder, is_dry_run=True))
+    assert project.sample_ids == []
+    assert (report.is_dry_run, report.details["labels"]) == (True, 1)
+    assert [(one.item, one.problem) for one in report.failed] == [("b.png", "label 1 (car): has no area")]
+    assert next(report.lines()) == "ingest: 3 would be added, 0 unchanged, 1 failed"
+
+
+def test_what_does_not_fit_is_named_and_the_rest_is_taken(project: FakeProject, folder: Path):
+    write_voc(folder, "a", box=(-50, 5, 30, 90))
+    write_voc(folder, "gone")
+    (folder / "c.xml").write_text(XML.format(name="c.png", width=9, height=9, label="car", box=(1, 2, 3, 4)))
+    report = ingest_labels(project.context, Wish(folder, folder))
+    assert boxes_of(project)["a.png"] == [("car", Box(0, 5, 30, 75))]
+    assert report.details["labels cut at the edge of their image"] == 1
+    assert [(one.item, one.problem) for one in report.failed] == [
+        ("gone.png", "no image of this name is in the folder"),
+        ("c.png", "its labels were drawn on 9x9, the image is 120x80"),
+    ]
+
+
+def test_an_imported_label_knows_its_file_and_is_reviewed_once_it_was_sent(project: FakeProject, folder: Path):
+    labels = folder / "annotations"
+    labels.mkdir()
+    for name in ("a.xml", "b.xml"):
+        (folder / name).rename(labels / name)
+    ingest_labels(project.context, Wish(folder, labels))
+    with pytest.raises(LabelingError, match="2 images are not in it: they were labelled in FiftyOne"):
+        export(project.context, export_format="coco")
+    push(project.context)
+    report = export(project.context, export_format="coco")
+    assert report.moved == 2
+    version = read_version(project.context.home)
+    assert {one.source for image in version.images for one in image.labels} == {"annotations"}
+
+
+def test_a_command_is_read_before_it_is_kept():
+    wish = READERS["ingest"]({"folder": "/a", "labels": "/b", "format": "voc", "classes": {"x": "y"}, "dry_run": True})
+    assert wish == {"wish": Wish(Path("/a"), Path("/b"), "voc", {"x": "y"}, is_dry_run=True)}
+    for wrong in ({"format": "voc"}, {"labels": "/b", "format": "docx"}, {"labels": "/b", "classes": {"x": 1}}):
+        with pytest.raises(LabelingError):
+            READERS["ingest"]({"folder": "/a"} | wrong)

@@ -1,0 +1,448 @@
+"""Label files of others: what they say, what does not fit, and what somebody meant to do harm with."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from labels.config import LabelConfig
+from labels.errors import LabelingError
+from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
+from labels.results import Label
+from sync.exports.shapes import to_run_lengths
+from sync.imports.coco import _decompress, read_coco
+from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, fit_labels, to_geometry
+from sync.imports.formats import READERS, guess_format, read_labels
+from sync.imports.matching import FileIndex, NoMatchError
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
+from sync.imports.shards import read_tfrecord, read_webdataset
+from sync.imports.tables import read_csv, read_parquet
+from sync.imports.turned import to_turned_box
+from sync.imports.voc import read_voc
+from sync.imports.yolo import read_yolo
+
+# pycocotools 2.0.11 was built before numpy 2 settled this; its numbers are right.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SIZE = ImageSize(40, 20)
+CONFIG = LabelConfig.from_xml(
+    """<View><Image name="image" value="$image"/>
+    <RectangleLabels name="label" toName="image"><Label value="Car" predicted_values="truck"/><Label value="dog"/>
+    </RectangleLabels>
+    <PolygonLabels name="outline" toName="image"><Label value="lake"/></PolygonLabels>
+    <BrushLabels name="brush" toName="image"><Label value="fog"/></BrushLabels>
+    <KeyPointLabels name="points" toName="image"><Label value="nose"/></KeyPointLabels></View>"""
+)
+XML = """<annotation><filename>{name}</filename><size><width>{width}</width><height>{height}</height></size>
+<object><name>{label}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax>
+</bndbox></object></annotation>"""
+
+
+def coco(**changes: object) -> dict[str, object]:
+    return {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "car"}],
+    } | changes
+
+
+def write_json(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def fit(*labels: ImportedLabel, mapped: dict[str, str] | None = None) -> Fitted:
+    image = ImportedImage("a.jpg", labels, SIZE)
+    return fit_labels(image, SIZE, Classes(CONFIG, mapped or {}), image_sha256="0" * 64, taken=set())
+
+
+def box(*xyxy: float, name: str = "Car", label_id: str | None = None) -> ImportedLabel:
+    return ImportedLabel((name,), (RawShape("box", xyxy),), label_id=label_id)
+
+
+# What fits, and what does not
+
+
+def test_a_box_over_the_edge_is_cut_and_counted():
+    fitted = fit(box(-5, -5, 50, 10))
+    assert [label.geometry for label in fitted.labels] == [Box(0, 0, 40, 10)]
+    assert (fitted.clipped, fitted.problems) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "problem"),
+    [((5, 5, 5, 9), "has no area"), ((5, 9, 8, 9), "has no area"), ((50, 1, 60, 9), "lies outside the image")],
+)
+def test_a_box_without_area_or_outside_is_left_out_and_named(xyxy: tuple[float, ...], problem: str):
+    fitted = fit(box(*xyxy), box(1, 1, 9, 9))
+    assert fitted.problems == [f"label 1 (Car): {problem}"]
+    assert len(fitted.labels) == 1
+
+
+def test_corners_in_any_order_are_the_same_box():
+    assert fit(box(9, 10, 1, 2)).labels[0].geometry == Box(1, 2, 8, 8)
+
+
+def test_a_label_that_is_there_twice_is_taken_once_and_a_doubled_id_is_replaced():
+    fitted = fit(
+        box(1, 2, 3, 4), box(1, 2, 3, 4), box(1, 2, 5, 6, label_id="a" * 24), box(2, 3, 5, 6, label_id="a" * 24)
+    )
+    ids = [label.id for label in fitted.labels]
+    assert fitted.doubled == 1
+    assert len(set(ids)) == len(ids) == 3
+    assert "a" * 24 in ids
+    assert fit(box(1, 2, 3, 4)).labels == fit(box(1, 2, 3, 4)).labels, "an id that is made is the same each time"
+
+
+def test_classes_are_mapped_by_the_person_then_the_same_then_by_alias():
+    classes = Classes(CONFIG, {"auto": "Car", "rubbish": ""})
+    found = ImportedSet([ImportedImage("a", (box(1, 1, 2, 2, name="?"), box(1, 1, 3, 3, name="?"), box(1, 1, 2, 2)))])
+    assert count_unknown(found, classes) == {"?": 2}
+    names = ("auto", "CAR", "truck", "dog", "rubbish")
+    image = ImportedImage("a", tuple(box(1, 1, number + 2, 9, name=name) for number, name in enumerate(names)), SIZE)
+    fitted = fit_labels(image, SIZE, classes, image_sha256="", taken=set())
+    assert [label.class_name for label in fitted.labels] == ["Car", "Car", "Car", "dog"]
+    assert dict(classes.by_alias) == {("CAR", "Car"): 1, ("truck", "Car"): 1}
+    assert dict(classes.dropped) == {"rubbish": 1}
+
+
+def test_the_best_shape_is_taken_that_the_config_has_a_control_for():
+    shapes = (RawShape("polygon", (0, 0, 10, 0, 0, 8)), RawShape("box", (0, 0, 10, 8)))
+    lake, car = ImportedLabel(("lake",), shapes), ImportedLabel(("Car",), shapes)
+    fitted = fit(lake, car)
+    assert [type(label.geometry) for label in fitted.labels] == [Polygon, Box]
+    assert fitted.simpler == 1
+
+
+def test_labels_of_another_size_are_refused_and_a_turned_one_is_explained():
+    with pytest.raises(FitError, match="drawn on 400x200, the image is 40x20"):
+        check_size(ImportedImage("a", (), ImageSize(400, 200)), SIZE)
+    with pytest.raises(FitError, match="before it was turned"):
+        check_size(ImportedImage("a", (), ImageSize(20, 40)), SIZE)
+    check_size(ImportedImage("a", (), None), SIZE)
+
+
+@given(st.floats(0, 359.9), st.floats(5, 50), st.floats(5, 50))
+def test_a_turned_box_is_found_again_from_its_corners(angle: float, width: float, height: float):
+    given_box = Box(100, 100, width, height, angle)
+    found = to_turned_box(given_box.corners())
+    assert np.allclose(found.corners(), given_box.corners(), atol=1e-6)
+    other_way = to_turned_box(given_box.corners()[::-1])
+    assert sorted(map(tuple, np.round(other_way.corners(), 5))) == sorted(map(tuple, np.round(found.corners(), 5)))
+
+
+@given(st.lists(st.booleans(), min_size=12, max_size=12))
+def test_compressed_run_lengths_are_those_of_pycocotools(painted: list[bool]):
+    pixels = np.array(painted).reshape(3, 4)
+    packed = coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
+    assert _decompress(packed["counts"].decode()) == to_run_lengths(pixels)
+    shape = RawShape("run lengths", tuple(map(float, to_run_lengths(pixels))), size=(3, 4))
+    assert to_geometry(shape, ImageSize(4, 3)) == Mask(pixels)
+
+
+@pytest.mark.parametrize("counts", [(-1.0, 801.0), (1e9, 1.0), (799.0,), ()])
+def test_run_lengths_that_make_no_image_are_refused(counts: tuple[float, ...]):
+    with pytest.raises(FitError, match="run lengths"):
+        to_geometry(RawShape("run lengths", counts, size=(20, 40)), SIZE)
+
+
+# Names of images
+
+
+def test_a_name_is_found_by_its_longest_end_and_never_opened():
+    root = Path("/photos")
+    index = FileIndex(root, [root / "a/x.jpg", root / "b/x.jpg", root / "b/y.png"])
+    assert index.find("/elsewhere/b/x.jpg") == root / "b/x.jpg"
+    assert index.find("C:\\data\\a\\x.jpg") == root / "a/x.jpg"
+    assert index.find("../../b/y.png") == root / "b/y.png"
+    assert index.find("y.jpg") == root / "b/y.png"
+    with pytest.raises(NoMatchError, match="2 images have this name"):
+        index.find("x.jpg")
+    for name in ("../../etc/passwd", "/etc/passwd", "", "..", "z.jpg"):
+        with pytest.raises(NoMatchError, match="no image of this name"):
+            index.find(name)
+
+
+def test_a_content_counts_more_than_a_name():
+    root = Path("/photos")
+    index = FileIndex(root, [root / "a.jpg", root / "b.jpg"], {root / "a.jpg": "1", root / "b.jpg": "2"})
+    assert index.find("a.jpg", "2") == root / "b.jpg"
+    assert index.find("a.jpg", "3") == root / "a.jpg"
+
+
+# COCO
+
+
+def test_coco_reports_what_it_cannot_read_and_takes_the_rest(tmp_path: Path):
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        {"id": 2, "image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]},
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        {"id": 4, "image_id": 1, "category_id": 1, "bbox": [1, float("nan"), 3, 4]},
+        {"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3]},
+        {"id": 6, "image_id": 1, "category_id": 1},
+        "nothing",
+        {"id": 8, "category_id": 1},
+    ]
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": 0, "height": 0},
+        {"id": 1, "file_name": "b.jpg"},
+        {"file_name": "c.jpg"},
+    ]
+    found = read_coco(write_json(tmp_path / "a.json", coco(annotations=annotations, images=images)))
+    assert [(image.name, len(image.labels), image.size) for image in found.images] == [("a.jpg", 1, None)]
+    assert len(found.problems) == 9
+    assert "category 9 is not listed" in [problem.text for problem in found.problems]
+
+
+def test_coco_key_points_become_points_under_their_names(tmp_path: Path):
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [3, 4, 2, 0, 0, 0]}
+    category = {"id": 1, "name": "person", "keypoints": ["nose", "tail"]}
+    found = read_coco(write_json(tmp_path / "a.json", coco(annotations=[annotation], categories=[category])))
+    assert [label.classes for label in found.images[0].labels] == [("person",), ("nose",)]
+    assert fit(found.images[0].labels[1]).labels[0].geometry == Keypoint(3, 4)
+
+
+# YOLO
+
+
+def test_yolo_rows_are_boxes_outlines_and_poses(tmp_path: Path):
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text("names: [Car, lake]\n")
+    (tmp_path / "labels" / "train" / "a.txt").write_text("0 .5 .5 .5 .5\n1 0 0 .25 0 0 .4\n")
+    (tmp_path / "labels" / "train" / "b.txt").write_text("")
+    found = read_yolo(tmp_path)
+    assert [(image.name, len(image.labels)) for image in found.images] == [("train/a", 2), ("train/b", 0)]
+    first, second = fit(*found.images[0].labels).labels
+    assert (first.geometry, second.geometry) == (Box(10, 5, 20, 10), Polygon(((0, 0), (10, 0), (0, 8))))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("7 .5 .5 .5 .5", "class 7 is out of range"),
+        ("-1 .5 .5 .5 .5", "class '-1' is no whole number"),
+        ("0.5 .5 .5 .5 .5", "is no whole number"),
+        ("0 nan .5 .5 .5", "no finite number"),
+        ("0 1e999 .5 .5 .5", "no finite number"),
+        ("0 .5 .5", "has 3 numbers"),
+        ("car .5 .5 .5 .5", "could not convert"),
+    ],
+)
+def test_a_row_that_says_nothing_is_named_and_the_others_count(tmp_path: Path, row: str, problem: str):
+    (tmp_path / "data.yaml").write_text("names: {0: Car}\n")
+    (tmp_path / "a.txt").write_text(f"0 .5 .5 .5 .5\n{row}\n")
+    found = read_yolo(tmp_path)
+    assert len(found.images[0].labels) == 1
+    assert found.problems[0].item == "a.txt, line 2"
+    assert problem in found.problems[0].text
+
+
+def test_a_box_far_outside_its_image_is_left_out(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("0 5 5 .5 .5\n")
+    found = read_yolo(tmp_path)
+    assert "lies outside the image" in fit(*found.images[0].labels, mapped={"0": "Car"}).problems[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: 7\n",
+        "[]",
+        "names: {a: b}\n",
+        "names: [[a]]\n",
+        "!!python/object/apply:os.system ['touch /tmp/harm']\n",
+        "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b]\n",
+        "\t",
+        "names: [a]\nkpt_shape: [1]\n",
+    ],
+)
+def test_a_data_file_that_is_none_is_one_clear_error(tmp_path: Path, text: str):
+    (tmp_path / "data.yaml").write_text(text)
+    (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5\n")
+    with pytest.raises(LabelingError, match=r"data\.yaml: is no data file of YOLO"):
+        read_yolo(tmp_path)
+
+
+# VOC
+
+
+def voc(folder: Path, name: str = "a.jpg", **changes: object) -> Path:
+    values: dict[str, object] = {"width": 40, "height": 20, "label": "Car", "box": (1, 2, 9, 10)} | changes
+    path = folder / f"{Path(name).stem}.xml"
+    path.write_text(XML.format(name=name, **values))
+    return path
+
+
+def test_voc_boxes_are_read_with_decimals_and_a_size_of_nothing_is_not_known(tmp_path: Path):
+    voc(tmp_path, width=0, height=0, box=(1.5, 2, "9", 10.25))
+    (image,) = read_voc(tmp_path).images
+    assert (image.name, image.size) == ("a.jpg", None)
+    assert fit(*image.labels).labels[0].geometry == Box(1.5, 2, 7.5, 8.25)
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><annotation>&c;</annotation>'
+OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><filename>&b;</filename></annotation>'
+
+
+@pytest.mark.parametrize("text", [BOMB, OUTSIDE, "", "<annotation>", "<html/>", "\x00", "<a>" * 5000], ids=range(7))
+def test_xml_that_is_broken_or_meant_to_harm_is_named_and_the_others_count(tmp_path: Path, text: str):
+    voc(tmp_path)
+    (tmp_path / "b.xml").write_text(text)
+    found = read_voc(tmp_path)
+    assert [image.name for image in found.images] == ["a.jpg"]
+    (problem,) = found.problems
+    assert problem.item == "b.xml"
+    assert "root:" not in problem.text, "nothing of another file is told"
+    assert len(problem.text) < 400
+
+
+@pytest.mark.parametrize("bad", [(1, 2, "x", 4), (1, 2, "nan", 4), (1, 2, "", 4), (1, 2, "1e400", 4)])
+def test_an_object_without_numbers_is_named(tmp_path: Path, bad: tuple[object, ...]):
+    voc(tmp_path, box=bad)
+    found = read_voc(tmp_path)
+    assert found.images[0].labels == ()
+    assert found.problems[0].item == "a.xml, object 1"
+
+
+# CSV, Parquet, shards
+
+
+def test_a_csv_of_others_is_read_by_its_columns(tmp_path: Path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,40,20,Car,1,2,9,10\nb.jpg,40,20,,,,,\n")
+    found = read_csv(path)
+    assert [(image.name, len(image.labels), image.size) for image in found.images] == [
+        ("a.jpg", 1, SIZE),
+        ("b.jpg", 0, SIZE),
+    ]
+
+
+def test_csv_lines_that_say_nothing_are_named(tmp_path: Path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("filename,class,xmin,ymin,xmax,ymax\n,Car,1,2,9,10\na.jpg,Car,1,2,nan,10\na.jpg,,1,2,3,4\na.jpg\n")
+    found = read_csv(path)
+    assert [problem.item for problem in found.problems] == [
+        "boxes.csv, line 2",
+        "boxes.csv, line 3",
+        "boxes.csv, line 4",
+    ]
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(LabelingError, match="has no column for image"):
+        read_csv(path)
+    path.write_text('filename,class,xmin,ymin,xmax,ymax\n"a.jpg,Car,1')
+    with pytest.raises(LabelingError, match="is no table, or broken off"):
+        read_csv(path)
+
+
+def test_an_archive_is_read_and_nothing_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = write_json(tmp_path / "x", {"image": "../../a.jpg", "objects": [{"kind": "box"}, 7]})
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
+        for name in ("../../harm.json", "/harm.json", "b.json"):
+            archive.add(content, name)
+    content.unlink()
+    monkeypatch.chdir(tmp_path)
+    found = read_webdataset(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar"]
+    assert [image.name for image in found.images] == ["../../a.jpg"] * 3
+    assert len(found.problems) == 6
+
+
+def test_a_tfrecord_that_announces_more_than_it_has_is_an_error_and_not_a_request_for_memory(tmp_path: Path):
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(struct.pack("<Q", 2**60) + b"\0" * 20)
+    with pytest.raises(LabelingError, match="is no TFRecord file, or broken off"):
+        read_tfrecord(path)
+
+
+# Any reader
+
+
+def read_or_refuse(read: Callable[[], ImportedSet]) -> ImportedSet | str:
+    """Return what was read, or the one line that says why nothing was."""
+    try:
+        return read()
+    except LabelingError as error:
+        line = str(error)
+    assert "\n" not in line
+    return line
+
+
+GARBAGE: dict[str, bytes] = {
+    "nothing": b"",
+    "zeros": b"\0" * 100,
+    "noise": bytes(range(256)) * 4,
+    "latin": "filename,class,xmin,ymin,xmax,ymax\ncafé.jpg,Car,1,2,3,4\n".encode("latin-1"),
+    "deep": b"[" * 100_000,
+    "number": b"1" * 10_000,
+    "list": b"[]",
+    "wide": "{}".encode("utf-16"),
+}
+SUFFIXES = {"voc": ".xml", "csv": ".csv", "webdataset": ".tar", "tfrecord": ".tfrecord", "parquet": ".parquet"}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_is_none_is_one_clear_error_or_is_named(tmp_path: Path, name: str, garbage: str):
+    path = tmp_path / f"labels{SUFFIXES.get(name, '.json' if name == 'coco' else '.txt')}"
+    path.write_bytes(GARBAGE[garbage])
+    target = tmp_path if name.startswith("yolo") else path
+    said = read_or_refuse(lambda: READERS[name](target))
+    if isinstance(said, str):
+        assert str(tmp_path) in said
+    else:
+        assert sum(len(image.labels) for image in said.images) == 0
+
+
+@pytest.mark.parametrize("read", [read_parquet, read_webdataset, read_tfrecord, read_voc, read_yolo])
+def test_a_folder_without_label_files_is_one_clear_error(tmp_path: Path, read: Callable[[Path], object]):
+    with pytest.raises(LabelingError, match="no label files"):
+        read(tmp_path)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+                        st.sampled_from(["images", "annotations", "categories", "id", "file_name", "bbox", "image_id",
+                                         "category_id", "segmentation", "keypoints", "size", "counts", "name"]),
+                        inner, max_size=6), max_leaves=30))  # fmt: skip
+def test_any_json_is_read_reported_or_refused(tmp_path_factory: pytest.TempPathFactory, content: object):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps({"images": [content], "annotations": [content], "categories": [content]}))
+    found = read_coco(path)
+    for image in found.images:
+        fit_labels(image, SIZE, Classes(CONFIG), image_sha256="", taken=set())
+    read_or_refuse(lambda: read_coco(write_json(path, content)))
+
+
+def test_the_format_is_told_by_what_is_there(tmp_path: Path):
+    for name, expected in {"a.json": "coco", "a.csv": "csv", "a.tar": "webdataset", "a.tfrecord": "tfrecord"}.items():
+        (tmp_path / name).write_text("")
+        assert guess_format(tmp_path / name) == expected
+    with pytest.raises(LabelingError, match="cannot be told"):
+        guess_format(tmp_path)
+    with pytest.raises(LabelingError, match="no such file"):
+        read_labels(tmp_path / "nowhere", CONFIG)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_read(tmp_path: Path):
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    voc(inside)
+    (inside / "b.xml").symlink_to(voc(outside, "b.jpg"))
+    assert [image.name for image in read_voc(inside).images] == ["a.jpg"]
+
+
+def test_an_answer_keeps_what_it_says():
+    label = Label("1" * 24, "label", ("Car",), Box(1, 2, 3, 4))
+    assert replace(fit(box(1, 2, 4, 6)).labels[0], id=label.id) == label
