@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +104,7 @@ def read_strings(folder: Path) -> Iterator[str]:
                 yield node.value
 
 
+@cache
 def read_code_variables(*folders: str) -> set[str]:
     """Return the environment variables that the code names as texts of their own."""
     return {text for name in folders for text in read_strings(REPOSITORY / name) if VARIABLE.fullmatch(text)}

@@ -190,7 +190,8 @@ def _read_size(path: Path) -> tuple[int, int] | ItemError:
         with Image.open(path) as image:
             width, height = image.size
             is_sideways = image.getexif().get(ORIENTATION_TAG, 1) in range(5, 9)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # ImportError: what Ultralytics puts in place of Pillow's open looks for further packages.
+    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return ItemError(str(path), f"cannot be read as an image ({error})")
     return (height, width) if is_sideways else (width, height)
 

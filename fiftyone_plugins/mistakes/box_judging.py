@@ -151,13 +151,14 @@ def _read_size(document: Document) -> tuple[float, float]:
     about = document.get("metadata") or {}
     if about.get("width") and about.get("height"):
         return float(about["width"]), float(about["height"])
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(document["filepath"]) as image:
             upright = ImageOps.exif_transpose(image)
             return float(upright.width), float(upright.height)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+    # ImportError: what Ultralytics puts in place of Pillow's open looks for further packages.
+    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ItemError(document["filepath"], f"its size is not known, and it cannot be read ({error})") from error
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps
 
 from fiftyone_plugins.mistakes.ranking import MISSING, Box, Finding
 from labels.errors import ItemError
@@ -40,7 +40,8 @@ def make_picture(finding: Finding, folder: Path) -> Path:
     try:
         with Image.open(finding.filepath) as image:
             picture = draw_finding(ImageOps.exif_transpose(image).convert("RGB"), finding)
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    # ImportError: what Ultralytics puts in place of Pillow's open looks for further packages.
+    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ItemError(finding.filepath, f"cannot be read ({error})") from error
     folder.mkdir(parents=True, exist_ok=True)
     part = place.with_suffix(".part")

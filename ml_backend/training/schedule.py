@@ -41,7 +41,7 @@ def compute_lr_share(step: int, *, steps: int, steps_per_epoch: int) -> float:
     """Return which share of the full learning rate a step takes: a straight warm-up, then half a cosine.
 
     >>> [round(compute_lr_share(step, steps=100, steps_per_epoch=10), 2) for step in (0, 9, 10, 56, 99)]
-    [0.1, 1.0, 1.0, 0.5, 0.01]
+    [0.1, 1.0, 1.0, 0.49, 0.01]
     """
     warm_up = max(1, min(WARM_UP_STEPS, steps_per_epoch, steps // 2))
     if step < warm_up:

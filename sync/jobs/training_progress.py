@@ -58,7 +58,7 @@ class Progress:
 def to_words(seconds: float) -> str:
     """Return a length of time as people say it.
 
-    >>> to_words(42), to_words(150), to_words(8000)
+    >>> to_words(42), to_words(170), to_words(8000)
     ('42 s', '3 min', '2.2 h')
     """
     if seconds < MINUTE_S:

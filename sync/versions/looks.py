@@ -19,7 +19,8 @@ THRESHOLD_BITS: Final = 6
 DRAFT_PX: Final = 128
 THREADS: Final = 4
 ROWS_AT_ONCE: Final = 256
-UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# ImportError: where Ultralytics is loaded, it puts an open in place of Pillow's that looks for further packages.
+UNREADABLE: Final = (ImportError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 Hashes = npt.NDArray[np.uint64]
 

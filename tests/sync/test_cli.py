@@ -36,6 +36,23 @@ COMMANDS = (
     "predict",
     "compile",
     "calibrate",
+    "train",
+    "evaluate",
+    "promote",
+    "rollback",
+    "simulate",
+    "report",
+    "embed",
+    "visualize",
+    "cluster",
+    "outliers",
+    "similarity",
+    "search",
+    "duplicates",
+    "mistakes",
+    "quality",
+    "clean",
+    "zeroshot",
 )
 
 
