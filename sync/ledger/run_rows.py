@@ -22,7 +22,7 @@ STARTERS: Final = ("cli", "console", "app", "api", "schedule", "webhook")
 CLI: Final = "cli"
 """Who started a run that works in a process of its own; all others wait in the queue of the console."""
 
-JOBS_FOR_SAMPLES: Final = frozenset({"prelabel", "push"})
+JOBS_FOR_SAMPLES: Final = frozenset({"prelabel", "push", "embed", "quality", "zeroshot", "mistakes"})
 """The jobs that can be run for a few samples alone."""
 
 WAITING: Final = "waiting for its turn"

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from fiftyone_plugins.app.work import WORKS
 from labels.errors import LabelingError, ServiceError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.jobs.parameters import check_params
@@ -547,7 +548,14 @@ def test_a_run_is_started_again_with_all_it_was_started_with(make_runner: MakeRu
     ]
 
 
-@pytest.mark.parametrize("name", sorted(JOBS_FOR_SAMPLES))
+@pytest.mark.parametrize("name", sorted(JOBS_FOR_SAMPLES & WORKS.keys()))
+def test_a_plugins_work_that_is_offered_for_the_failed_samples_alone_takes_samples(name: str) -> None:
+    check_params(name, {"sample_ids": ["a"]})
+    with pytest.raises(LabelingError, match="parameter 'samples' is not known"):
+        check_params(name, {"samples": ["a"]})
+
+
+@pytest.mark.parametrize("name", sorted(JOBS_FOR_SAMPLES - WORKS.keys()))
 def test_a_job_that_is_offered_for_the_failed_samples_alone_takes_samples(name: str) -> None:
     nothing: Any = None
     with pytest.raises(LabelingError, match=r"parameter 'colour' is not known \(known: .*sample_ids"):
