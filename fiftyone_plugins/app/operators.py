@@ -44,7 +44,7 @@ class JobOperator(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
             view_target=False,
         )
 
-    def resolve_placement(self, ctx: Any) -> types.Placement:
+    def resolve_placement(self, ctx: Any) -> types.Placement | None:
         """Put a button into the grid's actions."""
         return place_button(self.config)
 
@@ -75,10 +75,15 @@ class JobOperator(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
 
 
 class WorkOperator(JobOperator):
-    """A button for a plugin's own work on the selected samples, the current view or the dataset.
+    """A plugin's own work on the selected samples, the current view or the dataset.
 
-    ``job`` names the work in ``WORKS``. It runs as a job of the console, and in this process where none is there.
+    ``job`` names the work in ``WORKS``. It runs as a job of the console, and in this process where none is there. It is
+    started from the plugin's panel or from the list of operators: the grid has no room for a button each.
     """
+
+    def resolve_placement(self, ctx: Any) -> types.Placement | None:
+        """Put no button into the grid's actions."""
+        return None
 
     def find_problem(self, ctx: Any) -> str | None:
         """Return why nothing can be started at all, or None: a console is not needed."""

@@ -108,10 +108,11 @@ def check_replaceable(target: Path) -> None:
         return
     if not target.is_dir():
         raise LabelingError(f"export {target}: there is a file of that name (expected a folder)")
-    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_symlink() or path.is_file()}
-    if not found and not any(target.iterdir()):
+    if not any(target.iterdir()):
         return
+    # First of all: a folder that is none of ours may be as large as a disk.
     known = _read_known_files(target)
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_symlink() or path.is_file()}
     foreign = sorted(name for name in found - known if not name.endswith(CACHE_SUFFIX))
     if foreign:
         raise LabelingError(

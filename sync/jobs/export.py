@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
+from sync.exports.folder import check_replaceable
 from sync.exports.formats import FORMATS, Format
 from sync.exports.records import ExportResult, ImagesMode
 from sync.jobs.context import Context
@@ -49,6 +50,8 @@ def export(
     if version is not None and (ratios is not None or group_by is not None):
         raise LabelingError("a version has its splits: leave out --splits and --group-by, or --version")
     target = out_dir or context.home.exports / export_format
+    # Before anything is frozen for it.
+    check_replaceable(target.resolve())
     choice = Choice()
     with _collecting_no_garbage():
         if version is None:

@@ -165,3 +165,17 @@ def test_labels_of_fiftyone_count_as_reviewed_once_they_were_sent():
         report = export(project.context, export_format="coco")
         assert labels_of(project, report) == {"0000": ["dog"], "0002": []}
         assert report.details["images with an answer and no look for objects"] == 1
+
+
+def test_a_folder_that_is_none_of_ours_is_refused_before_anything_is_frozen(project: FakeProject):
+    foreign = project.context.home.path / "photos"
+    foreign.mkdir()
+    (foreign / "mine.jpg").write_bytes(b"mine")
+    # Never looked through: it may be as large as a disk.
+    (foreign / "closed").mkdir(mode=0)
+
+    with pytest.raises(LabelingError, match="is no export of labelloop"):
+        export(project.context, export_format="coco", out_dir=foreign)
+
+    assert not project.context.home.versions.exists()
+    assert (foreign / "mine.jpg").read_bytes() == b"mine"
