@@ -35,7 +35,9 @@ def run_in_app(ctx: Any, job: str, params: Mapping[str, Any]) -> Iterator[Any]:
         check_dataset(console.fetch_status(), ctx.dataset.name)
         for current in console.run(job, params):
             if current.is_over:
-                yield from _show_end(ctx, current.lines, has_failed=current.has_failed, is_clean=current.is_clean)
+                # That a person cancelled it is no failure.
+                has_failed = current.has_failed and current.state != "cancelled"
+                yield from _show_end(ctx, current.lines, has_failed=has_failed, is_clean=current.is_clean)
             else:
                 yield ctx.ops.set_progress(label=current.message or current.state, progress=current.progress or 0.0)
     except LabelingError as error:
@@ -85,6 +87,8 @@ def find_curation_folder(environ: Mapping[str, str]) -> Path:
 
 def _perform(dataset: Any, job: str, params: Mapping[str, Any], on_progress: OnProgress) -> Report:
     tools = Tools(find_curation_folder(os.environ), on_progress)
+    # A command, in another process, may have added fields and views.
+    dataset.reload()
     return find_work(job).perform(select_samples(dataset, params), params, tools)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -126,7 +126,7 @@ def select_samples(dataset: Any, params: Params) -> Any:
     """Return the samples that ``sample_ids`` and ``view`` (the name of a saved view) name; all where none is given.
 
     Raises:
-        LabelingError: there is no such view, or a parameter has another type.
+        LabelingError: there is no such sample or view, or a parameter has another type.
     """
     sample_ids, view = params.get("sample_ids"), params.get("view")
     if sample_ids is not None and not (
@@ -136,4 +136,24 @@ def select_samples(dataset: Any, params: Params) -> Any:
     if view is not None and not dataset.has_saved_view(view):
         raise LabelingError(f"view {view!r} is not among the saved views: {', '.join(dataset.list_saved_views())}")
     samples = dataset if view is None else dataset.load_saved_view(view)
-    return samples if sample_ids is None else samples.select(sample_ids)
+    if sample_ids is None:
+        return samples
+    _check_ids(dataset, sample_ids)
+    return samples.select(sample_ids)
+
+
+def _check_ids(dataset: Any, sample_ids: Sequence[str]) -> None:
+    """Refuse ids that are nobody's: FiftyOne leaves them out, or fails on them in words of its own."""
+    from bson import ObjectId
+
+    wanted = {one for one in sample_ids if ObjectId.is_valid(one)}
+    # The ids themselves are read only where one is missing: there may be hundreds of thousands.
+    known = wanted if not wanted or dataset.select(list(wanted)).count() == len(wanted) else _read_ids(dataset, wanted)
+    missing = [one for one in dict.fromkeys(sample_ids) if one not in known]
+    if missing:
+        more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+        raise LabelingError(f"sample {missing[0]} is not in the dataset{more}")
+
+
+def _read_ids(dataset: Any, sample_ids: Iterable[str]) -> set[str]:
+    return set(dataset.select(list(sample_ids)).values("id"))

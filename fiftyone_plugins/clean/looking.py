@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,24 +70,25 @@ def clean(
     tools.on_progress(None, "reading claims")
     rows = _read_rows(samples, claim, criteria, only_new=only_new)
     declare_fields(dataset)
-    drawn = _draw(rows, tools, model) if seen_in is None else _read_boxes(samples, rows, seen_in)
     failed: list[Failure] = []
     judged: dict[str, Judgement] = {}
     waiting: dict[str, Mapping[str, Any]] = {}
-    for number, (row, outcome) in enumerate(zip(rows, drawn, strict=True)):
-        if number % IMAGES_PER_WRITE == 0:
-            write_values(dataset, waiting)
-            waiting.clear()
-            tools.on_progress(number / len(rows), f"looking at images, {number}/{len(rows)}")
-        if isinstance(outcome, ItemError):
-            failed.append(Failure(str(row.own), outcome.problem, row.sample_id))
-            continue
-        check_classes(criteria.classes, outcome.known)
-        found = _judge(row, outcome, criteria)
-        if isinstance(found, ItemError):
-            failed.append(Failure(found.item, found.problem, row.sample_id))
-            continue
-        judged[row.sample_id], waiting[row.sample_id] = found
+    # Closed whatever happens: a detector's threads must not outlive the work.
+    with closing(_draw(rows, tools, model) if seen_in is None else _read_boxes(samples, rows, seen_in)) as drawn:
+        for number, (row, outcome) in enumerate(zip(rows, drawn, strict=True)):
+            if number % IMAGES_PER_WRITE == 0:
+                write_values(dataset, waiting)
+                waiting.clear()
+                tools.on_progress(number / len(rows), f"looking at images, {number}/{len(rows)}")
+            if isinstance(outcome, ItemError):
+                failed.append(Failure(str(row.own), outcome.problem, row.sample_id))
+                continue
+            check_classes(criteria.classes, outcome.known)
+            found = _judge(row, outcome, criteria)
+            if isinstance(found, ItemError):
+                failed.append(Failure(found.item, found.problem, row.sample_id))
+                continue
+            judged[row.sample_id], waiting[row.sample_id] = found
     write_values(dataset, waiting)
     _remember(dataset, criteria, claim, model, seen_in)
     return _to_report(samples, rows, judged, failed, criteria)
@@ -124,13 +126,13 @@ def _read_rows(samples: Any, claim: Claim, criteria: Criteria, *, only_new: bool
     ]
 
 
-def _draw(rows: Sequence[_Row], tools: Tools, model: str | None) -> Iterator[DrawnBoxes | ItemError]:
+def _draw(rows: Sequence[_Row], tools: Tools, model: str | None) -> Generator[DrawnBoxes | ItemError, None, None]:
     if tools.draw is None:
         raise LabelingError(NO_DETECTOR)
-    return tools.draw((row.shown for row in rows), model=model, score_floor=SHOWN_FLOOR)
+    yield from tools.draw((row.shown for row in rows), model=model, score_floor=SHOWN_FLOOR)
 
 
-def _read_boxes(samples: Any, rows: Sequence[_Row], name: str) -> Iterator[DrawnBoxes | ItemError]:
+def _read_boxes(samples: Any, rows: Sequence[_Row], name: str) -> Generator[DrawnBoxes | ItemError, None, None]:
     """Yield the boxes of a field, in pixels; a sample about which it says nothing was not looked at."""
     import fiftyone as fo
 

@@ -51,10 +51,6 @@ class CheckClaims(WorkOperator):
     job = "clean"
     submit = "Check"
 
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions; the panel has it."""
-        return None
-
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask what should be in the images, who says so, and by what it is looked at."""
         inputs.str("classes", label="What the images should hold", description="One class or several, with commas")
@@ -113,10 +109,6 @@ class ActOnContradictions(WorkOperator):
     job = "clean_apply"
     submit = "Do it"
 
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions; the panel has it."""
-        return None
-
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask what to do, and show the first steps and what is left alone."""
         memory = read_memory(ctx.dataset)
@@ -174,10 +166,6 @@ class UndoClaims(WorkOperator):
     icon = "undo"
     job = "clean_undo"
     submit = "Take back"
-
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions; the panel has it."""
-        return None
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Ask which decision; it says itself which samples it changed."""

@@ -16,6 +16,7 @@ from labels.report import Report
 
 DROP_JOB: Final = "duplicates_drop"
 UNDO_JOB: Final = "duplicates_undo"
+CHANGED: Final = "the group has changed since it was shown: look at it again"
 
 
 def open_decisions(tools: Tools, dataset: Any) -> Decisions:
@@ -31,7 +32,7 @@ def decide(dataset: Any, decisions: Decisions, action: Action, group: str, sampl
     """
     members = read_group(dataset, group)
     if not sample_ids or not set(sample_ids) <= set(members):
-        raise LabelingError("the group has changed since it was shown: look at it again")
+        raise LabelingError(CHANGED)
     others = [one for one in members if one not in sample_ids] if action == "apart" else []
     decision = decisions.record(action, group, sample_ids, others)
     _follow(dataset, decisions, sample_ids)
@@ -40,10 +41,35 @@ def decide(dataset: Any, decisions: Decisions, action: Action, group: str, sampl
     return decision
 
 
+def decide_group(dataset: Any, decisions: Decisions, group: str, kept: Sequence[str]) -> Decision:
+    """Keep samples of a group and drop all its others, as one decision.
+
+    Raises:
+        LabelingError: the group has no such samples: somebody else decided, or groups were made anew.
+    """
+    members = read_group(dataset, group)
+    if not kept or not set(kept) <= set(members):
+        raise LabelingError(CHANGED)
+    dropped = [one for one in members if one not in kept]
+    decision = decisions.record("keep", group, kept, dropped=dropped)
+    _follow(dataset, decisions, members)
+    return decision
+
+
+def choose_kept(cards: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return whom of a group's images to keep, best first: those marked so, else the best that was not dropped.
+
+    >>> choose_kept([{"sample_id": "★", "decision": "drop"}, {"sample_id": "second", "decision": None}])
+    ['second']
+    """
+    marked = [card["sample_id"] for card in cards if card["decision"] == "keep"]
+    return marked or [card["sample_id"] for card in cards if card["decision"] != "drop"][:1]
+
+
 def undo(dataset: Any, decisions: Decisions, decision: Decision) -> None:
     """Take a decision back: tags as they were before; who was set apart is in a group again after the next search."""
     decisions.undo(decision)
-    _follow(dataset, decisions, decision.sample_ids)
+    _follow(dataset, decisions, (*decision.sample_ids, *decision.dropped))
 
 
 def read_group(dataset: Any, group: str) -> list[str]:
@@ -66,22 +92,24 @@ def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Repor
     decisions = open_decisions(tools, samples._dataset)
     latest = decisions.latest()
     columns = samples.exists(fields.DUPLICATE_GROUP).values(["id", fields.DUPLICATE_GROUP, fields.DUPLICATE_KEEPER])
-    dropped: dict[str, list[str]] = {}
+    dropped: dict[str, str] = {}
     kept = 0
     for sample_id, group, is_keeper in zip(*columns, strict=True):
         if is_keeper or sample_id in latest:
             kept += 1
         else:
-            dropped.setdefault(group, []).append(sample_id)
+            dropped[sample_id] = group
+    groups = sorted(set(dropped.values()))
     if not dry_run:
-        for number, (group, ids) in enumerate(dropped.items()):
-            decisions.record("drop", group, ids)
-            tools.on_progress((number + 1) / len(dropped), f"decided {number + 1:,} of {len(dropped):,} groups")
+        tools.on_progress(None, f"dropping {len(dropped):,} images of {len(groups):,} groups")
+        if dropped:
+            # One decision: what was started with one click is taken back with one.
+            decisions.record("drop", groups[0] if len(groups) == 1 else "", list(dropped))
         # Those of a run that was killed before it came to the tags as well.
         latest = decisions.latest()
         _follow(samples._dataset, decisions, [one for one in columns[0] if latest.get(one) == "drop"])
-    count = sum(map(len, dropped.values()))
-    return Report(DROP_JOB, count, kept, details={"groups": len(dropped)} if dropped else {}, is_dry_run=dry_run)
+    details = {"groups": len(groups)} if dropped else {}
+    return Report(DROP_JOB, len(dropped), kept, details=details, is_dry_run=dry_run)
 
 
 def undo_last(samples: Any, tools: Tools) -> Report:
@@ -91,7 +119,7 @@ def undo_last(samples: Any, tools: Tools) -> Report:
     if last is None:
         return Report(UNDO_JOB, notes=("nothing was decided",))
     undo(samples._dataset, decisions, last)
-    return Report(UNDO_JOB, len(last.sample_ids), notes=(f"taken back: {describe_decision(last)}",))
+    return Report(UNDO_JOB, len(last.sample_ids) + len(last.dropped), notes=(f"taken back: {describe_decision(last)}",))
 
 
 def describe_decision(decision: Decision) -> str:
@@ -99,10 +127,14 @@ def describe_decision(decision: Decision) -> str:
 
     >>> describe_decision(Decision(1, "drop", "0a1b", ("x", "y")))
     '2 images dropped in group 0a1b'
+    >>> describe_decision(Decision(2, "keep", "0a1b", ("x",), dropped=("y", "z")))
+    '1 image kept and 2 dropped in group 0a1b'
     """
     words: Mapping[Action, str] = {"keep": "kept", "drop": "dropped", "apart": "set apart from the others"}
     count = len(decision.sample_ids)
-    return f"{count} image{'s' if count != 1 else ''} {words[decision.action]} in group {decision.group}"
+    also = f" and {len(decision.dropped)} dropped" if decision.dropped else ""
+    where = f"group {decision.group}" if decision.group else "several groups"
+    return f"{count} image{'s' if count != 1 else ''} {words[decision.action]}{also} in {where}"
 
 
 def _follow(dataset: Any, decisions: Decisions, sample_ids: Sequence[str]) -> None:

@@ -19,13 +19,17 @@ ACTIONS: Final[tuple[Action, ...]] = ("keep", "drop", "apart")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision: ``sample_ids`` are kept, dropped, or set apart from ``others`` of their group."""
+    """One decision: ``sample_ids`` are kept, dropped, or set apart from ``others`` of their group.
+
+    ``dropped`` are dropped in the same go: of a group that was decided as a whole. ``group`` empty: of several groups.
+    """
 
     number: int
     action: Action
     group: str
     sample_ids: tuple[str, ...]
     others: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class Decisions:
@@ -50,11 +54,22 @@ class Decisions:
 
     def latest(self) -> dict[str, Action]:
         """Return what was last decided about each sample: to keep it, to drop it, that it is no duplicate."""
-        return {one: decision.action for decision in self.taken.values() for one in decision.sample_ids}
+        latest: dict[str, Action] = {}
+        for decision in self.taken.values():
+            latest.update(dict.fromkeys(decision.sample_ids, decision.action))
+            latest.update(dict.fromkeys(decision.dropped, "drop"))
+        return latest
 
-    def record(self, action: Action, group: str, sample_ids: Sequence[str], others: Iterable[str] = ()) -> Decision:
+    def record(
+        self,
+        action: Action,
+        group: str,
+        sample_ids: Sequence[str],
+        others: Iterable[str] = (),
+        dropped: Iterable[str] = (),
+    ) -> Decision:
         """Write a decision; it is on the disk when this returns."""
-        decision = Decision(self._last + 1, action, group, tuple(sample_ids), tuple(others))
+        decision = Decision(self._last + 1, action, group, tuple(sample_ids), tuple(others), tuple(dropped))
         self._write(
             {
                 "number": decision.number,
@@ -62,6 +77,7 @@ class Decisions:
                 "group": group,
                 "sample_ids": list(sample_ids),
                 "others": list(decision.others),
+                "dropped": list(decision.dropped),
             }
         )
         return decision
@@ -106,6 +122,6 @@ class Decisions:
         if line["action"] == "undo":
             self.taken.pop(line["of"], None)
             return
-        others = tuple(line.get("others", ()))
-        number = line["number"]
-        self.taken[number] = Decision(number, line["action"], line["group"], tuple(line["sample_ids"]), others)
+        others, dropped = tuple(line.get("others", ())), tuple(line.get("dropped", ()))
+        number, sample_ids = line["number"], tuple(line["sample_ids"])
+        self.taken[number] = Decision(number, line["action"], line["group"], sample_ids, others, dropped)

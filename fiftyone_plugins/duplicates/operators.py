@@ -92,10 +92,6 @@ class DropDuplicates(WorkOperator):
     job = DROP_JOB
     submit = "Drop"
 
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions: the panel has one."""
-        return None
-
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Say how many images would be dropped."""
         try:
@@ -122,10 +118,6 @@ class UndoDuplicates(WorkOperator):
     icon = "undo"
     job = UNDO_JOB
     submit = "Undo"
-
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions: the panel has one."""
-        return None
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Say what will be taken back."""

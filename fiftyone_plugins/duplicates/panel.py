@@ -11,7 +11,14 @@ from fiftyone.operators import types
 
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
-from fiftyone_plugins.duplicates.deciding import decide, describe_decision, open_decisions, read_group, undo
+from fiftyone_plugins.duplicates.deciding import (
+    choose_kept,
+    decide,
+    decide_group,
+    describe_decision,
+    open_decisions,
+    undo,
+)
 from fiftyone_plugins.duplicates.decisions import Action
 from fiftyone_plugins.duplicates.showing import FILTERS, read_cards, read_examples, read_groups
 from fiftyone_plugins.duplicates.work import DEFAULT_THRESHOLD
@@ -98,17 +105,22 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         self._decide_on_one(ctx, "apart")
 
     def accept(self, ctx: Any) -> None:
-        """Keep what was marked to be kept, else what is proposed; drop the others, and show the next group."""
+        """Keep what was marked to be kept, else the best that was not dropped; drop the others, show the next group."""
         group, latest = ctx.panel.state.group, self._open(ctx).latest()
-        # Read anew: what the window shows may be older, and of a large group it shows some.
-        cards = read_cards(ctx.dataset, group, latest)
-        kept = [card for card in cards if card["decision"] == "keep"] or [card for card in cards if card["is_keeper"]]
-        ids = [card["sample_id"] for card in kept]
-        others = [one for one in read_group(ctx.dataset, group) if one not in ids]
-        if ids and others and self._decide(ctx, ("keep", ids), ("drop", others)):
-            if ctx.panel.state.filter != "undecided":
-                ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
-            self.refresh(ctx)
+        # Read anew and whole: what the window shows may be older, and of a large group it shows some.
+        kept = choose_kept(read_cards(ctx.dataset, group, latest, most=None))
+        if not kept:
+            ctx.ops.notify("Every image of this group was dropped: mark the one to keep.", variant="warning")
+            return
+        try:
+            decide_group(ctx.dataset, self._open(ctx), group, kept)
+        except LabelingError as error:
+            ctx.ops.notify(str(error), variant="error")
+            return
+        ctx.ops.reload_samples()
+        if ctx.panel.state.filter != "undecided":
+            ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
+        self.refresh(ctx)
 
     def undo(self, ctx: Any) -> None:
         """Take the last decision back."""
@@ -240,20 +252,13 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         }
         ctx.panel.set_state(pictures)
 
-    def _decide(self, ctx: Any, *wishes: tuple[Action, list[str]]) -> bool:
-        """Decide on the group that is shown; returns whether that could be done."""
-        group = ctx.panel.state.group
+    def _decide_on_one(self, ctx: Any, action: Action) -> None:
         try:
-            for action, sample_ids in wishes:
-                decide(ctx.dataset, self._open(ctx), action, group, sample_ids)
+            decide(ctx.dataset, self._open(ctx), action, ctx.panel.state.group, [ctx.params["sample_id"]])
         except LabelingError as error:
             ctx.ops.notify(str(error), variant="error")
-            return False
-        ctx.ops.reload_samples()
-        return True
-
-    def _decide_on_one(self, ctx: Any, action: Action) -> None:
-        self._decide(ctx, (action, [ctx.params["sample_id"]]))
+        else:
+            ctx.ops.reload_samples()
         self.refresh(ctx)
 
     def _open(self, ctx: Any) -> Any:

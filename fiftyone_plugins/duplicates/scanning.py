@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ VIEWS: Final = {
 }
 DESCRIPTION: Final = "written by labelloop duplicates"
 ROWS_AT_ONCE: Final = 10_000
+PAIRS_PER_WORD: Final = 100
 
 Values = Mapping[str, Any]
 
@@ -75,7 +77,8 @@ def scan(
     pairs = find_pairs(collected.prints, found, wide)
     near_enough = [pair for pair in pairs if pair.rank != NEAR or pair.distance <= rules.threshold]
     groups = _group(collected, near_enough, Decisions(folder), rules, tools)
-    tools.on_progress(0.95, "writing")
+    if not dry_run:
+        tools.on_progress(0.95, "writing")
     values = _to_values(collected.members, groups) | {
         # What cannot be read any more is nobody's duplicate either.
         failure.sample_id: dict.fromkeys(FIELDS)
@@ -102,11 +105,12 @@ def _group(
 ) -> list[Group]:
     rows = {member.sample_id: row for row, member in enumerate(collected.members)}
     apart = [(rows[one], rows[other]) for one, other in decisions.apart() if one in rows and other in rows]
-    checker = Checker(collected.prints, rules)
+    checker, joined = Checker(collected.prints, rules), count(1)
 
     def check(pair: Pair) -> bool:
-        if checker.looked_at % 100 == 0:
-            tools.on_progress(0.9, f"compared {checker.looked_at:,} pairs")
+        # What has the same bytes is not compared, and tells of itself all the same: here the work can be cancelled.
+        if (number := next(joined)) % PAIRS_PER_WORD == 0:
+            tools.on_progress(0.9, f"went through {number:,} pairs")
         return checker(pair)
 
     held = join_pairs(pairs, len(collected.members), apart, check)

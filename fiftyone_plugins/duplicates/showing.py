@@ -46,8 +46,10 @@ def read_groups(dataset: Any, latest: Mapping[str, str]) -> dict[str, list[str]]
     }
 
 
-def read_cards(dataset: Any, group: str, latest: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the images of a group, the proposed keeper first, with what is said under each."""
+def read_cards(
+    dataset: Any, group: str, latest: Mapping[str, str], *, most: int | None = MOST_CARDS
+) -> list[dict[str, Any]]:
+    """Return the images of a group, or ``most`` of them, the best first, with what is said under each."""
     label_fields = find_label_fields(dataset)
     paths = {
         "sample_id": "id",
@@ -70,8 +72,8 @@ def read_cards(dataset: Any, group: str, latest: Mapping[str, str]) -> list[dict
         card: dict[str, Any] = dict(zip(paths, row, strict=False))
         said = dict(zip(label_fields, row[len(paths) :], strict=True))
         cards.append(_to_card(card, said, latest.get(card["sample_id"])))
-    cards.sort(key=lambda card: (not card["is_keeper"], -(card["likeness"] or 0), card["name"]))
-    return cards[:MOST_CARDS]
+    cards.sort(key=_rank)
+    return cards[:most]
 
 
 def read_examples(dataset: Any, folder: Path, distance: float) -> list[dict[str, Any]]:
@@ -113,12 +115,27 @@ def _to_card(card: dict[str, Any], said: Mapping[str, Any], decision: str | None
         lines.append(f"**{IN_WORDS[decision]}**")
     kept = ("sample_id", "is_keeper", "is_leak", "differs", "likeness")
     return {key: card[key] for key in kept} | {
+        "is_reviewed": card.get("review") == fields.REVIEWED,
+        "is_labelled": any(said.values()),
+        "pixels": (card["width"] or 0) * (card["height"] or 0),
         "name": name,
         "picture": to_picture(card["path"]),
         "split": split,
         "decision": decision,
         "text": "\n\n".join(line for line in lines if line),
     }
+
+
+def _rank(card: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the best card is the lowest of: the proposed one, then as keepers are proposed."""
+    return (
+        not card["is_keeper"],
+        not card["is_reviewed"],
+        not card["is_labelled"],
+        -card["pixels"],
+        -(card["likeness"] or 0),
+        card["name"],
+    )
 
 
 def _describe_labels(said: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_plugins.embeddings.embedders import Model
-from fiftyone_plugins.embeddings.torch_models import TorchEmbedder, choose_device, loading
+from fiftyone_plugins.embeddings.torch_models import (
+    TorchEmbedder,
+    choose_device,
+    is_in_hub_cache,
+    loading,
+    refuse_fetching,
+)
 from labels.errors import LabelingError
 
 TEXTS_AT_ONCE = 256
@@ -71,6 +78,16 @@ def _find_source(model: Model) -> tuple[str, str | None]:
     if model.weights is not None:
         return model.architecture, str(model.weights)
     tags = open_clip.list_pretrained_tags_by_model(model.architecture)
-    if model.tag not in tags:
+    if model.tag is None or model.tag not in tags:
         raise LabelingError(f"{model.architecture}: has no weights {model.tag!r} (known: {', '.join(tags)})")
+    refuse_fetching(model.name, is_here=_is_here(model.architecture, model.tag))
     return model.architecture, model.tag
+
+
+def _is_here(architecture: str, tag: str) -> bool:
+    """Return whether open_clip would find the weights on this machine, where it looks for them first."""
+    source = open_clip.get_pretrained_cfg(architecture, tag)
+    if source.get("hf_hub"):
+        repo, _, _ = source["hf_hub"].rpartition("/")
+        return is_in_hub_cache(repo)
+    return (Path.home() / ".cache" / "clip" / Path(source.get("url", "")).name).is_file()

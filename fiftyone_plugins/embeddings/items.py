@@ -126,19 +126,22 @@ def list_box_fields(samples: Any) -> list[str]:
     return [name for name, field in schema.items() if _name_kind(field) in BOX_KINDS]
 
 
+def list_offered_fields(samples: Any) -> list[str]:
+    """Return the fields with labels whose crops a form offers: not those in which plugins keep what they found."""
+    return [name for name in list_box_fields(samples) if name not in (fields.MISTAKE_PROPOSALS, fields.CLEAN_SEEN)]
+
+
 def _name_kind(field: Any) -> str:
     return str(getattr(getattr(field, "document_type", None), "__name__", ""))
 
 
 def _stamp(path: str, sums: Sequence[str | None]) -> str:
-    """Return what names a file's content: its sum where that is known, else size and time of the last change."""
-    if sums and sums[0]:
-        return sums[0]
+    """Return what names a file's content: size and time of the last change, with the sum it had at its ingest."""
     try:
         facts = Path(path).stat()
     except OSError:
         return "missing"
-    return f"{facts.st_size}-{facts.st_mtime_ns}"
+    return "-".join([*filter(None, sums), str(facts.st_size), str(facts.st_mtime_ns)])
 
 
 def _to_box(place: Any, turn_deg: float | None = None, *, aspect: float) -> Relative:

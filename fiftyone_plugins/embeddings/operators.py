@@ -18,7 +18,7 @@ from fiftyone_plugins.embeddings import maps, work
 from fiftyone_plugins.embeddings.embedders import DEFAULT_MODEL, describe_models
 from fiftyone_plugins.embeddings.grouping import METHODS as GROUPINGS
 from fiftyone_plugins.embeddings.indexes import BACKENDS, QDRANT
-from fiftyone_plugins.embeddings.items import list_box_fields
+from fiftyone_plugins.embeddings.items import list_offered_fields
 from fiftyone_plugins.embeddings.panel import ClustersPanel
 from fiftyone_plugins.embeddings.reading import read_stored
 from fiftyone_plugins.embeddings.search_operators import FindSimilar, SearchByText, find_shown_crops
@@ -208,7 +208,7 @@ def _describe_key(key: Key) -> str:
 
 
 def _ask_for_crops(ctx: Any, inputs: types.Object) -> None:
-    choices = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_box_fields(ctx.dataset)}
+    choices = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_offered_fields(ctx.dataset)}
     add_choice(inputs, "patches", choices, label="Of what", default=find_shown_crops(ctx) or WHOLE_IMAGES)
 
 

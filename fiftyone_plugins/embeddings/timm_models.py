@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from fiftyone_plugins.embeddings.embedders import Model
-from fiftyone_plugins.embeddings.torch_models import TorchEmbedder, choose_device, fill, loading, read_state
+from fiftyone_plugins.embeddings.torch_models import (
+    TorchEmbedder,
+    choose_device,
+    fill,
+    is_in_hub_cache,
+    loading,
+    read_state,
+    refuse_fetching,
+)
 from labels.errors import LabelingError
 
 LITE0_ARCHITECTURE = "tf_efficientnet_lite0"
@@ -25,6 +35,8 @@ def load_timm(model: Model, device: str) -> TorchEmbedder:
     if model.architecture.partition(".")[0] not in timm.list_models():
         near = get_close_matches(model.architecture.partition(".")[0], timm.list_models(), n=5)
         raise LabelingError(f"timm has no model {model.architecture!r} (near: {', '.join(near) or 'none'})")
+    if model.weights is None:
+        refuse_fetching(model.name, is_here=_is_here(model.architecture))
     with loading(model.name):
         # Without a classifier it answers with what it would have classified.
         module: Any = timm.create_model(model.architecture, pretrained=model.weights is None, num_classes=0)
@@ -49,6 +61,17 @@ def load_lite0(model: Model, device: str) -> TorchEmbedder:
     module.load_state_dict(dict(zip(names, tensors, strict=True)))
     module.reset_classifier(0)
     return _wrap(model.name, module, device)
+
+
+def _is_here(architecture: str) -> bool:
+    """Return whether timm would find the weights on this machine, where it looks for them first."""
+    config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    if config is None or not config.has_weights:
+        return True  # It says itself that there are none.
+    if config.hf_hub_id:
+        return is_in_hub_cache(config.hf_hub_id)
+    url = config.url if isinstance(config.url, str) else ""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
 
 
 def _wrap(name: str, module: Any, device: str) -> TorchEmbedder:

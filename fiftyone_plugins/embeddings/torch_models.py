@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 
 import httpx
@@ -19,6 +21,11 @@ from labels.errors import LabelingError
 
 # What the libraries answer when weights are neither here nor to be had: no network, no such name, no room.
 CANNOT_LOAD: Final = (OSError, RuntimeError, ValueError, KeyError, httpx.HTTPError, pickle.UnpicklingError)
+
+# How torch begins what it says of tensors that are another architecture's; what follows are hundreds of names.
+OTHER_TENSORS: Final = "Error(s) in loading state_dict"
+TOLD_AT_MOST: Final = 300
+WEIGHTS_SUFFIXES: Final = (".bin", ".safetensors", ".pt", ".pth")
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -120,5 +127,25 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except CANNOT_LOAD as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise LabelingError(f"{name}: its weights cannot be loaded ({told[:300]}); {CURE}") from error
+        if OTHER_TENSORS in str(error):
+            raise LabelingError(f"{name}: these are not the weights of this architecture; {CURE}") from error
+        told = shorten(str(error), TOLD_AT_MOST, placeholder=" ...") or type(error).__name__
+        raise LabelingError(f"{name}: its weights cannot be loaded ({told}); {CURE}") from error
+
+
+def refuse_fetching(name: str, *, is_here: bool) -> None:
+    """Refuse a model whose weights would have to be fetched where nothing may be fetched.
+
+    Raises:
+        LabelingError: its weights are not here, and LABELLOOP_OFFLINE=1.
+    """
+    if os.environ.get("LABELLOOP_OFFLINE") == "1" and not is_here:
+        raise LabelingError(f"{name}: its weights are not here, and LABELLOOP_OFFLINE=1 fetches nothing; {CURE}")
+
+
+def is_in_hub_cache(repo: str) -> bool:
+    """Return whether weights of a repository of Hugging Face's hub were fetched before; asks nobody."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    snapshots = Path(HF_HUB_CACHE) / f"models--{repo.strip('/').replace('/', '--')}" / "snapshots"
+    return any(file.suffix in WEIGHTS_SUFFIXES for file in snapshots.glob("*/*"))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torchvision import models  # type: ignore[import-untyped]  # it ships none
 from torchvision.models import get_model, get_model_weights, list_models  # type: ignore[import-untyped]  # it ships none
 
 from fiftyone_plugins.embeddings.embedders import Model
-from fiftyone_plugins.embeddings.torch_models import TorchEmbedder, choose_device, fill, loading, read_state
+from fiftyone_plugins.embeddings.torch_models import (
+    TorchEmbedder,
+    choose_device,
+    fill,
+    loading,
+    read_state,
+    refuse_fetching,
+)
 from labels.errors import LabelingError
 
 # In this order: what a model has first of these is its last layer.
@@ -29,6 +38,9 @@ def load_torchvision(model: Model, device: str) -> TorchEmbedder:
     if tag not in known.__members__:
         raise LabelingError(f"{model.architecture}: has no weights {tag!r} (known: {', '.join(known.__members__)})")
     weights = known[tag]
+    if model.weights is None:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        refuse_fetching(model.name, is_here=file.is_file())
     with loading(model.name):
         module = get_model(model.architecture, weights=None if model.weights is not None else weights)
     head = next(name for name in HEADS if hasattr(module, name))

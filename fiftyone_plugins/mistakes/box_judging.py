@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -197,9 +198,11 @@ def _look(
         paths = (Path(sample.filepath) for sample in samples)
         looked: list[DrawnBoxes | ItemError] = []
         tools.on_progress(0.0, "loading the detector")
-        for seen in tools.draw(paths, model=model, score_floor=SCORE_FLOOR):
-            looked.append(seen)
-            tools.on_progress(part * len(looked) / len(samples), f"looking at images, {len(looked)}/{len(samples)}")
+        # Closed also when the job is cancelled: a detector's threads must not outlive the work.
+        with closing(_pass_on(tools.draw(paths, model=model, score_floor=SCORE_FLOOR))) as drawn:
+            for seen in drawn:
+                looked.append(seen)
+                tools.on_progress(part * len(looked) / len(samples), f"looking at images, {len(looked)}/{len(samples)}")
         known = next((seen.known for seen in looked if isinstance(seen, DrawnBoxes)), None)
         return looked, known
     name = against or fields.PREDICTIONS
@@ -208,6 +211,10 @@ def _look(
         " not in it, so more is suspected than with the detector itself"
     )
     return _read_predictions(samples, dataset, name), None
+
+
+def _pass_on(drawn: Iterator[DrawnBoxes | ItemError]) -> Generator[DrawnBoxes | ItemError, None, None]:
+    yield from drawn
 
 
 def _read_predictions(samples: Sequence[SampleBoxes], dataset: Any, name: str) -> list[DrawnBoxes | ItemError]:

@@ -203,4 +203,9 @@ def _save_view(dataset: Any, threshold: float) -> Iterator[str]:
     view = dataset.match(ViewField(fields.MISTAKENNESS) >= threshold).sort_by(fields.MISTAKENNESS, reverse=True)
     about = f"{ABOUT_VIEW}: {fields.MISTAKENNESS} of {threshold:g} and more, the highest first"
     dataset.save_view(VIEW, view, description=about, overwrite=True)
-    yield f"saved as the view {VIEW!r}; to have people look again: the panel Label mistakes"
+    lower = "the panel Label mistakes lists lower scores too"
+    count = len(view)
+    if count == 0:
+        yield f"no sample reaches {threshold:g}, so the view {VIEW!r} is empty; {lower}"
+    else:
+        yield f"the view {VIEW!r} has the {count} from {threshold:g} on; to have people look again, {lower}"

@@ -17,7 +17,7 @@ from fiftyone_plugins.app.operators import WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.quality.checks import ALL_CHECKS, default_thresholds, find_check
-from fiftyone_plugins.quality.deciding import KIND
+from fiftyone_plugins.quality.deciding import TAGS
 from fiftyone_plugins.quality.learning import SOURCES
 from fiftyone_plugins.quality.panel import QualityPanel
 from fiftyone_plugins.quality.proposals import Rules
@@ -35,15 +35,7 @@ WORDS = {
 }
 
 
-class QualityWork(WorkOperator):
-    """A work of this plugin; it is started from the panel or from the list of operators, so it has no button."""
-
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions: there would be too many."""
-        return None
-
-
-class CheckQuality(QualityWork):
+class CheckQuality(WorkOperator):
     """Measures the images that were not measured yet."""
 
     name_in_app = "check_quality"
@@ -65,7 +57,7 @@ class CheckQuality(QualityWork):
         return {"everything": True} if answers.get("everything") else {}
 
 
-class TagTrash(QualityWork):
+class TagTrash(WorkOperator):
     """Tags the images that are proposed as trash, with a slider for each check and the count at once."""
 
     name_in_app = "tag_trash"
@@ -109,7 +101,7 @@ class TagTrash(QualityWork):
         return {"thresholds": thresholds} | {name: limit for name, limit in limits.items() if limit is not None}
 
 
-class UntagTrash(QualityWork):
+class UntagTrash(WorkOperator):
     """Takes back one decision about trash."""
 
     name_in_app = "untag_trash"
@@ -141,7 +133,7 @@ class UntagTrash(QualityWork):
         return {"run": answers["run"]} if answers.get("run") else {}
 
 
-class LearnRatings(QualityWork):
+class LearnRatings(WorkOperator):
     """Trains the head that rates images from votes."""
 
     name_in_app = "learn_ratings"
@@ -165,7 +157,7 @@ class LearnRatings(QualityWork):
         return {"votes": (answers.get("votes") or "").strip()}
 
 
-class WriteExamples(QualityWork):
+class WriteExamples(WorkOperator):
     """Writes folders of images to keep and of trash, which trainers of classifiers read."""
 
     name_in_app = "write_examples"
@@ -212,7 +204,7 @@ def _folder() -> Path:
 
 
 def _list_decisions(ctx: Any) -> list[Any]:
-    return list_decided(_folder(), ctx.dataset.name, KIND)
+    return list_decided(_folder(), ctx.dataset.name, *TAGS)
 
 
 def register(plugin: Any) -> None:

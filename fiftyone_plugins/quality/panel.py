@@ -13,7 +13,7 @@ from fiftyone_plugins.app.charts import COLOUR, STRIKING, draw_rows, lay_out, to
 from fiftyone_plugins.app.journal import Journal
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.quality.checks import default_thresholds, find_check
-from fiftyone_plugins.quality.deciding import KIND
+from fiftyone_plugins.quality.deciding import KEEP_KIND, KIND
 from fiftyone_plugins.quality.proposals import Rules
 from fiftyone_plugins.quality.scanning import count_unmeasured
 from fiftyone_plugins.quality.views import count_over, has_scores, list_measured, view_range, view_trash
@@ -100,6 +100,9 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def show_trash(self, ctx: Any) -> None:
         """Filter the grid to what would be tagged."""
+        if not has_scores(ctx.dataset):
+            ctx.ops.notify("Nothing is measured yet: «Check image quality» first.", variant="warning")
+            return
         ctx.ops.set_view(view_trash(ctx.dataset, Rules(ctx.panel.state.thresholds or default_thresholds())))
 
     def show_tagged(self, ctx: Any) -> None:
@@ -111,13 +114,20 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         ctx.ops.clear_view()
 
     def keep_selected(self, ctx: Any) -> None:
-        """Say of the selected samples that they are good: no proposal says otherwise from now on."""
+        """Say of the selected samples that they are good: no proposal says otherwise from now on; logged."""
         if self._lacks_selection(ctx):
             return
-        chosen = ctx.dataset.select(list(ctx.selected))
-        chosen.match_tags(fields.TRASH_TAG).untag_samples(fields.TRASH_TAG)
-        chosen.tag_samples(fields.KEEP_TAG)
-        self._tell(ctx, f"{len(ctx.selected):,} are kept")
+        chosen = ctx.dataset.select(list(ctx.selected)).match_tags(fields.KEEP_TAG, bool=False)
+        journal = Journal.begin(find_curation_folder(os.environ), ctx.dataset.name, KEEP_KIND, {"by": "hand"})
+        ids, tags = chosen.values(["id", "tags"])
+        journal.add(
+            {"sample_id": str(sample_id), "reason": "by hand", "was_trash": fields.TRASH_TAG in (tagged or ())}
+            for sample_id, tagged in zip(ids, tags, strict=True)
+        )
+        ctx.dataset.select(list(ctx.selected)).match_tags(fields.TRASH_TAG).untag_samples(fields.TRASH_TAG)
+        ctx.dataset.select(ids).tag_samples(fields.KEEP_TAG)
+        journal.close("done")
+        self._tell(ctx, f"{len(ids):,} are kept ({journal.run})")
 
     def trash_selected(self, ctx: Any) -> None:
         """Tag the selected samples as trash; logged like every decision."""

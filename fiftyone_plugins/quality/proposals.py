@@ -20,6 +20,10 @@ TRASH: Final = "trash"
 QUALITY_CONTROL: Final = "quality"
 """The control of the label config by which people say keep or trash in Label Studio, and its sample field."""
 SAMPLES_PER_WRITE: Final = 5000
+NO_RATINGS: Final = (
+    "no image is rated, so --below and --worst choose nothing: ratings come of 'labelloop embed', then"
+    " 'labelloop quality --learn VOTES' once, then 'labelloop quality'"
+)
 
 Word = Literal["keep", "trash"]
 
@@ -140,17 +144,27 @@ def write_proposals(samples: Any, rules: Rules, tools: Tools) -> Counts:
     for done, chunk in enumerate(chunked(changed.items(), SAMPLES_PER_WRITE)):
         tools.on_progress(done * SAMPLES_PER_WRITE / len(changed), "writing proposals")
         write_values(samples._dataset, dict(chunk))
-    return count_proposals(scored, proposals)
+    return count_proposals(scored, proposals, rules)
 
 
-def count_proposals(scored: Sequence[Scored], proposals: Sequence[Proposal]) -> Counts:
+def find_idle_rules(scored: Sequence[Scored], rules: Rules) -> tuple[str, ...]:
+    """Return in words which rules choose nothing because what they ask for is not known of any sample.
+
+    >>> find_idle_rules([Scored("1", {}, mean=4.0)], Rules(worst_percent=10))
+    ()
+    """
+    is_asked = rules.below_mean is not None or rules.worst_percent is not None
+    return (NO_RATINGS,) if is_asked and all(one.mean is None for one in scored) else ()
+
+
+def count_proposals(scored: Sequence[Scored], proposals: Sequence[Proposal], rules: Rules) -> Counts:
     """Return proposals in numbers: by word, by check, and how many people decided."""
     words = Counter(one.word for one in proposals)
     reasons = Counter(reason for one in proposals for reason in one.reasons)
     details = {"proposed as trash": words[TRASH], "proposed to keep": words[KEEP]}
     details |= {f"trash for {name}": count for name, count in sorted(reasons.items())}
     said = sum(one.said is not None for one in scored)
-    return Counts(details | ({"decided by people": said} if said else {}))
+    return Counts(details | ({"decided by people": said} if said else {}), find_idle_rules(scored, rules))
 
 
 def _propose_one(one: Scored, rules: Rules, limit: float | None) -> Proposal:

@@ -15,7 +15,7 @@ from fiftyone_plugins.app.operators import WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.embeddings.embedders import OPEN_CLIP, SHORT_NAMES, describe_models
-from fiftyone_plugins.embeddings.items import list_box_fields
+from fiftyone_plugins.embeddings.items import list_offered_fields
 from fiftyone_plugins.embeddings.searching import list_text_sources
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.zeroshot.panel import AgreementPanel
@@ -38,13 +38,9 @@ class ClassifyByNames(WorkOperator):
     job = JOB
     submit = "Classify"
 
-    def resolve_placement(self, ctx: Any) -> types.Placement | None:
-        """Put no button into the grid's actions: there would be too many."""
-        return None
-
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask for the classes, the model and images or crops; say how many are looked at."""
-        crops = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_box_fields(ctx.dataset)}
+        crops = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_offered_fields(ctx.dataset)}
         add_choice(inputs, "patches", crops, label="Of what", default=WHOLE_IMAGES)
         about = "Parted by commas. Empty: the classes of the label config"
         inputs.str("classes", label="Class names", description=about)

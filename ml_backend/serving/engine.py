@@ -137,7 +137,7 @@ class Engine:
 
     def look(
         self, sources: Iterable[Any], read: Callable[[Any], bytes], wanted: Wanted
-    ) -> Iterator[tuple[Any, Started | BaseException]]:
+    ) -> Generator[tuple[Any, Started | BaseException], None, None]:
         """Yield each source with what it became, in order: files of a folder, say, without any task."""
 
         def start(source: Any) -> Started:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 
 def detect_files(
     engine: Engine, paths: Iterable[Path], *, score_floor: float, classes: tuple[str, ...] | None = None
-) -> Iterator[FileAnswer]:
+) -> Generator[FileAnswer, None, None]:
     """Yield what the model finds in each file, in the order of the paths; one that fails keeps nobody.
 
     Paths are taken as they are needed, and few answers wait: a folder may be as large as it likes. ``classes`` are for
@@ -68,17 +68,18 @@ def detect_files(
     yield from _look(engine, paths, Wanted(engine.holder.get(), score_floor, Lane.BATCH, classes))
 
 
-def _look(engine: Engine, paths: Iterable[Path], wanted: Wanted) -> Iterator[FileAnswer]:
+def _look(engine: Engine, paths: Iterable[Path], wanted: Wanted) -> Generator[FileAnswer, None, None]:
     read = partial(_read, max_bytes=engine.settings.max_image_bytes)
-    for path, started in engine.look(paths, read, wanted):
-        try:
-            if isinstance(started, BaseException):
-                raise started
-            look = started.look.result()
-        except Exception as error:  # noqa: BLE001 - one file's surprise must not lose the others
-            yield FileAnswer(path, problem=explain_failure(error)[1])
-            continue
-        yield FileAnswer(path, started.sha256, look.size, look.found)
+    with closing(engine.look(paths, read, wanted)) as looks:
+        for path, started in looks:
+            try:
+                if isinstance(started, BaseException):
+                    raise started
+                look = started.look.result()
+            except Exception as error:  # noqa: BLE001 - one file's surprise must not lose the others
+                yield FileAnswer(path, problem=explain_failure(error)[1])
+                continue
+            yield FileAnswer(path, started.sha256, look.size, look.found)
 
 
 def predict_files(

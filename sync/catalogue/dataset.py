@@ -88,6 +88,11 @@ class Dataset(SampleFinder):
         for name in {fields.UNCERTAINTY, fields.REVIEW_STATE} - self._dataset.get_index_information().keys():
             self._dataset.create_index(name)
 
+    def refresh(self) -> None:
+        """Learn which fields and saved views other processes added: a process has one object of a dataset, for good."""
+        with reporting_errors():
+            self._dataset.reload()
+
     @property
     def name(self) -> str:
         """The dataset's name in the App."""
@@ -120,7 +125,7 @@ class Dataset(SampleFinder):
         """Return the samples that a plugin's work is for, as FiftyOne knows them; see ``select_samples``.
 
         Raises:
-            LabelingError: there is no such saved view.
+            LabelingError: there is no such sample or saved view.
         """
         return select_samples(self._dataset, params)
 

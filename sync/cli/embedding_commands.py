@@ -119,7 +119,12 @@ def similarity(home: Home, /, backend: str, url: str | None, **chosen: Any) -> N
 
 
 @click.command()
-@click.option("--like", "like", multiple=True, help="Id of a sample; several: of what they have in common.")
+@click.option(
+    "--like",
+    "like",
+    multiple=True,
+    help="Id of a sample, or the name of its file; several: of what they have in common.",
+)
 @click.option("--text", help="What is to be seen, in words; for embeddings of a CLIP.")
 @click.option("--count", type=click.IntRange(1), default=20)
 @click.option("--vectors", metavar="KEY", help="Which embeddings, as 'embed' names them.  [default: the newest]")

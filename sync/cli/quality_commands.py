@@ -50,7 +50,7 @@ def read_thresholds(texts: Sequence[str]) -> dict[str, float | None] | None:
 @click.option("--worst", type=click.FloatRange(0, 100), metavar="PERCENT", help="Trash this part of the lowest rated.")
 @click.option("--everything", is_flag=True, help="Measure anew what was measured.")
 @click.option("--tag-trash", is_flag=True, help="Tag what is proposed as trash, after a look at how many that are.")
-@click.option("--dry-run", is_flag=True, help="With --tag-trash: say how many would be tagged.")
+@click.option("--dry-run", is_flag=True, help="With --tag-trash: say how many would be tagged, and measure nothing.")
 @click.option("--yes", is_flag=True, help="With --tag-trash: do not ask.")
 @click.option("--undo", metavar="RUN", help="Take back a decision such as trash-1, or the 'last'.")
 @click.option("--learn", metavar="VOTES", type=FILE, help="Learn to rate images from such votes, as AVA has them.")
@@ -67,6 +67,8 @@ def quality(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **give
 
     Example: labelloop quality --threshold blurry=0.7 --tag-trash
     """
+    if given["dry_run"] and not given["tag_trash"]:
+        raise LabelingError("--dry-run: goes with --tag-trash")
     rules = {
         "thresholds": read_thresholds(given["thresholds"]),
         "below_mean": given["below"],
@@ -81,8 +83,9 @@ def quality(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **give
         chosen: dict[str, Any] = {"source": given["examples"], "copy": given["copy"] or None, **paths}
         run_here(home, "quality_examples", to_params(view, sample_ids, **chosen, **rules))
     else:
-        everything = given["everything"] or None
-        run_here(home, "quality", to_params(view, sample_ids, everything=everything, **rules), go_on=given["tag_trash"])
+        if not given["dry_run"]:
+            params = to_params(view, sample_ids, everything=given["everything"] or None, **rules)
+            run_here(home, "quality", params, go_on=given["tag_trash"])
         if given["tag_trash"]:
             decide(home, "quality_decide", to_params(view, sample_ids, **rules), "Tag these as trash?", given)
 
@@ -124,7 +127,9 @@ def to_run(name: str) -> str | None:
 @click.option("--apply", "action", type=click.Choice(["retag", "copy", "move"]), help="Act on the contradictions.")
 @click.option("--to", "folder", type=FOLDER, help="With --apply copy or move: where to.  [default: beside]")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="With --apply: only contradictions that are this sure.")
-@click.option("--dry-run", is_flag=True, help="With --apply: say what would be done.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --apply: say what would be done; what is seen is written all the same."
+)
 @click.option("--yes", is_flag=True, help="With --apply: do not ask.")
 @click.option("--undo", metavar="RUN", help="Take back what --apply did, such as move-1, or the 'last'.")
 @sample_options
@@ -141,6 +146,10 @@ def clean(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **given:
         return
     if not given["classes"]:
         raise LabelingError("--class: say what the images should hold, such as --class person")
+    if given["dry_run"] and given["action"] is None:
+        raise LabelingError("--dry-run: goes with --apply")
+    if given["dry_run"] and given["send_unsure"]:
+        raise LabelingError("--dry-run and --send-unsure: give one of them, since sending is no trial")
     names = ("claim", "threshold", "unsure_from", "min_size", "model", "seen_in")
     criteria = {name: given[name] for name in names} | {"only_new": given["only_new"] or None}
     goes_on = given["send_unsure"] or given["action"] is not None
@@ -159,11 +168,11 @@ def send_unsure(home: Home, view: str | None, sample_ids: Sequence[str]) -> None
     from labels import fields
     from sync import startup
     from sync.jobs.context import open_context
+    from sync.jobs.curation import select_named
 
     with open_context(home, startup.find_services(home)) as context:
-        chosen = context.dataset.select(to_params(view, sample_ids)).match(
-            {fields.CLEAN_OUTCOME: {"$in": list(UNSURE)}}
-        )
+        samples, _ = select_named(context.dataset, to_params(view, sample_ids))
+        chosen = samples.match({fields.CLEAN_OUTCOME: {"$in": list(UNSURE)}})
         unsure = [str(sample_id) for sample_id in chosen.values("id")]
     if unsure:
         run_here(home, "push", {"sample_ids": unsure})

@@ -13,7 +13,12 @@ Command = Callable[..., Any]
 def sample_options(command: Command) -> Command:
     """Add ``--view`` and ``--sample``; without them a command is for the whole dataset."""
     for option in (
-        click.option("--sample", "sample_ids", multiple=True, help="Id of a sample; may be given several times."),
+        click.option(
+            "--sample",
+            "sample_ids",
+            multiple=True,
+            help="Id of a sample, or the name of its file; may be given several times.",
+        ),
         click.option("--view", help="Name of a saved view.  [default: the whole dataset]"),
     ):
         command = option(command)

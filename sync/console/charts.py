@@ -87,8 +87,11 @@ def _fill_lines(axes: Axes, labels: Sequence[str], series: Series, width_px: int
         places = [-0.05, 0.05] if len(heights) == 1 else range(len(heights))
         axes.plot(places, heights * 2 if len(heights) == 1 else heights, gid=f"line-{number}")
     _label_places(axes, labels, width_px)
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    known = [value for _, values in series for value in values if value is not None and math.isfinite(value)]
+    ticks = MaxNLocator(4).tick_values(0, max(known, default=0) or 1)
+    axes.set_yticks(ticks)
+    # A line at its highest is not cut in half.
+    axes.set_ylim(0, 1.02 * ticks[-1])
     axes.set_xlim(-0.4, max(len(labels), 1) - 0.6)
 
 

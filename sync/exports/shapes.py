@@ -18,10 +18,18 @@ from labels.polygons import compute_area
 SMALLEST_SIDE_PX: Final = 0.01
 """Below this a shape has no area: the precision to which labels count as equal."""
 SMALLEST_DOT_PX: Final = 1.0
+OUTSIDE: Final = "lies outside the image"
 
 
 class ShapeError(ValueError):
     """A shape has no place in a training set; the text says why."""
+
+
+class NoAreaError(ShapeError):
+    """A shape marks nothing, wherever it lies."""
+
+    def __init__(self) -> None:
+        super().__init__("has no area")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ def to_shape(geometry: Geometry, size: ImageSize) -> Shape:
     whole = geometry.to_xyxy() if not _is_pointless(geometry) else (0.0, 0.0, 0.0, 0.0)
     if isinstance(geometry, Keypoint):
         return _from_keypoint(geometry, size)
-    _check_sides(whole, "has no area")
+    _check_sides(whole, NoAreaError())
     if isinstance(geometry, Mask):
         if geometry.size != size:
             mask_size = geometry.size
@@ -63,7 +71,7 @@ def to_shape(geometry: Geometry, size: ImageSize) -> Shape:
             )
         return Shape(whole, geometry.area, pixels=geometry.pixels)
     inside = _clip_xyxy(whole, size)
-    _check_sides(inside, "lies outside the image")
+    _check_sides(inside, ShapeError(OUTSIDE))
     is_clipped = max(abs(a - b) for a, b in zip(whole, inside, strict=True)) > SMALLEST_SIDE_PX
     if isinstance(geometry, Box) and geometry.rotation_deg == 0:
         return Shape(inside, _area(inside), is_clipped=is_clipped)
@@ -89,7 +97,7 @@ def _is_pointless(geometry: Geometry) -> bool:
 
 def _from_keypoint(keypoint: Keypoint, size: ImageSize) -> Shape:
     if not (0 <= keypoint.x <= size.width and 0 <= keypoint.y <= size.height):
-        raise ShapeError("lies outside the image")
+        raise ShapeError(OUTSIDE)
     # A box of no size would stop trainers that read the same file for boxes.
     dot = replace(keypoint, diameter=max(keypoint.diameter, SMALLEST_DOT_PX))
     xyxy = _clip_xyxy(dot.to_xyxy(), size)
@@ -100,10 +108,10 @@ def _from_outline(points: Sequence[Point], size: ImageSize) -> Shape:
     outline = clip_outline(points, size)
     area = compute_area(outline)
     if area < SMALLEST_SIDE_PX**2:
-        raise ShapeError("has no area" if compute_area(points) < SMALLEST_SIDE_PX**2 else "lies outside the image")
+        raise NoAreaError() if compute_area(points) < SMALLEST_SIDE_PX**2 else ShapeError(OUTSIDE)
     xs, ys = [x for x, _ in outline], [y for _, y in outline]
     xyxy = (min(xs), min(ys), max(xs), max(ys))
-    _check_sides(xyxy, "lies outside the image")
+    _check_sides(xyxy, ShapeError(OUTSIDE))
     return Shape(xyxy, area, outline=tuple(outline))
 
 
@@ -146,9 +154,9 @@ def _clip_xyxy(xyxy: XYXY, size: ImageSize) -> XYXY:
     return xs[0], ys[0], xs[1], ys[1]
 
 
-def _check_sides(xyxy: XYXY, problem: str) -> None:
+def _check_sides(xyxy: XYXY, problem: ShapeError) -> None:
     if xyxy[2] - xyxy[0] < SMALLEST_SIDE_PX or xyxy[3] - xyxy[1] < SMALLEST_SIDE_PX:
-        raise ShapeError(problem)
+        raise problem
 
 
 def _area(xyxy: XYXY) -> float:

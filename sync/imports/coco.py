@@ -6,6 +6,8 @@ where these are just one, ``point``, it has the category's own name. What is a c
 
 from __future__ import annotations
 
+import mmap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,17 @@ from typing import Any, Final
 
 from labels.errors import LabelingError
 from labels.results import OBJECT_ID
-from sync.imports.reading import in_one_line, read_json, to_number
-from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, to_size
+from sync.imports.reading import find_files, in_one_line, read_json, to_number
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 SINGLE_POINT: Final = "point"
 LABELS_NAME: Final = "labels.json"
+PARTS: Final = ("images", "annotations", "categories")
 BROKEN: Final = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+
+class _CategoryError(Exception):
+    """Nobody knows which class a category is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +35,108 @@ class _Category:
 
 
 def read_coco(path: Path) -> ImportedSet:
-    """Return what a COCO file holds; of a folder, that of its ``labels.json``.
+    """Return what a COCO file holds; of a folder, that of its ``labels.json``, or of the one JSON file it has.
 
     Raises:
-        LabelingError: it is no COCO file.
+        LabelingError: it is no COCO file, or two categories have one id.
     """
-    file = path / LABELS_NAME if path.is_dir() else path
+    file = _find_file(path)
     content = read_json(file)
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(name), list) for name in ("images", "categories")
-    ):
-        raise LabelingError(f"{file}: is no COCO file (expected an object with images, annotations and categories)")
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in PARTS):
+        raise LabelingError(f"{file}: is no COCO file (expected an object with lists of {', '.join(PARTS)})")
     found = ImportedSet()
-    categories = dict(_read_categories(content["categories"], found))
+    names = _read_names(content["images"], found)
+    try:
+        categories = _read_categories(content["categories"], found)
+    except _CategoryError as error:
+        raise LabelingError(f"{file}: {error}") from error
+    labels = _read_annotations(content["annotations"], names, categories, found)
+    for image in content["images"]:
+        image_id = str(image.get("id")) if isinstance(image, Mapping) else ""
+        if image_id in names and names[image_id] == str(image.get("file_name")):
+            size = found.read_size(names[image_id], image.get("width"), image.get("height"))
+            found.images.append(ImportedImage(names.pop(image_id), tuple(labels.get(image_id, ())), size))
+    return found
+
+
+def _read_annotations(
+    listed: Sequence[Any], names: Mapping[str, str], categories: Mapping[str, _Category], found: ImportedSet
+) -> dict[str, list[ImportedLabel]]:
     labels: dict[str, list[ImportedLabel]] = {}
-    annotations = content.get("annotations")
-    for number, annotation in enumerate(annotations if isinstance(annotations, list) else ()):
+    unlisted = Counter[str]()
+    for number, annotation in enumerate(listed):
+        item = f"annotation {_name(annotation, number)}"
         try:
-            labels.setdefault(str(annotation["image_id"]), []).extend(_to_labels(annotation, categories))
+            image_id = str(annotation["image_id"])
         except BROKEN as error:
-            found.refuse(f"annotation {_name(annotation, number)}", in_one_line(error))
-    seen: set[str] = set()
-    for number, image in enumerate(content["images"]):
+            found.lose(item, f"names no image ({in_one_line(error)})")
+            continue
+        if image_id not in names:
+            unlisted[image_id] += 1
+            continue
+        try:
+            labels.setdefault(image_id, []).extend(_to_labels(annotation, categories))
+        except BROKEN as error:
+            found.refuse(item, in_one_line(error), image=names[image_id])
+    for image_id, count in sorted(unlisted.items()):
+        found.lose(f"image id {in_one_line(image_id)}", f"{count} annotations are of an image that is not listed")
+    return labels
+
+
+def find_only_file(folder: Path) -> Path | None:
+    """Return the one JSON file of a folder, where there is just one and it looks like COCO."""
+    files = list(find_files(folder, ".json"))
+    if len(files) != 1 or not files[0].stat().st_size:
+        return None
+    try:
+        with files[0].open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return files[0] if all(content.find(f'"{part}"'.encode()) >= 0 for part in PARTS) else None
+    except OSError:
+        return None
+
+
+def _find_file(path: Path) -> Path:
+    if not path.is_dir() or (path / LABELS_NAME).exists():
+        return path / LABELS_NAME if path.is_dir() else path
+    file = find_only_file(path)
+    if file is None:
+        raise LabelingError(f"no {LABELS_NAME} in {path}; give the file")
+    return file
+
+
+def _read_names(listed: Sequence[Any], found: ImportedSet) -> dict[str, str]:
+    """Return the names of the images by their ids; an id that two have says of neither which labels are its own."""
+    names: dict[str, str] = {}
+    for number, image in enumerate(listed):
         try:
             image_id, name = str(image["id"]), str(image["file_name"])
         except BROKEN as error:
             found.refuse(f"image {number}", f"has no {in_one_line(error)}")
             continue
-        if image_id in seen:
-            found.refuse(name, f"image id {image_id} is there twice")
-            continue
-        seen.add(image_id)
-        size = to_size(image.get("width"), image.get("height"))
-        found.images.append(ImportedImage(name, tuple(labels.pop(image_id, ())), size))
-    for image_id, lost in sorted(labels.items()):
-        found.refuse(f"image id {in_one_line(image_id)}", f"{len(lost)} annotations are of an image that is not listed")
-    return found
+        if image_id in names:
+            other = names[image_id] if names[image_id] != name else None
+            found.refuse(name, f"image id {image_id} is there twice", image=other)
+        names.setdefault(image_id, name)
+    return names
 
 
 def _name(annotation: Any, number: int) -> str:
     return in_one_line(annotation.get("id", number) if isinstance(annotation, Mapping) else number)
 
 
-def _read_categories(listed: Sequence[Any], found: ImportedSet) -> Iterator[tuple[str, _Category]]:
+def _read_categories(listed: Sequence[Any], found: ImportedSet) -> dict[str, _Category]:
+    categories: dict[str, _Category] = {}
     for number, one in enumerate(listed):
         try:
             points = one.get("keypoints") or ()
-            yield str(one["id"]), _Category(str(one["name"]), tuple(str(name) for name in points))
+            category_id, category = str(one["id"]), _Category(str(one["name"]), tuple(str(name) for name in points))
         except BROKEN as error:
             found.refuse(f"category {number}", in_one_line(error))
+            continue
+        if categories.setdefault(category_id, category) != category:
+            both = f"{in_one_line(categories[category_id].name)!r} and {in_one_line(category.name)!r}"
+            raise _CategoryError(f"category id {in_one_line(category_id)} is there twice ({both})")
+    return categories
 
 
 def _to_labels(annotation: Mapping[str, Any], categories: Mapping[str, _Category]) -> Iterator[ImportedLabel]:

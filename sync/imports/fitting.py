@@ -1,8 +1,9 @@
 """What of the labels of a file fits the label config and the images: classes, controls, places. Pure.
 
-A shape that reaches over the image's edge is cut there, and counted. What has no area, lies outside, or is drawn on
-another size is left out, and named. Of the ways to draw a label the first is taken for which the config has a control
-with its class.
+A shape that reaches over the image's edge is cut there, and counted. What has no area is left out, and named; a label
+that does not fit otherwise takes its image with it, since the rest would say that its object is background.
+
+Of the ways to draw a label the first is taken for which the config has a control with its class.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from labels.geometry import Box, Geometry, ImageSize, Keypoint, Mask, Polygon
 from labels.limits import MAX_PIXELS
 from labels.polygons import compute_area
 from labels.results import Label
-from sync.exports.shapes import SMALLEST_SIDE_PX, ShapeError, clip_outline, to_shape
+from sync.exports.shapes import OUTSIDE, SMALLEST_SIDE_PX, NoAreaError, ShapeError, clip_outline, to_shape
 from sync.imports.reading import in_one_line
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 from sync.imports.turned import to_turned_box
@@ -101,13 +102,22 @@ def _kind_of(shape: RawShape | Geometry) -> str:
 
 @dataclass(slots=True)
 class Fitted:
-    """The labels of one image as they will be written, and what did not fit. ``simpler`` were taken as a box."""
+    """The labels of one image as they will be written, and what did not fit.
+
+    ``misses`` is how many labels did not fit that have an area, ``simpler`` how many were taken as a box.
+    """
 
     labels: list[Label] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    misses: int = 0
     clipped: int = 0
     simpler: int = 0
     doubled: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the labels tell all that is on the image: an empty shape is no object, unless nothing else is."""
+        return not self.misses and (bool(self.labels) or not self.problems)
 
 
 def check_size(image: ImportedImage, size: ImageSize) -> None:
@@ -143,7 +153,8 @@ def fit_labels(
             continue
         try:
             made = _fit_label(label, size, classes, fitted)
-        except (FitError, ShapeError) as error:
+        except ValueError as error:
+            fitted.misses += not isinstance(error, NoAreaError)
             name = in_one_line(", ".join(label.classes), longest=60) or "rating"
             fitted.problems.append(f"label {number} ({name}): {error}")
             continue
@@ -248,7 +259,7 @@ def _fit_inside(geometry: Geometry, size: ImageSize) -> tuple[Geometry, bool]:
     if isinstance(geometry, Polygon):
         outline = clip_outline(geometry.points, size)
         if compute_area(outline) < SMALLEST_SIDE_PX**2:
-            raise ShapeError("lies outside the image")
+            raise ShapeError(OUTSIDE)
         return Polygon(tuple(outline)), True
     return geometry, True
 

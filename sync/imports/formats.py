@@ -14,12 +14,12 @@ from sync.exports.class_folders import find_choices
 from sync.exports.folder import MANIFEST_NAME
 from sync.exports.tables import CSV_NAME
 from sync.imports.class_folders import read_folders
-from sync.imports.coco import LABELS_NAME, read_coco
+from sync.imports.coco import LABELS_NAME, find_only_file, read_coco
 from sync.imports.records import ImportedSet
 from sync.imports.shards import read_tfrecord, read_webdataset
 from sync.imports.tables import read_csv, read_parquet
 from sync.imports.voc import read_voc
-from sync.imports.yolo import DATA_NAMES, LISTS, read_yolo
+from sync.imports.yolo import DATA_NAMES, LISTS, OTHERS, read_yolo
 
 READERS: Final[Mapping[str, Callable[[Path], ImportedSet]]] = {
     "coco": read_coco,
@@ -90,8 +90,12 @@ def _guess_by_names(path: Path) -> str | None:
     for name, kind in ((LABELS_NAME, "coco"), (CSV_NAME, "csv"), *((name, "yolo") for name in (*DATA_NAMES, *LISTS))):
         if (path / name).is_file():
             return kind
-    suffixes = {file.suffix.lower() for file in path.rglob("*") if file.is_file()}
+    files = [file for file in path.rglob("*") if file.is_file()]
+    suffixes = {file.suffix.lower() for file in files if file.name.lower() not in OTHERS}
     kinds = [BY_SUFFIX[suffix] for suffix in TELLING if suffix in suffixes]
+    if not kinds and find_only_file(path) is not None:
+        kinds = ["coco"]
+        kinds += ["yolo"] if ".txt" in suffixes else []
     if ".txt" in suffixes and not kinds:
         return "yolo"
     return kinds[0] if len(kinds) == 1 else None

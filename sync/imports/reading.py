@@ -77,5 +77,7 @@ def to_number(value: object) -> float:
 
 def in_one_line(text: object, *, longest: int = 200) -> str:
     """Return a text of others so that a report can hold it."""
+    if isinstance(text, RecursionError):
+        text = "it is nested too deeply"
     line = " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
     return line if len(line) <= longest else line[:longest] + "…"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labels.geometry import Geometry, ImageSize
+from sync.imports.reading import in_one_line
 
 ShapeKind = Literal["box", "turned box", "polygon", "keypoint", "run lengths"]
 Unit = Literal["px", "relative"]
@@ -65,15 +66,49 @@ class Problem:
 
 @dataclass(slots=True)
 class ImportedSet:
-    """All that was read: images in their order, and what could not be read."""
+    """All that was read: images in their order, and what could not be read.
+
+    ``broken`` are images by their name that miss a label for such a reason: to take the rest of their labels would say
+    that the missing objects are background. ``stray`` is the first label of which nobody knows whose it is.
+    """
 
     images: list[ImportedImage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    stray: str | None = None
+    odd_sizes: list[str] = field(default_factory=list)
 
-    def refuse(self, item: str, text: str) -> None:
-        """Note that an item could not be read."""
+    def refuse(self, item: str, text: str, *, image: str | None = None) -> None:
+        """Note that an item could not be read; ``image``: the name of the image that misses it now."""
         self.problems.append(Problem(item, text))
+        if image is not None:
+            self.broken.setdefault(image, f"{item}: {text}")
+
+    def lose(self, item: str, text: str) -> None:
+        """Note that an item could not be read, and that any image may miss it."""
+        self.refuse(item, text)
+        self.stray = self.stray or f"{item}: {text}"
+
+    def find_fault(self, image: ImportedImage) -> str | None:
+        """Return why an image may miss labels; None where all that the file says of it was read."""
+        if image.name in self.broken:
+            return f"a label of it cannot be read ({self.broken[image.name]})"
+        if self.stray is not None and image.has_regions and not image.labels:
+            return f"it has no labels, and there are some of which nobody knows whose they are ({self.stray})"
+        return None
+
+    def read_size(self, item: str, width: object, height: object) -> ImageSize | None:
+        """Return the size that a file claims, None where it is none; what is neither a size nor 0 x 0 is noted."""
+        size = to_size(width, height)
+        if size is None and any(str(side or "").strip().strip("0.") for side in (width, height)):
+            self.odd_sizes.append(f"{item}: {in_one_line(width, longest=20)}x{in_one_line(height, longest=20)}")
+        return size
+
+    def notes(self) -> list[str]:
+        """Return what is worth knowing of all of it."""
+        if not self.odd_sizes:
+            return []
+        return [f"{len(self.odd_sizes)} sizes are none and count as not known (the first: {self.odd_sizes[0]})"]
 
     def extend(self, images: Iterable[ImportedImage]) -> None:
         """Take these images up."""

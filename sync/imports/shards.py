@@ -49,7 +49,7 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, item: str, f
     content = archive.extractfile(member)
     try:
         values = json.loads(b"" if content is None else content.read())
-        found.images.append(_to_image(values, values.get("objects") or (), item, found))
+        found.images.append(_to_image(values, values.get("objects"), item, found))
     except BROKEN as error:
         found.refuse(item, f"cannot be read ({in_one_line(error)})")
 
@@ -94,6 +94,8 @@ def _to_values(features: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
 
 def _to_objects(features: Mapping[str, Any], width: int, height: int) -> Iterator[dict[str, Any]]:
     """Yield the boxes of an example of TensorFlow's own object detection."""
+    if "image/object/class/text" not in features:
+        raise ValueError("has no boxes with the names of their classes")
     names = ("xmin", "ymin", "xmax", "ymax")
     sides = [features[f"image/object/bbox/{name}"].float_list.value for name in names]
     classes = features["image/object/class/text"].bytes_list.value

@@ -16,7 +16,7 @@ from labels.errors import LabelingError
 from sync.exports.tables import CSV_NAME, from_cell
 from sync.imports.objects import to_label
 from sync.imports.reading import LARGEST_SET_BYTES, UnreadableError, find_files, in_one_line, read_text, to_number
-from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, to_size
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 OTHER_NAMES: Final = {
     "image": ("image", "filename", "file_name", "file", "image_path", "path", "image_name"),
@@ -34,12 +34,7 @@ def read_csv(path: Path) -> ImportedSet:
         LabelingError: it cannot be read, or its columns are not known.
     """
     file = path / CSV_NAME if path.is_dir() else path
-    try:
-        text = read_text(file, largest_bytes=LARGEST_SET_BYTES)
-    except UnreadableError as error:
-        raise LabelingError(f"{file}: {error}") from error
-    csv.field_size_limit(CELL_CHARACTERS)
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = _open_table(file)
     columns = [name.strip() for name in reader.fieldnames or ()]
     is_ours = {"image", "label_id", "kind", "class_name"} <= set(columns)
     if not is_ours:
@@ -50,17 +45,30 @@ def read_csv(path: Path) -> ImportedSet:
     try:
         for number, cells in enumerate(reader, start=2):
             row = {str(name).strip(): from_cell(value or "") for name, value in cells.items() if isinstance(value, str)}
-            try:
-                image, label = _read_our_row(row) if is_ours else _read_other_row(row)
-            except (ValueError, OverflowError) as error:
-                found.refuse(f"{file.name}, line {number}", in_one_line(error))
+            item = f"{file.name}, line {number}"
+            image = _read_our_image(row, item, found) if is_ours else _read_other_image(row, item, found)
+            if not image.name:
+                if any(row.values()):
+                    found.lose(item, "names no image")
                 continue
             images.setdefault(image.name, image)
-            labels.setdefault(image.name, []).extend([] if label is None else [label])
+            try:
+                labels.setdefault(image.name, []).extend(_read_our_label(row) if is_ours else _read_other_label(row))
+            except (ValueError, OverflowError) as error:
+                found.refuse(item, in_one_line(error), image=image.name)
     except csv.Error as error:
         raise LabelingError(f"{file}: is no table, or broken off (line {reader.line_num}: {error})") from error
     found.extend(_with_labels(images[name], labels[name]) for name in images)
     return found
+
+
+def _open_table(file: Path) -> csv.DictReader[str]:
+    try:
+        text = read_text(file, largest_bytes=LARGEST_SET_BYTES)
+    except UnreadableError as error:
+        raise LabelingError(f"{file}: {error}") from error
+    csv.field_size_limit(CELL_CHARACTERS)
+    return csv.DictReader(io.StringIO(text, newline=""), strict=True)
 
 
 def _with_labels(image: ImportedImage, labels: list[ImportedLabel]) -> ImportedImage:
@@ -75,28 +83,40 @@ def _check_columns(file: Path, columns: list[str]) -> None:
         raise LabelingError(f"{file}: has no column for {missing[0]} (its columns: {in_one_line(', '.join(columns))})")
 
 
-def _read_our_row(row: Mapping[str, str]) -> tuple[ImportedImage, ImportedLabel | None]:
-    name = row.get("image", "")
-    if not name:
-        raise ValueError("names no image")
-    size = to_size(row.get("image_width"), row.get("image_height"))
-    image = ImportedImage(name, (), size, row.get("image_sha256") or None, row.get("has_regions") != "false")
-    return image, to_label(row) if row.get("kind") else None
+def _read_our_image(row: Mapping[str, str], item: str, found: ImportedSet) -> ImportedImage:
+    size = found.read_size(item, row.get("image_width"), row.get("image_height"))
+    sha256 = row.get("image_sha256") or None
+    return ImportedImage(row.get("image", ""), (), size, sha256, row.get("has_regions") != "false")
 
 
-def _read_other_row(row: Mapping[str, str]) -> tuple[ImportedImage, ImportedLabel | None]:
-    lower = {name.lower(): value.strip() for name, value in row.items()}
-    name, class_name = (next((lower[one] for one in OTHER_NAMES[key] if one in lower), "") for key in OTHER_NAMES)
-    if not name:
-        raise ValueError("names no image")
-    image = ImportedImage(name, (), to_size(lower.get("width"), lower.get("height")))
+def _read_our_label(row: Mapping[str, str]) -> list[ImportedLabel]:
+    return [to_label(row)] if row.get("kind") else []
+
+
+def _find_cell(row: Mapping[str, str], key: str) -> str:
+    return next((row[one] for one in OTHER_NAMES[key] if one in row), "")
+
+
+def _lower_names(row: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value.strip() for name, value in row.items()}
+
+
+def _read_other_image(row: Mapping[str, str], item: str, found: ImportedSet) -> ImportedImage:
+    lower = _lower_names(row)
+    size = found.read_size(item, lower.get("width"), lower.get("height"))
+    return ImportedImage(_find_cell(lower, "image"), (), size)
+
+
+def _read_other_label(row: Mapping[str, str]) -> list[ImportedLabel]:
+    lower = _lower_names(row)
+    class_name = _find_cell(lower, "class")
     sides = [lower.get(side, "") for side in SIDES]
     if not class_name and not any(sides):
-        return image, None
+        return []
     if not class_name:
         raise ValueError("has no class")
     left, top, right, bottom = map(to_number, sides)
-    return image, ImportedLabel((class_name,), (RawShape("box", (left, top, right, bottom)),))
+    return [ImportedLabel((class_name,), (RawShape("box", (left, top, right, bottom)),))]
 
 
 def read_parquet(path: Path) -> ImportedSet:
@@ -138,7 +158,7 @@ def _read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
 
 def _to_image(row: Mapping[str, Any], item: str, found: ImportedSet) -> ImportedImage:
     return to_image(
-        {**row, "image": (row["image"] or {}).get("path")}, row["objects"] or (), item, found, sha256=row["sha256"]
+        {**row, "image": (row["image"] or {}).get("path")}, row["objects"], item, found, sha256=row["sha256"]
     )
 
 
@@ -149,12 +169,14 @@ def to_image(
     name = values.get("image")
     if not isinstance(name, str) or not name:
         raise ValueError("names no image")
+    if not isinstance(objects, list):
+        raise ValueError("has no list of objects")
     labels = []
     for number, one in enumerate(objects):
         try:
             labels.append(to_label(one))
         except (ValueError, AttributeError, OverflowError, TypeError) as error:
-            found.refuse(f"{item}, object {number}", in_one_line(error))
-    size = to_size(values.get("width"), values.get("height"))
+            found.refuse(f"{item}, object {number}", in_one_line(error), image=name)
+    size = found.read_size(item, values.get("width"), values.get("height"))
     looked = values.get("has_regions") is not False
     return ImportedImage(name, tuple(labels), size, sha256 if isinstance(sha256, str) and sha256 else None, looked)

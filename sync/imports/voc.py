@@ -13,7 +13,7 @@ from defusedxml.common import DefusedXmlException
 
 from labels.errors import LabelingError
 from sync.imports.reading import LARGEST_TEXT_BYTES, find_files, in_one_line, to_number
-from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, to_size
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element  # nosec: for its type alone; reading goes through defusedxml
@@ -54,15 +54,15 @@ def _read_file(file: Path, name: str, found: ImportedSet) -> ImportedImage:
     if tree.tag != "annotation":
         raise ValueError(f"it holds <{in_one_line(tree.tag)}> (expected <annotation>)")
     labels = []
+    file_name = (tree.findtext("filename") or "").strip() or file.with_suffix("").name
     for number, element in enumerate(tree.iter("object"), start=1):
         try:
             labels.append(_to_label(element))
         except (ValueError, OverflowError) as error:
-            found.refuse(f"{name}, object {number}", in_one_line(error))
+            found.refuse(f"{name}, object {number}", in_one_line(error), image=file_name)
     size = tree.find("size")
     sides = ("0", "0") if size is None else (size.findtext("width"), size.findtext("height"))
-    file_name = (tree.findtext("filename") or "").strip() or file.with_suffix("").name
-    return ImportedImage(file_name, tuple(labels), to_size(*sides))
+    return ImportedImage(file_name, tuple(labels), found.read_size(name, *sides))
 
 
 def _to_label(element: Element) -> ImportedLabel:

@@ -19,7 +19,7 @@ from sync.imports.reading import UnreadableError, find_files, in_one_line, read_
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 LISTS: Final = ("classes.txt", "obj.names")
-OTHERS: Final = (*LISTS, "train.txt", "val.txt", "test.txt", "readme.txt")
+OTHERS: Final = (*LISTS, "train.txt", "val.txt", "test.txt", "readme.txt", "readme.roboflow.txt", "readme.dataset.txt")
 DATA_NAMES: Final = ("data.yaml", "dataset.yaml", "data.yml")
 LARGEST_YAML_BYTES: Final = 1024**2
 
@@ -52,13 +52,14 @@ def read_yolo(path: Path, *, is_turned: bool = False) -> ImportedSet:
             found.refuse(str(file.relative_to(root)), str(error))
             continue
         labels: list[ImportedLabel] = []
+        # Beside images/train/a.jpg lies labels/train/a.txt: the name without a suffix is the image's.
+        image = _to_image_name(file.relative_to(root))
         for number, row in enumerate(rows, start=1):
             try:
                 labels += _to_labels(row, names, is_turned=is_turned)
             except (ValueError, OverflowError) as error:
-                found.refuse(f"{file.relative_to(root)}, line {number}", in_one_line(error))
-        # Beside images/train/a.jpg lies labels/train/a.txt: the name without a suffix is the image's.
-        found.images.append(ImportedImage(_to_image_name(file.relative_to(root)), tuple(labels)))
+                found.refuse(f"{file.relative_to(root)}, line {number}", in_one_line(error), image=image)
+        found.images.append(ImportedImage(image, tuple(labels)))
     return found
 
 

@@ -104,6 +104,8 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
         raise LabelingError(f"{home.path}: there is no project yet, start with: labelloop up --images DIR")
     token = _read_token(home)
     config = read_label_config(home)
+    dataset = open_dataset(project.name, config, services.database_uri)
+    dataset.refresh()
     with (
         Ledger.open(home.ledger) as ledger,
         closing(LabelStudio(services.label_studio, token, project.label_studio_id)) as label_studio,
@@ -113,7 +115,7 @@ def open_context(home: Home, services: Services) -> Iterator[Context]:
             project=project,
             config=config,
             ledger=ledger,
-            dataset=open_dataset(project.name, config, services.database_uri),
+            dataset=dataset,
             label_studio=label_studio,
             backend=connect_backend(home, services.ml_backend),
         )

@@ -95,15 +95,15 @@ def _draw_all(
         for chunk in chunked(images, IMAGES_AHEAD):
             answers = [_look_up(store, path) for path in chunk]
             missing = [path for path, answer in zip(chunk, answers, strict=True) if answer is None]
-            fresh = _detect(engine, missing, names, classes, score_floor)
-            for path, answer in zip(chunk, answers, strict=True):
-                if answer is not None:
-                    yield answer
-                    continue
-                found = next(fresh)
-                if isinstance(found, DrawnBoxes):
-                    store.add(to_file_key(path), found)
-                yield found
+            with closing(_detect(engine, missing, names, classes, score_floor)) as fresh:
+                for path, answer in zip(chunk, answers, strict=True):
+                    if answer is not None:
+                        yield answer
+                        continue
+                    found = next(fresh)
+                    if isinstance(found, DrawnBoxes):
+                        store.add(to_file_key(path), found)
+                    yield found
     finally:
         # Also when the job is stopped: what was drawn was paid for.
         store.write()
@@ -122,14 +122,15 @@ def _detect(
     names: Mapping[int, str],
     classes: tuple[str, ...] | None,
     score_floor: float,
-) -> Iterator[DrawnBoxes | ItemError]:
+) -> Generator[DrawnBoxes | ItemError, None, None]:
     from ml_backend.serving.offline import detect_files
 
-    for answer in detect_files(engine, paths, score_floor=score_floor, classes=classes):
-        if answer.found is None:
-            yield ItemError(str(answer.path), answer.problem or "nothing is known of it")
-        else:
-            yield _to_drawn(answer.found, names)
+    with closing(detect_files(engine, paths, score_floor=score_floor, classes=classes)) as answers:
+        for answer in answers:
+            if answer.found is None:
+                yield ItemError(str(answer.path), answer.problem or "nothing is known of it")
+            else:
+                yield _to_drawn(answer.found, names)
 
 
 def _to_drawn(found: Detections, names: Mapping[int, str]) -> DrawnBoxes:

@@ -1,6 +1,8 @@
 """Ingest with labels: a folder's images, and what another tool said of them, as labels of people in the catalogue.
 
-Labels that are there are never written over: an image that has others is named and left as it is. What is imported
+Labels that are there are never written over: an image that has others is named and left as it is. An image of which a
+label cannot be read, or does not fit, is left out with all its labels: without that one they would teach that its
+object is background. What is imported
 counts as reviewed once push has sent it, as every label that is made in FiftyOne does.
 Order of writes: the images, then the labels, image by image; a second time changes nothing.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +19,16 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleImage, SampleLabels
-from sync.images import find_images, read_facts
 from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, find_controls, fit_labels
 from sync.imports.formats import read_labels
 from sync.imports.matching import FileIndex, NoMatchError, shorten
 from sync.imports.records import ImportedImage, ImportedSet
 from sync.jobs.context import Context
-from sync.jobs.ingest import ingest
+from sync.jobs.ingest import foresee, ingest
 
 FAILURES_LISTED: Final = 500
 CLASSES_LISTED: Final = 40
+LEFT_OUT: Final = "; nothing was imported for this image"
 HAS_LABELS: Final = "has labels already that say something else; they stay as they are, and nothing was imported for it"
 
 
@@ -74,16 +76,18 @@ def ingest_labels(context: Context, wish: Wish, on_progress: OnProgress = ignore
     classes = Classes(context.config, wish.classes)
     _check_classes(wish, found, classes)
     tally = _Tally(failed=[Failure(problem.item, problem.text) for problem in found.problems])
+    new: dict[Path, SampleImage] = {}
     if wish.is_dry_run:
-        added, images = None, _read_files(wish.folder, tally)
+        added, facts = foresee(context.home, context.dataset, wish.folder, on_progress)
+        new = {path: SampleImage("", path, one.size, one.sha256, None) for path, one in facts.items()}
     else:
         added = ingest(context.home, context.dataset, wish.folder, on_progress)
-        tally.failed += added.failed
-        images = _find_samples(context, wish.folder)
+    tally.failed += added.failed
+    images = _find_samples(context, wish.folder) | new
     on_progress(None, "fitting labels")
     fits = list(_fit_all(found, wish.folder, images, classes, tally))
     written = _write(context, fits, wish, tally)
-    return _to_report(wish, found, classes, tally, added, written, len(images))
+    return _to_report(wish, found, classes, tally, added, written)
 
 
 def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
@@ -103,19 +107,6 @@ def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
         )
 
 
-def _read_files(folder: Path, tally: _Tally) -> dict[Path, SampleImage]:
-    """Return the images of a folder as ingest would add them."""
-    images: dict[Path, SampleImage] = {}
-    for path in find_images(folder.resolve()):
-        try:
-            facts = read_facts(path)
-        except ItemError as error:
-            tally.failed.append(Failure(error.item, error.problem))
-            continue
-        images[path] = SampleImage("", path, facts.size, facts.sha256, None)
-    return images
-
-
 def _find_samples(context: Context, folder: Path) -> dict[Path, SampleImage]:
     """Return the samples whose own file lies in the folder, by that file."""
     root = folder.resolve()
@@ -126,18 +117,7 @@ def _find_samples(context: Context, folder: Path) -> dict[Path, SampleImage]:
 def _fit_all(
     found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], classes: Classes, tally: _Tally
 ) -> Iterator[_Fit]:
-    index = FileIndex(folder.resolve(), images, {path: image.sha256 for path, image in images.items()})
-    owners: dict[Path, ImportedImage] = {}
-    for one in found.images:
-        try:
-            path = index.find(one.name, one.sha256)
-        except NoMatchError as error:
-            tally.failed.append(Failure(shorten(one.name), str(error)))
-            continue
-        if path in owners:
-            tally.failed.append(Failure(shorten(one.name), f"{path.name} is named twice; the first one counts"))
-            continue
-        owners[path] = one
+    owners, faults = _find_owners(found, folder, images, tally)
     tally.counts["images that no label file names"] = len(images) - len(owners)
     taken: set[str] = set()
     for path, one in sorted(owners.items()):
@@ -148,34 +128,69 @@ def _fit_all(
             tally.failed.append(Failure(path.name, str(error), image.sample_id or None))
             continue
         fitted = fit_labels(one, image.size, classes, image_sha256=image.sha256, taken=taken)
-        _count(path, fitted, tally)
+        is_whole = fitted.is_whole and path not in faults
+        reasons = [*faults.get(path, ()), *fitted.problems]
+        end = "" if is_whole else LEFT_OUT
+        tally.failed += [Failure(path.name, f"{reason}{end}", image.sample_id or None) for reason in reasons]
+        if not is_whole:
+            tally.counts["images left out for a label"] += 1
+            continue
+        _count(fitted, tally)
         yield _Fit(image, tuple(fitted.labels), one.has_regions)
 
 
-def _count(path: Path, fitted: Fitted, tally: _Tally) -> None:
-    tally.failed += [Failure(path.name, problem) for problem in fitted.problems]
+def _find_owners(
+    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], tally: _Tally
+) -> tuple[dict[Path, ImportedImage], dict[Path, list[str]]]:
+    """Return what is said of each file, and why that may not be all of it."""
+    index = FileIndex(folder.resolve(), images, {path: image.sha256 for path, image in images.items()})
+    owners: dict[Path, ImportedImage] = {}
+    faults: dict[Path, list[str]] = {}
+    for one in found.images:
+        try:
+            path = index.find(one.name, one.sha256)
+        except NoMatchError as error:
+            tally.failed.append(Failure(shorten(one.name), str(error)))
+            continue
+        fault = found.find_fault(one)
+        if fault is not None:
+            faults.setdefault(path, []).append(fault)
+        if path in owners and not _says_the_same(one, owners[path]):
+            names = f"{shorten(owners[path].name)} and {shorten(one.name)}"
+            faults.setdefault(path, []).append(f"is named twice with other labels ({names})")
+        owners.setdefault(path, one)
+    return owners, faults
+
+
+def _says_the_same(one: ImportedImage, other: ImportedImage) -> bool:
+    labels, others = ([replace(label, label_id=None) for label in each.labels] for each in (one, other))
+    return labels == others and one.has_regions == other.has_regions
+
+
+def _count(fitted: Fitted, tally: _Tally) -> None:
     tally.counts["labels cut at the edge of their image"] += fitted.clipped
     tally.counts["labels taken as a simpler shape"] += fitted.simpler
     tally.counts["labels that were there twice"] += fitted.doubled
 
 
 def _write(context: Context, fits: Sequence[_Fit], wish: Wish, tally: _Tally) -> list[_Fit]:
-    """Write the labels of images that have none, and return these; of a dry run all that fit."""
-    if wish.is_dry_run:
-        return list(fits)
+    """Write the labels of images that have none, and return these; a dry run writes nothing."""
     source = "" if wish.labels is None else wish.labels.name
-    present = context.dataset.labels([fit.image.sample_id for fit in fits])
+    present = context.dataset.labels([fit.image.sample_id for fit in fits if fit.image.sample_id])
     written: list[_Fit] = []
     for looked in (True, False):
         some = [fit for fit in fits if fit.has_regions is looked]
         controls = find_controls((fit.labels for fit in some), context.config, has_regions=looked)
         fresh = dict(_choose_fresh(some, present, controls, tally))
+        if wish.is_dry_run:
+            written += [fit for fit, _ in fresh.values()]
+            continue
         said = {key: known for key, known in present.items() if isinstance(known, SampleLabels)}
         changed = context.dataset.write_labels(
             {key: labels for key, (_, labels) in fresh.items()}, instead_of=said, controls=controls, source=source
         )
         for key in changed:
-            tally.failed.append(Failure(fresh[key][0].image.path.name, "was changed meanwhile; run it again", key))
+            tally.failed.append(Failure(_name(fresh[key][0].image), "was changed meanwhile; run it again", key))
         written += [fit for key, (fit, _) in fresh.items() if key not in changed]
     return written
 
@@ -188,10 +203,10 @@ def _choose_fresh(
 ) -> Iterator[tuple[str, tuple[_Fit, tuple[Label, ...]]]]:
     """Yield the images of which nothing is said yet with these controls, with all that is to be said of them."""
     for fit in fits:
-        key = fit.image.sample_id
+        key = fit.image.sample_id or str(fit.image.path)
         said = present.get(key)
         if isinstance(said, ItemError):
-            tally.failed.append(Failure(fit.image.path.name, said.problem, key))
+            tally.failed.append(Failure(_name(fit.image), said.problem, key))
             continue
         known = () if said is None else said.labels
         has_said = said is not None and (said.has_regions if fit.has_regions else any(
@@ -204,7 +219,11 @@ def _choose_fresh(
         elif _says_all(known, fit.labels):
             tally.unchanged += 1
         else:
-            tally.failed.append(Failure(fit.image.path.name, HAS_LABELS, key))
+            tally.failed.append(Failure(_name(fit.image), HAS_LABELS, key))
+
+
+def _name(image: SampleImage) -> str:
+    return (image.source_path or image.path).name
 
 
 def _says_all(known: Sequence[Label], imported: Sequence[Label]) -> bool:
@@ -217,9 +236,8 @@ def _to_report(
     found: ImportedSet,
     classes: Classes,
     tally: _Tally,
-    added: Report | None,
+    added: Report,
     written: Sequence[_Fit],
-    images: int,
 ) -> Report:
     failed = tally.failed
     details = {
@@ -230,15 +248,15 @@ def _to_report(
         "images labelled as before": tally.unchanged,
     }  # fmt: skip
     details |= {name: count for name, count in tally.counts.items() if count}
-    notes = [*found.notes, *_describe(classes)]
+    notes = [*found.notes(), *_describe(classes)]
     if written and not wish.is_dry_run:
         notes.append("they count as reviewed once push has sent them: labelloop push")
     if len(failed) > FAILURES_LISTED:
         notes.append(f"{len(failed) - FAILURES_LISTED} more did not fit")
     return Report(
         "ingest",
-        moved=images if added is None else added.moved,
-        unchanged=0 if added is None else added.unchanged,
+        moved=added.moved,
+        unchanged=added.unchanged,
         failed=tuple(failed[:FAILURES_LISTED]),
         notes=tuple(notes),
         details=details,

@@ -35,12 +35,8 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         LabelingError: no such folder, or no image in it.
     """
     folder = folder.resolve()
-    _check_folder(home, folder)
     failed = list[Failure]()
-    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error))))
-    if not paths:
-        unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
-        raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif){unreadable}")
+    paths = _find_paths(home, folder, failed)
     _remember_folder(home, folder, link_folder(home, folder))
     known = dataset.known_files()
     added, unchanged = 0, 0
@@ -58,6 +54,41 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         dataset.write_images(images)
         added += len(images)
     return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed))
+
+
+def foresee(
+    home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress = ignore_progress
+) -> tuple[Report, dict[Path, ImageFacts]]:
+    """Return what ``ingest`` would report, and the images it would add; nothing is changed.
+
+    Raises:
+        LabelingError: as of ``ingest``.
+    """
+    failed = list[Failure]()
+    paths = _find_paths(home, folder.resolve(), failed)
+    known = dataset.known_files()
+    added: dict[Path, ImageFacts] = {}
+    unchanged = 0
+    for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
+        on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
+        for path, outcome in zip(chunk, _read_all(chunk), strict=True):
+            found = _check_known(path, outcome, known)
+            if isinstance(found, ItemError):
+                failed.append(Failure(found.item, found.problem))
+            elif found is None:
+                unchanged += 1
+            else:
+                added[path] = found
+    return Report("ingest", moved=len(added), unchanged=unchanged, failed=tuple(failed), is_dry_run=True), added
+
+
+def _find_paths(home: Home, folder: Path, failed: list[Failure]) -> list[Path]:
+    _check_folder(home, folder)
+    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error))))
+    if not paths:
+        unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
+        raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif){unreadable}")
+    return paths
 
 
 def _check_folder(home: Home, folder: Path) -> None:
@@ -111,14 +142,20 @@ def _read_one(path: Path) -> ImageFacts | ItemError:
         return error
 
 
-def _to_new_image(
-    home: Home, path: Path, facts: ImageFacts | ItemError, known: Mapping[str, str]
-) -> NewImage | ItemError | None:
-    if isinstance(facts, ItemError):
+def _check_known(path: Path, facts: ImageFacts | ItemError, known: Mapping[str, str]) -> ImageFacts | ItemError | None:
+    """Return the facts of an image that is new, None of one that is there already."""
+    if isinstance(facts, ItemError) or str(path) not in known:
         return facts
-    if str(path) in known:
-        is_same = known[str(path)] == facts.sha256
-        return None if is_same else ItemError(str(path), "has changed since it was added; add it under a new name")
+    is_same = known[str(path)] == facts.sha256
+    return None if is_same else ItemError(str(path), "has changed since it was added; add it under a new name")
+
+
+def _to_new_image(
+    home: Home, path: Path, outcome: ImageFacts | ItemError, known: Mapping[str, str]
+) -> NewImage | ItemError | None:
+    facts = _check_known(path, outcome, known)
+    if facts is None or isinstance(facts, ItemError):
+        return facts
     if not facts.needs_copy:
         return NewImage(path, facts.size, facts.sha256, facts.byte_count, facts.mime_type)
     copy = to_copy_path(home, facts.sha256)

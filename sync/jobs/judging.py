@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from labels.errors import LabelingError
@@ -223,8 +222,3 @@ def describe(evaluation: Evaluation) -> str:
     }
     said = ", ".join(f"{name} {'not known' if value is None else f'{value:.4f}'}" for name, value in numbers.items())
     return f"{said} ({evaluation.images} images, {evaluation.examples} examples)"
-
-
-def is_path(name: str) -> bool:
-    """Return whether a model is named by a path, which only the command line may do."""
-    return Path(name).name != name or name.startswith("~")

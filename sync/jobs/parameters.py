@@ -38,6 +38,10 @@ FROM_THE_COMMAND_LINE: Final[Mapping[str, str]] = {
 """Who asks from elsewhere does not choose where this machine writes."""
 
 
+MODELS: Final[Mapping[str, str]] = {"evaluate": "model", "promote": "candidate", "train": "model"}
+"""The parameter in which a job is given a model."""
+
+
 def check_params(job: str, params: Params, *, is_again: bool = False) -> None:
     """Refuse what a job that waits for its turn would refuse later; ``is_again``: somebody could ask for it before.
 
@@ -50,15 +54,19 @@ def check_params(job: str, params: Params, *, is_again: bool = False) -> None:
         raise LabelingError(
             f"parameter {local!r}: only the command line may choose a folder; without, it goes into the state folder"
         )
-    if not is_again and job in ("evaluate", "promote"):
-        _refuse_paths(params)
+    if not is_again:
+        _refuse_paths(params, MODELS.get(job))
 
 
-def _refuse_paths(params: Params) -> None:
+def _refuse_paths(params: Params, model: str | None) -> None:
     """Refuse what would let whoever reaches the console have any file of this machine read."""
-    name = params.get("model", params.get("candidate"))
+    if model is None:
+        return
+    name = params.get(model)
     if name is not None and (Path(name).name != name or name.startswith("~")):
         raise LabelingError(f"model {name!r}: only the command line may name a path; here a candidate or a known name")
+    if params.get("weights") is not None:
+        raise LabelingError("parameter 'weights': only the command line may name a file")
     if params.get("trust"):
         raise LabelingError("parameter 'trust': only the command line may let weights in that can run code")
 

@@ -141,7 +141,8 @@ def _to_gate(new: ModelFile, old: ModelFile, frozen: Version, judged: Judged) ->
 
 
 def _explain(context: Context, new: ModelFile, old: ModelFile, frozen: Version, judged: Judged) -> Iterator[str]:
-    yield f"{new.weights.version} against {old.weights.version} on the test split of {frozen.id}"
+    named = "" if new.candidate is None else f"candidate {new.candidate.id}, model "
+    yield f"{named}{new.weights.version} against {old.weights.version} on the test split of {frozen.id}"
     yield f"{judged.verdict.decision}: {judged.verdict.reasons[0]}"
     yield from judged.verdict.reasons[1:]
     learned = check_not_learned(context.home, old, frozen, "test")

@@ -49,7 +49,8 @@ class Choice:
 
     ``candidates`` samples were never sent; ``without_value`` of the chosen have no value and came last; ``held_back``
     were passed over since they show nearly the same as what waits or was chosen. ``at_random`` of the chosen, the last
-    ones, were drawn from the rest whatever their value is.
+    ones, were drawn from the rest whatever their value is. ``put_aside`` of those that were never sent are no
+    candidates: they are tagged trash or duplicate.
     """
 
     by: str
@@ -59,15 +60,17 @@ class Choice:
     without_value: int
     held_back: tuple[str, ...]
     at_random: int = 0
+    put_aside: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pool:
     """Samples by where they stand."""
 
     unsent: list[Candidate]
     waiting: list[Candidate]
     answered: list[Candidate]
+    put_aside: int = 0
 
 
 def queue(
@@ -151,7 +154,8 @@ def choose(context: Context, *, by: str, count: int, seed: int = 0, random_perce
     without_value = 0 if by == RANDOM else len(without & chosen)
     drawn = _draw_rest(pool, chosen, count - len(chosen), seed) if at_random else ()
     held_back = tuple(one for one in found.held_back if one not in {rest.sample_id for rest in drawn})
-    return Choice(by, field, (*found.chosen, *drawn), len(pool.unsent), without_value, held_back, len(drawn))
+    all_chosen = (*found.chosen, *drawn)
+    return Choice(by, field, all_chosen, len(pool.unsent), without_value, held_back, len(drawn), pool.put_aside)
 
 
 def _draw_rest(pool: _Pool, chosen: Collection[str], count: int, seed: int) -> tuple[Chosen, ...]:
@@ -198,6 +202,8 @@ def _read_pool(context: Context, views: Views, field: str | None) -> _Pool:
         if state is None and sample_id not in linked:
             if PUT_ASIDE.isdisjoint(tags or ()):
                 pool.unsent.append(candidate)
+            else:
+                pool.put_aside += 1
         elif state in (None, fields.QUEUED):
             # A push that was killed may not have written the state of what it sent.
             pool.waiting.append(candidate)
@@ -245,7 +251,9 @@ def _explain(context: Context, choice: Choice, *, is_rest: bool, dry_run: bool) 
     if is_rest:
         yield f"going on with a choice that was not sent to its end: {choice.by}"
     if not choice.chosen:
-        yield "nothing to choose from: every sample was sent already, or shows nearly the same as one that waits"
+        aside = f"{choice.put_aside:,} never sent, tagged trash or duplicate; " if choice.put_aside else ""
+        others = "every other sample" if choice.put_aside else "every sample"
+        yield f"nothing to choose from: {aside}{others} was sent already, or shows nearly the same as one that waits"
         return
     if choice.without_value:
         name = choice.field or EMBEDDING

@@ -43,6 +43,7 @@ from sync.models.candidate import (
 from sync.models.training_sets import Choice, Chosen, make_training_set
 from sync.runs.live_run import current_run_id
 from sync.runs.lock import hold_project_lock
+from sync.settings import Home
 from sync.versions.manifest import Version, read_version
 
 LOCK_NAME: Final = "training.lock"
@@ -107,7 +108,7 @@ def train(
     chosen = make_training_set(version, _to_choice(context, options, start))
     settings = _to_settings(options, start)
     notes = (*chosen.notes, *check_set(chosen.training_set, is_classifier=start.is_classifier))
-    candidate = make_candidate(context, version, start, chosen, settings, options.model)
+    candidate = make_candidate(context, version, start, chosen, settings, options)
     known = _read_known(candidate)
     about = f"{candidate.id}: {version.id}, {start.model}, {settings.epochs} epochs of {settings.side} px"
     if options.dry_run:
@@ -193,7 +194,7 @@ def _to_settings(options: Options, start: Start) -> TrainingSettings:
 
 
 def make_candidate(
-    context: Context, version: Version, start: Start, chosen: Chosen, settings: TrainingSettings, model: str
+    context: Context, version: Version, start: Start, chosen: Chosen, settings: TrainingSettings, options: Options
 ) -> Candidate:
     """Return the candidate of a training; its id is made of all that its outcome hangs on."""
     # Where it is computed, and by how many, is not meant to matter.
@@ -207,13 +208,13 @@ def make_candidate(
         folder=candidates_dir(context.home) / identity,
         state=TRAINING,
         version_id=version.id,
-        model=model,
+        model=options.model,
         family=start.family,
         classes=chosen.training_set.classes,
         seed=settings.seed,
         control=chosen.control,
         base_version=start.version,
-        settings=settings.to_dict(),
+        settings=settings.to_dict() | {"corrections_weight": options.corrections_weight},
         counts=chosen.counts,
         tools=find_tools(),
         created_at=now(),
@@ -256,15 +257,21 @@ def to_options(context: Context, values: Mapping[str, Any]) -> Options:
     """
     given = {name: value for name, value in values.items() if value is not None}
     if "model" not in given:
-        last = next((one for one in reversed(list_candidates(context.home)) if one.state == TRAINED), None)
-        given = ({"model": context.project.model} if last is None else _as_before(last)) | given
+        given = (read_last(context.home) or {"model": context.project.model}) | given
     weights = given.get("weights")
     return Options(**given | ({"weights": Path(weights)} if weights is not None else {}))
 
 
+def read_last(home: Home) -> dict[str, Any]:
+    """Return what the last training here was told; nothing where there was none."""
+    last = next((one for one in reversed(list_candidates(home)) if one.state == TRAINED), None)
+    return {} if last is None else _as_before(last)
+
+
 def _as_before(last: Candidate) -> dict[str, Any]:
     found = {"model": last.model, "control": last.control, "imgsz": last.settings.get("side")}
-    found |= {name: last.settings.get(name) for name in ("epochs", "batch", "freeze", "lr", "patience")}
+    told = ("epochs", "batch", "seed", "freeze", "lr", "patience", "corrections_weight")
+    found |= {name: last.settings.get(name) for name in told}
     # Of a published start the tensors are looked for again; a file that was named is named again.
     if last.family != "ultralytics" and last.settings.get("weights") != last.model:
         found["weights"] = last.settings.get("weights")

@@ -70,7 +70,9 @@ class Watch:
         if self.pid is not None and is_answering(self.program):
             if is_listening(self.pid, self.program.port):
                 return True
-            raise ServiceError(self._describe(f"took port {self.program.port} too late, another program answers there; run the same command again: it finds another port"))
+            taken = f"came too late for port {self.program.port}, another program answers there"
+            raise ServiceError(self._describe(f"{taken}; run the same command again, it finds another port"))
+            )
         if time.monotonic() > self.deadline:
             raise ServiceError(self._describe(f"is not up after {self.program.start_timeout_s:.0f} s"))
         return False

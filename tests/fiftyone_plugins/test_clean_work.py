@@ -175,6 +175,22 @@ def test_boxes_that_are_there_already_need_no_detector(fiftyone: Any, photos: An
     assert {one.problem for one in report.failed} == {"'predictions' says nothing of it"}
 
 
+def test_a_class_the_detector_does_not_know_is_refused_and_the_detector_is_closed(photos: Any, tools: Tools) -> None:
+    ended: list[str] = []
+
+    def draw(images: Iterable[Path], *, model: str | None, score_floor: float) -> Iterator[DrawnBoxes | ItemError]:
+        try:
+            yield from FakeDetector(dict(PHOTOS))(images, model=model, score_floor=score_floor)
+        finally:
+            ended.append("closed")
+
+    # The error is still held, with all that led to it: what it holds alone would end only with the process.
+    with pytest.raises(LabelingError, match="unicorn") as refused:
+        run(photos, replace(tools, draw=draw), "clean", classes=["unicorn"])
+    assert refused.value is not None
+    assert ended == ["closed"]
+
+
 def test_without_a_detector_the_message_says_what_to_do(photos: Any, tools: Tools) -> None:
     with pytest.raises(LabelingError, match="there is no detector here: start labelloop's console"):
         judge(photos, replace(tools, draw=None))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_plugins.app.work import Tools, find_work
-from fiftyone_plugins.duplicates.deciding import decide, open_decisions, undo
+from fiftyone_plugins.app.running import run_work_for_python
+from fiftyone_plugins.app.work import Tools, find_work, select_samples
+from fiftyone_plugins.duplicates.deciding import choose_kept, decide, decide_group, open_decisions, undo
 from fiftyone_plugins.duplicates.showing import read_cards, read_examples, read_groups
 from fiftyone_plugins.embeddings.embedders import parse_model
 from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 from labels import fields
 from labels.errors import LabelingError
 from labels.report import Report
+from tests.fakes.stale_schema import forget_fields
 from tests.fiftyone_plugins.test_duplicates_modules import draw
 
 PLUGIN = "@labelloop/duplicates"
@@ -171,6 +174,97 @@ def test_dropping_tags_all_but_the_keeper_of_what_is_undecided_and_undo_takes_it
     assert photos.count_sample_tags() == {}
     assert take_back.perform(photos, {}, tools).moved == 1
     assert list(take_back.perform(photos, {}, tools).lines())[1] == "  note: nothing was decided"
+
+
+def test_a_group_is_decided_and_taken_back_as_one_and_who_was_dropped_is_not_kept_for_its_star(
+    photos: Any, tools: Tools
+) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    group, decisions = names_of(photos)["a"], open_decisions(tools, photos)
+    star, second, _ = (card["sample_id"] for card in read_cards(photos, group, {}))
+    assert choose_kept(read_cards(photos, group, {})) == [star]
+    decide(photos, decisions, "drop", group, [star])
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [star]
+
+    kept = choose_kept(read_cards(photos, group, decisions.latest()))
+    decide_group(photos, decisions, group, kept)
+
+    # The small version is the worse of the two that are left.
+    assert (kept, names_of(photos, where="tags")["small"]) == ([second], [fields.DUPLICATE_TAG])
+    assert len(photos.match_tags(fields.DUPLICATE_TAG)) == 2
+    report = find_work("duplicates_undo").perform(photos, {}, tools)
+    assert (report.moved, *report.notes) == (3, f"taken back: 1 image kept and 2 dropped in group {group}")
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [star]
+    everything = dict.fromkeys(photos.values("id"), "drop")
+    assert choose_kept(read_cards(photos, group, everything)) == []
+
+
+def test_the_panel_keeps_the_best_of_those_nobody_dropped(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from fiftyone_plugins.duplicates.panel import DuplicatesPanel
+
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    find(photos, tools, methods=["exact", "phash"])
+    group, told = names_of(photos)["a"], []
+    star, second, third = (card["sample_id"] for card in read_cards(photos, group, {}))
+    state = SimpleNamespace(filter="all", place=0, group=group, by_eye=False)
+    ctx = SimpleNamespace(
+        dataset=photos,
+        params={"sample_id": star},
+        panel=SimpleNamespace(state=state, set_state=lambda _values: None),
+        ops=SimpleNamespace(reload_samples=lambda: None, notify=lambda text, **_how: told.append(text)),
+    )
+    panel = DuplicatesPanel()
+    panel.drop(ctx)
+    panel.accept(ctx)
+    assert set(photos.match_tags(fields.DUPLICATE_TAG).values("id")) == {star, third}
+    panel.undo(ctx)
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [star]
+    for ctx.params["sample_id"] in (second, third):
+        panel.drop(ctx)
+    panel.accept(ctx)
+    assert told[-1] == "Every image of this group was dropped: mark the one to keep."
+    assert len(photos.match_tags(fields.DUPLICATE_TAG)) == 3
+
+
+def test_all_that_was_dropped_in_one_go_is_taken_back_in_one(fiftyone: Any, photos: Any, tools: Tools) -> None:
+    other = next(path for path in photos.values("filepath") if path.endswith("other.png"))
+    twin = Path(other).with_name("twin.png")
+    twin.write_bytes(Path(other).read_bytes())
+    photos.add_samples([fiftyone.Sample(filepath=str(twin))], progress=False)
+    find(photos, tools, methods=["exact"])
+    assert find_work("duplicates_drop").perform(photos, {}, tools).details == {"groups": 2}
+    report = find_work("duplicates_undo").perform(photos, {}, tools)
+    assert (report.moved, *report.notes) == (2, "taken back: 2 images dropped in several groups")
+    assert photos.count_sample_tags() == {}
+
+
+def test_what_is_told_meanwhile_is_true(photos: Any, tools: Tools) -> None:
+    told: list[str] = []
+    watched = Tools(tools.folder, lambda _done, message: told.append(message))
+    find(photos, watched, methods=["exact", "phash"], dry_run=True)
+    assert "comparing" in told
+    assert [one for one in told if "writing" in one or " 0 pairs" in one] == []
+    find(photos, watched, methods=["exact"])
+    assert told[-1] == "writing"
+
+
+def test_work_in_the_apps_process_sees_what_a_command_wrote(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    find(photos, tools, methods=["exact"])
+    forget_fields(photos, fields.DUPLICATE_GROUP, fields.DUPLICATE_KEEPER)
+    assert run_work_for_python(photos, "duplicates_drop", {})["moved"] == 1
+
+
+def test_ids_that_are_nobodys_are_refused(photos: Any, tools: Tools) -> None:
+    known = ids_of(photos)["a"]
+    assert select_samples(photos, {"sample_ids": [known]}).values("id") == [known]
+    assert len(select_samples(photos, {"sample_ids": []})) == 0
+    with pytest.raises(LabelingError, match=r"sample a\.png is not in the dataset \(and 1 more\)"):
+        select_samples(photos, {"sample_ids": [known, "a.png", "f" * 24]})
 
 
 def test_a_decision_about_a_group_that_changed_meanwhile_is_refused(photos: Any, tools: Tools) -> None:

@@ -154,8 +154,33 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     torch.save(timm.create_model("resnet10t").state_dict(), file)
     for model in ("timm:resnet14t", "efficientnet-lite0"):
-        with pytest.raises(LabelingError, match=r"cannot be loaded|are not those of"):
+        with pytest.raises(LabelingError, match=r"are not the weights of|are not those of"):
             load_embedder(parse_model(model, str(file)), device="cpu")
+
+
+@pytest.mark.parametrize("model", ["clip", "open_clip:RN50/openai", "efficientnet-b0", "resnet18"])
+def test_offline_a_model_whose_weights_are_not_here_is_refused_before_anything_is_asked_for(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LABELLOOP_OFFLINE", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(LabelingError, match=r"its weights are not here, and LABELLOOP_OFFLINE=1 fetches nothing; give"):
+        load_embedder(parse_model(model), device="cpu")
+    assert caplog.records == []
+
+
+def test_weights_of_something_else_are_told_without_the_names_of_their_tensors(tmp_path: Path) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(timm.create_model("resnet10t").state_dict(), file)
+    write_tiny_clip(tmp_path / "clip")
+    (tmp_path / "tiny-other.json").write_text(json.dumps(CONFIG["model_cfg"]), encoding="utf-8")
+    open_clip.add_model_config(tmp_path / "tiny-other.json")
+
+    with pytest.raises(LabelingError, match=r"^tiny-other-\w{8}: these are not the weights of this architecture; give"):
+        load_embedder(parse_model("open_clip:tiny-other", str(file)), device="cpu")
 
 
 def test_a_model_that_reads_no_text_says_so() -> None:

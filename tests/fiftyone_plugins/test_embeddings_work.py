@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from fiftyone_plugins.app.work import Tools, find_work
 from fiftyone_plugins.embeddings.computing import compute_vectors
 from fiftyone_plugins.embeddings.embedders import load_embedder, parse_model
-from fiftyone_plugins.embeddings.items import read_items
+from fiftyone_plugins.embeddings.items import list_offered_fields, read_items
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from labels.errors import LabelingError
 from labels.report import Report
@@ -93,6 +93,26 @@ def test_only_what_is_new_or_changed_is_computed_and_a_broken_file_is_told(photo
     again = run("embed", photos, folder)
     assert (again.moved, again.unchanged) == (1, 11)
     assert not np.allclose(store.read(LITE0).only([changed.id]).vectors, found.only([changed.id]).vectors)
+
+
+def test_a_file_that_was_changed_after_its_ingest_is_computed_again(fiftyone: Any, photos: Any, tmp_path: Path) -> None:
+    few = photos.limit(2)
+    photos.add_sample_field("image_sha256", fiftyone.StringField)
+    few.set_values("image_sha256", ["a" * 64, "b" * 64])
+    run("embed", few, tmp_path)
+    assert run("embed", few, tmp_path).moved == 0
+
+    Image.new("RGB", (90, 60), "red").save(photos.first().filepath)
+
+    again = run("embed", few, tmp_path)
+    assert (again.moved, again.unchanged) == (1, 1)
+
+
+def test_fields_in_which_plugins_keep_findings_are_not_offered_for_crops(fiftyone: Any, photos: Any) -> None:
+    for name in ("mistake_proposals", "clean_seen", "cars"):
+        photos.add_sample_field(name, fiftyone.EmbeddedDocumentField, embedded_doc_type=fiftyone.Detections)
+    assert "cars" in list_offered_fields(photos)
+    assert not {"mistake_proposals", "clean_seen"} & set(list_offered_fields(photos))
 
 
 def test_what_a_run_computed_before_it_was_ended_is_kept(photos: Any, tmp_path: Path) -> None:

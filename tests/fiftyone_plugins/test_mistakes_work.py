@@ -125,6 +125,17 @@ def test_what_people_drew_is_what_it_was(boxes: Any, tmp_path: Path) -> None:
     assert boxes.values(paths) == before
 
 
+def test_the_report_says_what_the_saved_view_holds_and_that_the_panel_lists_more(boxes: Any, tmp_path: Path) -> None:
+    some = run(boxes, tmp_path)
+    none = run(boxes, tmp_path, threshold=1)
+
+    count = some.details["samples tagged 'mistake'"]
+    assert any(f"the view 'mistakes' has the {count} from 0.3 on" in note for note in some.notes)
+    assert none.details["samples tagged 'mistake'"] == 0
+    assert any("no sample reaches 1, so the view 'mistakes' is empty" in note for note in none.notes)
+    assert all("lists lower scores too" in report.notes[-1] for report in (some, none))
+
+
 def test_a_second_run_changes_nothing(boxes: Any, tmp_path: Path) -> None:
     run(boxes, tmp_path)
     changed_at = boxes.values("last_modified_at")

@@ -194,8 +194,18 @@ def test_selected_images_are_kept_or_trashed_by_hand(fiftyone: Any, photos: Any)
     panel.keep_selected(ctx)
 
     assert photos.count_sample_tags() == {"trash": 1, "keep": 1}
+    run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "keep-1"})
+    assert photos.count_sample_tags() == {"trash": 2}
+    panel.keep_selected(ctx)
     run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "trash-1"})
     assert photos.count_sample_tags() == {"keep": 1}
+
+
+def test_before_anything_is_measured_the_grid_stays_and_the_panel_says_what_to_do(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    panel.show_trash(ctx)
+    assert ctx.ops.told[-1][0] == "notify"
+    assert "Check image quality" in ctx.ops.told[-1][1]
 
 
 # Clean

@@ -266,6 +266,21 @@ def test_images_are_rated_by_what_was_learnt_from_votes(many: Any, tools: Tools,
     assert ["rated" in (reason or "") for reason in many.values("quality_reason")[:38]] == low
 
 
+def test_limits_of_ratings_say_that_nothing_is_rated_and_how_that_is_mended(photos: Any, tools: Tools) -> None:
+    run(photos, tools, "quality")
+
+    planned = run(photos, tools, "quality_decide", worst_percent=10, dry_run=True)
+    assert any("no image is rated" in note and "quality --learn" in note for note in planned.notes)
+    assert not any("rated" in note for note in run(photos, tools, "quality_decide", dry_run=True).notes)
+
+
+def test_a_trial_of_tagging_says_how_many_were_not_measured(photos: Any, tools: Tools) -> None:
+    run(photos.limit(2), tools, "quality")
+
+    planned = run(photos, tools, "quality_decide", dry_run=True)
+    assert planned.notes == (f"not measured yet: {len(photos) - 2} of {len(photos)} (labelloop quality measures them)",)
+
+
 def test_the_worst_part_of_the_ratings_is_trash() -> None:
     samples = [Scored(str(number), {"corrupt": 0.0}, float(number)) for number in range(1, 11)]
     words = [one.word for one in propose(samples, Rules({}, worst_percent=20))]

@@ -241,7 +241,7 @@ def test_a_job_that_was_cancelled_in_the_console_is_said(fiftyone: Any, dataset:
     told = run_as_the_app(fiftyone, PULL, dataset)
 
     notices = [params for operator, params in told if operator == "notify"]
-    assert notices == [{"message": "pull: cancelled", "variant": "error"}]
+    assert notices == [{"message": "pull: cancelled", "variant": "warning"}]
 
 
 @pytest.mark.usefixtures("console")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,13 @@ from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.samples import SampleLabels
 from sync.jobs.export import export
-from sync.jobs.import_labels import Wish, ingest_labels
+from sync.jobs.import_labels import LEFT_OUT, Wish, ingest_labels
 from sync.jobs.parameters import READERS
 from sync.jobs.push import push
 from sync.versions.manifest import read_version
 from tests.fakes.pictures import write_picture
 from tests.fakes.project import SIZE, FakeProject, open_fake_project
-from tests.sync.test_imports import XML
+from tests.sync.test_imports import XML, write_json
 
 MINE = Label("a" * 24, "label", ("dog",), Box(10, 10, 20, 30))
 
@@ -103,8 +104,104 @@ def test_a_dry_run_says_the_same_and_changes_nothing(project: FakeProject, folde
     report = ingest_labels(project.context, Wish(folder, folder, is_dry_run=True))
     assert project.sample_ids == []
     assert (report.is_dry_run, report.details["labels"]) == (True, 1)
-    assert [(one.item, one.problem) for one in report.failed] == [("b.png", "label 1 (car): has no area")]
+    assert [(one.item, one.problem) for one in report.failed] == [("b.png", f"label 1 (car): has no area{LEFT_OUT}")]
     assert next(report.lines()) == "ingest: 3 would be added, 0 unchanged, 1 failed"
+
+
+def test_a_dry_run_says_what_the_real_one_would(project: FakeProject, folder: Path):
+    ingest_labels(project.context, Wish(folder, folder))
+    project.dataset.curate(project.sample_ids[0], [MINE])
+    write_picture(folder / "d.png", 7)
+    write_picture(folder / "deep/b.png", 8)
+    write_voc(folder, "d")
+    (folder / "e.png").write_bytes(b"no image")
+    before = project.context.dataset.labels()
+    foreseen = ingest_labels(project.context, Wish(folder, folder, is_dry_run=True))
+    assert (len(project.sample_ids), project.context.dataset.labels()) == (3, before)
+    assert (foreseen.moved, foreseen.unchanged, len(foreseen.failed)) == (1, 2, 3)
+    real = ingest_labels(project.context, Wish(folder, folder))
+    assert (foreseen.moved, foreseen.unchanged, foreseen.details) == (real.moved, real.unchanged, real.details)
+    assert foreseen.failed == real.failed
+    assert real.details["images labelled as before"] == 1
+    assert [one.item for one in real.failed][-1] == "a.png"
+
+
+def test_a_dry_run_refuses_the_folder_that_the_real_one_refuses(project: FakeProject, tmp_path: Path):
+    write_voc(tmp_path, "a")
+    with pytest.raises(LabelingError, match="no images"):
+        ingest_labels(project.context, Wish(tmp_path, tmp_path, is_dry_run=True))
+
+
+YOLO_FAULTS = ("99 .5 .5 .1 .1", "-1 .5 .5 .1 .1", "0 nan .5 .1 .1", "0 .5", "0 5 5 .1 .1", "0 .5 .5 0 .1")
+COCO_FAULTS: tuple[dict[str, object], ...] = (
+    {"category_id": 99},
+    {"bbox": [1, float("nan"), 3, 4]},
+    {"bbox": [1, float("inf"), 3, 4]},
+    {"bbox": "hello"},
+    {"bbox": [500, 500, 3, 4]},
+    {"image_id": 77},
+    {"image_id": None},
+)
+
+
+def check_left_out_until_it_is_right(project: FakeProject, wish: Wish, name: str) -> None:
+    """Check that nothing is said of an image, and that it is imported once ``wish`` finds it mended."""
+    for is_dry_run in (True, False):
+        report = ingest_labels(project.context, replace(wish, is_dry_run=is_dry_run))
+        assert report.details["images left out for a label"] == 1
+        assert report.details["images without objects"] == 0
+        (problem,) = [one.problem for one in report.failed if one.item == name]
+        assert problem.endswith(LEFT_OUT)
+    assert boxes_of(project).get(name) is None
+
+
+@pytest.mark.parametrize("row", YOLO_FAULTS)
+def test_an_image_whose_only_label_cannot_be_used_is_no_negative_and_can_be_imported_later(
+    project: FakeProject, tmp_path: Path, row: str
+):
+    write_picture(tmp_path / "a.png", 1)
+    (tmp_path / "data.yaml").write_text("names: [car]\n")
+    (tmp_path / "a.txt").write_text(f"{row}\n")
+    wish = Wish(tmp_path, tmp_path)
+    check_left_out_until_it_is_right(project, wish, "a.png")
+    (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5\n")
+    assert ingest_labels(project.context, wish).failed == ()
+    assert len(boxes_of(project)["a.png"]) == 1
+
+
+@pytest.mark.parametrize("fault", COCO_FAULTS, ids=str)
+def test_an_annotation_that_cannot_be_used_leaves_its_image_out(
+    project: FakeProject, tmp_path: Path, fault: dict[str, object]
+):
+    write_picture(tmp_path / "a.png", 1)
+    right = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "car"}]}
+    path = write_json(tmp_path / "labels.json", content | {"annotations": [right | fault]})
+    check_left_out_until_it_is_right(project, Wish(tmp_path, path), "a.png")
+    write_json(path, content | {"annotations": [right]})
+    assert ingest_labels(project.context, Wish(tmp_path, path)).failed == ()
+    assert boxes_of(project)["a.png"] == [("car", Box(1, 2, 30, 40))]
+
+
+def test_one_object_that_cannot_be_read_keeps_the_others_out_too(project: FakeProject, folder: Path):
+    text = (folder / "a.xml").read_text()
+    broken = text[text.index("<object>") : text.index("</annotation>")].replace("<xmin>1</xmin>", "")
+    (folder / "a.xml").write_text(text.replace("</annotation>", f"{broken}</annotation>"))
+    check_left_out_until_it_is_right(project, Wish(folder, folder), "a.png")
+    assert len(boxes_of(project)["b.png"]) == 1
+    (folder / "a.xml").write_text(text)
+    assert ingest_labels(project.context, Wish(folder, folder)).details["labelled images"] == 1
+
+
+def test_an_image_that_two_files_say_different_things_of_is_left_out(project: FakeProject, folder: Path):
+    text = (folder / "a.xml").read_text()
+    (folder / "z.xml").write_text(text)
+    report = ingest_labels(project.context, Wish(folder, folder, is_dry_run=True))
+    assert (report.failed, report.details["labelled images"]) == ((), 2)
+    (folder / "z.xml").write_text(text.replace("<xmin>1<", "<xmin>9<"))
+    report = ingest_labels(project.context, Wish(folder, folder))
+    assert [one.problem for one in report.failed] == [f"is named twice with other labels (a.png and a.png){LEFT_OUT}"]
+    assert "a.png" not in boxes_of(project)
 
 
 def test_what_does_not_fit_is_named_and_the_rest_is_taken(project: FakeProject, folder: Path):

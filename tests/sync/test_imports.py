@@ -203,6 +203,68 @@ def test_coco_reports_what_it_cannot_read_and_takes_the_rest(tmp_path: Path):
     assert [(image.name, len(image.labels), image.size) for image in found.images] == [("a.jpg", 1, None)]
     assert len(found.problems) == 9
     assert "category 9 is not listed" in [problem.text for problem in found.problems]
+    assert list(found.broken) == ["a.jpg"]
+    assert found.stray is not None
+
+
+@pytest.mark.parametrize("annotations", [None, {}, "nothing"])
+def test_coco_without_a_list_of_annotations_is_an_error_and_not_a_set_of_empty_images(
+    tmp_path: Path, annotations: object
+):
+    with pytest.raises(LabelingError, match=r"is no COCO file .*lists of images, annotations, categories"):
+        read_coco(write_json(tmp_path / "a.json", coco(annotations=annotations)))
+    content = coco()
+    del content["annotations"]
+    with pytest.raises(LabelingError, match="is no COCO file"):
+        read_coco(write_json(tmp_path / "a.json", content))
+
+
+def test_two_categories_of_one_id_are_an_error_unless_they_say_the_same(tmp_path: Path):
+    categories = [{"id": 1, "name": "car"}, {"id": "1", "name": "dog"}]
+    with pytest.raises(LabelingError, match=r"a\.json: category id 1 is there twice \('car' and 'dog'\)"):
+        read_coco(write_json(tmp_path / "a.json", coco(categories=categories)))
+    twice = coco(categories=[{"id": 1, "name": "car"}] * 2)
+    assert len(read_coco(write_json(tmp_path / "a.json", twice)).images) == 1
+
+
+def test_two_images_of_one_id_leave_both_out(tmp_path: Path):
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
+    found = read_coco(write_json(tmp_path / "a.json", coco(images=images)))
+    assert [found.find_fault(image) for image in found.images] == [
+        "a label of it cannot be read (b.jpg: image id 1 is there twice)"
+    ]
+
+
+def test_json_that_is_nested_too_deeply_is_said_in_words(tmp_path: Path):
+    path = tmp_path / "a.json"
+    path.write_bytes(GARBAGE["deep"])
+    with pytest.raises(LabelingError, match=r"broken off \(it is nested too deeply\)"):
+        read_coco(path)
+
+
+def test_a_folder_of_coco_is_its_one_file_or_a_question_for_the_file(tmp_path: Path):
+    with pytest.raises(LabelingError, match=rf"no labels\.json in {tmp_path}; give the file"):
+        read_coco(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "README.dataset.txt").write_text("Made by others.")
+    write_json(tmp_path / "train" / "_annotations.coco.json", coco())
+    assert guess_format(tmp_path) == "coco"
+    assert [image.name for image in read_coco(tmp_path).images] == ["a.jpg"]
+    write_json(tmp_path / "other.json", coco())
+    with pytest.raises(LabelingError, match="cannot be told"):
+        guess_format(tmp_path)
+    with pytest.raises(LabelingError, match="give the file"):
+        read_coco(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"images": []}, {}])
+def test_a_folder_with_one_json_file_of_another_kind_is_not_taken_for_coco(tmp_path: Path, content: object):
+    write_json(tmp_path / "settings.json", content)
+    with pytest.raises(LabelingError, match="cannot be told"):
+        guess_format(tmp_path)
+    (tmp_path / "settings.json").write_text("")
+    with pytest.raises(LabelingError, match="cannot be told"):
+        guess_format(tmp_path)
 
 
 def test_coco_key_points_become_points_under_their_names(tmp_path: Path):
@@ -245,13 +307,30 @@ def test_a_row_that_says_nothing_is_named_and_the_others_count(tmp_path: Path, r
     found = read_yolo(tmp_path)
     assert len(found.images[0].labels) == 1
     assert found.problems[0].item == "a.txt, line 2"
+    assert found.broken.keys() == {"a"}
     assert problem in found.problems[0].text
 
 
 def test_a_box_far_outside_its_image_is_left_out(tmp_path: Path):
     (tmp_path / "a.txt").write_text("0 5 5 .5 .5\n")
     found = read_yolo(tmp_path)
-    assert "lies outside the image" in fit(*found.images[0].labels, mapped={"0": "Car"}).problems[0]
+    fitted = fit(*found.images[0].labels, mapped={"0": "Car"})
+    assert "lies outside the image" in fitted.problems[0]
+    assert not fitted.is_whole
+
+
+def test_a_label_that_does_not_fit_takes_its_image_with_it_and_an_empty_one_only_where_it_is_alone():
+    assert not fit(box(50, 1, 60, 9), box(1, 1, 9, 9)).is_whole
+    assert fit(box(5, 5, 5, 9), box(1, 1, 9, 9)).is_whole
+    assert not fit(box(5, 5, 5, 9)).is_whole
+    assert fit().is_whole
+    assert fit(box(1, 1, 9, 9, name="rubbish"), mapped={"rubbish": ""}).is_whole
+
+
+def test_numbers_too_large_for_a_box_are_named_like_others():
+    fitted = fit(box(-1e308, 0, 1.7e308, 9))
+    assert len(fitted.problems) == 1
+    assert not fitted.is_whole
 
 
 @pytest.mark.parametrize(
@@ -289,6 +368,15 @@ def test_voc_boxes_are_read_with_decimals_and_a_size_of_nothing_is_not_known(tmp
     (image,) = read_voc(tmp_path).images
     assert (image.name, image.size) == ("a.jpg", None)
     assert fit(*image.labels).labels[0].geometry == Box(1.5, 2, 7.5, 8.25)
+    assert read_voc(tmp_path).notes() == []
+
+
+@pytest.mark.parametrize("width", [-40, "wide", "1e999"])
+def test_a_size_that_is_none_counts_as_not_known_and_is_noted(tmp_path: Path, width: object):
+    voc(tmp_path, width=width)
+    found = read_voc(tmp_path)
+    assert found.images[0].size is None
+    assert found.notes() == [f"1 sizes are none and count as not known (the first: a.xml: {width}x20)"]
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]><annotation>&c;</annotation>'
@@ -313,6 +401,7 @@ def test_an_object_without_numbers_is_named(tmp_path: Path, bad: tuple[object, .
     found = read_voc(tmp_path)
     assert found.images[0].labels == ()
     assert found.problems[0].item == "a.xml, object 1"
+    assert found.broken.keys() == {"a.jpg"}
 
 
 # CSV, Parquet, shards
@@ -337,6 +426,9 @@ def test_csv_lines_that_say_nothing_are_named(tmp_path: Path):
         "boxes.csv, line 3",
         "boxes.csv, line 4",
     ]
+    assert (found.broken.keys(), found.stray) == ({"a.jpg"}, "boxes.csv, line 2: names no image")
+    path.write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,,,,,\n,,,,,\n")
+    assert (read_csv(path).problems, read_csv(path).stray) == ([], None)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(LabelingError, match="has no column for image"):
         read_csv(path)
@@ -356,6 +448,16 @@ def test_an_archive_is_read_and_nothing_is_extracted(tmp_path: Path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar"]
     assert [image.name for image in found.images] == ["../../a.jpg"] * 3
     assert len(found.problems) == 6
+    assert found.broken.keys() == {"../../a.jpg"}
+
+
+@pytest.mark.parametrize("content", [{"image": "a.jpg"}, {"image": "a.jpg", "objects": None}])
+def test_an_image_in_a_shard_without_a_list_of_objects_says_nothing(tmp_path: Path, content: object):
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
+        archive.add(write_json(tmp_path / "x", content), "a.json")
+    found = read_webdataset(tmp_path)
+    assert found.images == []
+    assert "has no list of objects" in found.problems[0].text
 
 
 def test_a_tfrecord_that_announces_more_than_it_has_is_an_error_and_not_a_request_for_memory(tmp_path: Path):

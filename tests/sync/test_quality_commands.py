@@ -33,6 +33,31 @@ def test_clean_wants_to_know_of_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["quality", "--dry-run"], "--dry-run: goes with --tag-trash"),
+        (["clean", "--class", "cat", "--dry-run"], "--dry-run: goes with --apply"),
+        (["clean", "--class", "cat", "--apply", "retag", "--dry-run", "--send-unsure"], "sending is no trial"),
+    ],
+)
+def test_a_trial_that_would_be_none_is_refused(tmp_path: Path, arguments: list[str], problem: str) -> None:
+    result = CliRunner().invoke(main, ["--home", str(tmp_path), *arguments])
+
+    assert result.exit_code == 1
+    assert problem in result.output
+
+
+def test_a_trial_of_tagging_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr("sync.cli.quality_commands.run_here", lambda _home, job, _params, **_named: ran.append(job))
+
+    CliRunner().invoke(main, ["--home", str(tmp_path), "quality", "--tag-trash", "--dry-run"])
+    CliRunner().invoke(main, ["--home", str(tmp_path), "quality", "--tag-trash", "--yes"])
+
+    assert ran == ["quality_decide", "quality", "quality_decide"]
+
+
+@pytest.mark.parametrize(
     ("job", "params"),
     [
         ("quality", {"everything": True, "thresholds": {"dark": 0.5}, "below_mean": 6}),

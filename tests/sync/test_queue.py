@@ -112,6 +112,15 @@ def test_a_dry_run_says_what_would_be_sent_and_changes_nothing(project: FakeProj
     assert not project.context.dataset._dataset.has_saved_view("next")
 
 
+def test_where_all_that_is_left_was_put_aside_it_is_said_how_many(project: FakeProject):
+    queue(project.context, by="uncertainty", count=3)
+    left = project.context.dataset._dataset.match({fields.REVIEW_STATE: None})
+    left[:2].tag_samples(fields.TRASH_TAG)
+    left[2:].tag_samples(fields.DUPLICATE_TAG)
+    (note,) = queue(project.context, by="random", count=3).notes
+    assert note.startswith("nothing to choose from: 5 never sent, tagged trash or duplicate; every other sample was ")
+
+
 def test_any_field_with_numbers_can_be_chosen_by(project: FakeProject):
     set_column(project, "brightness", [5.0, 1.0, None, 9.0, float("nan"), 2.5, 0.0, -1.0])
     assert chosen(project, by="brightness", count=8) == [3, 0, 5, 1, 6, 7, 2, 4]

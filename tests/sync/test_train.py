@@ -179,9 +179,11 @@ def test_a_dry_run_says_what_would_be_trained(project: FakeProject) -> None:
 
 def test_without_a_model_all_is_as_in_the_last_training_but_for_what_is_said(project: FakeProject) -> None:
     review(project)
-    train(project.context, replace(OPTIONS, freeze=3), perform=FakeTraining())
+    told = replace(OPTIONS, freeze=3, seed=5, corrections_weight=2.0)
+    train(project.context, told, perform=FakeTraining())
 
-    assert to_options(project.context, {}) == Options("yolo11n.yaml", epochs=2, imgsz=64, batch=2, freeze=3)
+    assert to_options(project.context, {}) == replace(told, device="auto")
+    assert train(project.context, to_options(project.context, {}), perform=FakeTraining()).unchanged == 1
     assert to_options(project.context, {"epochs": 9}).epochs == 9
     assert to_options(project.context, {"model": "x.pt"}) == Options("x.pt")
 

@@ -53,6 +53,8 @@ def make_conflicts(parts: Parts) -> Blueprint:
 
 
 def _show_list(parts: Parts, *, page: int) -> ResponseReturnValue:
+    # First: what changes while the page is made shows it to be out of date.
+    revision = compute_revision(parts)
     ids = parts.catalogue.conflict_ids()
     shown = ids[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     return render_template(
@@ -64,7 +66,7 @@ def _show_list(parts: Parts, *, page: int) -> ResponseReturnValue:
         page=page,
         pages=max(1, -(-len(ids) // PAGE_SIZE)),
         describe=describe_conflicts,
-        revision=compute_revision(parts),
+        revision=revision,
     )
 
 

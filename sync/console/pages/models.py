@@ -12,6 +12,8 @@ from labels.errors import LabelingError
 from sync.backend import ServedWeights
 from sync.console.intervals import draw_intervals
 from sync.console.parts import Parts
+from sync.console.status import Counts
+from sync.console.training_view import JOB as TRAIN
 from sync.models.registry import Card, Registry
 from sync.models.shelf import SeenCandidate, Shelf
 
@@ -44,6 +46,8 @@ def _add_lists(models: Blueprint, parts: Parts) -> None:
             problem=problem,
             shown_version=parts.status.read_or_problem().model_version,
             shelf=shelf,
+            waits=_waits(parts.status.read_or_problem().counts),
+            at_work=_find_at_work(parts),
             changes=shelf.promotions[:CHANGES_SHOWN],
             models=parts.catalogue.read_models(),
         )
@@ -70,7 +74,7 @@ def _add_promotion(models: Blueprint, parts: Parts) -> None:
     def show_candidate(candidate_id: str) -> ResponseReturnValue:
         seen = _find_candidate(parts.catalogue.read_shelf(), candidate_id)
         drawings = () if seen.gate is None else draw_intervals(seen.gate.comparison)
-        return render_template("candidate.html", seen=seen, drawings=drawings)
+        return render_template("candidate.html", seen=seen, drawings=drawings, at_work=_find_at_work(parts))
 
     @models.post("/candidates/<candidate_id>/check")
     def check_candidate(candidate_id: str) -> ResponseReturnValue:
@@ -107,6 +111,16 @@ def _add_way_back(models: Blueprint, parts: Parts) -> None:
         card = _find_card(parts.catalogue.read_shelf(), model_id)
         back = url_for("models.ask_rollback", model_id=model_id)
         return _submit(parts, "rollback", {"to": card.id, "by": WHO} | _read_reason(), back)
+
+
+def _waits(counts: Counts) -> bool:
+    """Return whether an image is left that the served model could draw for annotators; not known: one may be."""
+    return counts.queued is None or counts.not_sent is None or counts.queued + counts.not_sent > 0
+
+
+def _find_at_work(parts: Parts) -> set[int]:
+    """Return the trainings that run or wait; a candidate without one of them is not being trained."""
+    return {run.id for run in parts.runner.read_active() if run.job == TRAIN}
 
 
 def _find_card(shelf: Shelf, model_id: str) -> Card:

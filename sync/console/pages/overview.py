@@ -64,6 +64,8 @@ def make_overview(parts: Parts) -> Blueprint:
 
     @overview.get("/")
     def show_overview() -> ResponseReturnValue:
+        # First: what changes while the page is made shows it to be out of date.
+        revision = compute_revision(parts)
         status = parts.status.read_or_problem()
         days = parts.catalogue.read_days(DAYS_SHOWN)
         runs = parts.runner.read_runs(RUNS_LOOKED_AT)
@@ -92,7 +94,7 @@ def make_overview(parts: Parts) -> Blueprint:
                 },
             ),
             health=parts.fetch_health(status.tools),
-            revision=compute_revision(parts),
+            revision=revision,
         )
 
     @overview.post("/runs/<int:run_id>/dismiss")
@@ -146,7 +148,8 @@ def _find_decisions(counts: Counts, runs: Sequence[Run], dismissed: Mapping[str,
 
     ``dismissed`` says by job up to which run the admin has seen how it ended.
 
-    A command that failed said so in its terminal, and most often for what was typed there: it is left out.
+    A command that failed said so in its terminal, and most often for what was typed there: it is left out. So is a dry
+    run, which did nothing.
     """
     found = []
     if counts.conflicts:
@@ -154,7 +157,7 @@ def _find_decisions(counts: Counts, runs: Sequence[Run], dismissed: Mapping[str,
         found.append(Decision("warn", f"{some} in conflict: both sides changed a label", "conflicts.show_conflicts"))
     newest: dict[str, Run] = {}
     for run in runs:
-        if run.is_over and not (run.state == "failed" and run.started_by == CLI):
+        if run.is_over and not _is_dry(run) and not (run.state == "failed" and run.started_by == CLI):
             newest.setdefault(run.job, run)
     for run in newest.values():
         if run.id <= dismissed.get(run.job, 0):
@@ -165,3 +168,8 @@ def _find_decisions(counts: Counts, runs: Sequence[Run], dismissed: Mapping[str,
         elif run.failed:
             found.append(Decision("bad", f"The last {run.summary}", "runs.show_run", run.id))
     return found
+
+
+def _is_dry(run: Run) -> bool:
+    """Return whether a run only said what it would do. A list leaves long reports out: then its parameters say so."""
+    return run.params.get("dry_run") is True or bool((run.report or {}).get("is_dry_run"))

@@ -44,6 +44,7 @@ def make_runs(parts: Parts) -> Blueprint:
 
     @runs.get("/")
     def show_runs() -> ResponseReturnValue:
+        revision = compute_revision(parts)
         job = request.args.get("job") or None
         page = max(1, request.args.get("page", 1, type=int))
         total = parts.runner.count_runs(job=job)
@@ -55,11 +56,13 @@ def make_runs(parts: Parts) -> Blueprint:
             page=page,
             pages=max(1, -(-total // PAGE_SIZE)),
             total=total,
-            revision=compute_revision(parts),
+            revision=revision,
         )
 
     @runs.get("/<int:run_id>")
     def show_run(run_id: int) -> ResponseReturnValue:
+        # Before the run is read: a worker may take it while the page is made, which then is out of date and says so.
+        revision = compute_revision(parts)
         run = parts.runner.read_run(run_id)
         if run is None:
             raise NotFound(f"run {run_id} is not known; the list has those that are kept")
@@ -70,7 +73,7 @@ def make_runs(parts: Parts) -> Blueprint:
             training=describe_training(parts.settings.home, run.id) if run.job == JOB else None,
             params=_describe_params(run.params),
             failures_shown=FAILURES_SHOWN,
-            revision=compute_revision(parts),
+            revision=revision,
         )
 
     @runs.post("/")

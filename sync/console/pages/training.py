@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from labels.errors import LabelingError
 from sync.console.parts import Parts
 from sync.console.training_view import JOB
+from sync.jobs.train import read_last
 from sync.versions.manifest import list_versions
 
 TRAININGS_SHOWN: Final = 25
@@ -40,6 +41,7 @@ def make_training(parts: Parts) -> Blueprint:
             "train.html",
             versions=list(reversed(list_versions(parts.settings.home))),
             models=MODELS,
+            last=read_last(parts.settings.home),
             runs=parts.runner.read_runs(TRAININGS_SHOWN, job=JOB),
         )
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from sync.console import charts
-from sync.console.charts import draw_columns, draw_stacked_rows
+from sync.console.charts import draw_columns, draw_lines, draw_stacked_rows
 
 
 def read_charts(text: str) -> list[ElementTree.Element]:
@@ -45,6 +45,14 @@ def test_the_parts_of_a_row_follow_one_another_and_the_first_row_is_at_the_top()
 
     assert bars["car: right 6"][2] == pytest.approx(bars["car: wrong 2"][0], abs=0.01)
     assert bars["car: right 6"][1] < bars["cat: right 1"][1]
+
+
+@pytest.mark.parametrize("highest", [4.3, 0.97, 21.0, 1.0])
+def test_no_point_of_a_line_lies_above_the_highest_tick(highest: float) -> None:
+    for chart in read_charts(draw_lines("Loss", ["1", "2", "3"], {"loss": [highest, highest / 2, None]})):
+        line = next(one for one in chart.iter("g") if one.get("class", "").startswith("line"))
+        guides = [float(one.attrib["d"].split()[2]) for one in chart.iterfind(".//g[@class='guide']/path")]
+        assert min(guides) <= float(line.findall("path")[0].attrib["d"].split()[2]) + 0.01
 
 
 @pytest.mark.parametrize("draw", [draw_columns, draw_stacked_rows])

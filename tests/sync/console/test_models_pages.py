@@ -16,7 +16,7 @@ from sync.models.gate import ClassChange, Comparison
 from sync.models.registry import Card
 from sync.models.results import GateResult, Result
 from sync.models.shelf import SeenCandidate, Shelf
-from tests.sync.console.conftest import FakeCatalogue, FakeRunner, submit
+from tests.sync.console.conftest import RUNNING, STATUS, FakeCatalogue, FakeRunner, submit
 
 SUM = "ab" * 32
 AT = "2026-01-02T03:04:05+00:00"
@@ -105,6 +105,34 @@ def test_the_page_has_the_current_model_the_candidates_the_registry_and_the_hist
     # The current one needs no way back to it.
     assert "/models/registered/yolo11n-c130b90b/back" in page
     assert "/models/registered/better-1a2b3c4d/back" not in page
+
+
+def test_a_training_that_nothing_works_on_was_interrupted(
+    admin: FlaskClient, runner: FakeRunner, catalogue: FakeCatalogue, shelf: Shelf
+) -> None:
+    begun = replace(shelf.candidates[0].candidate, state="training", model_version=None, run_ids=(5, 7))
+    catalogue.shelf = replace(shelf, candidates=(SeenCandidate(begun, None, None, is_registered=False),))
+    paths = ("/models/", "/models/candidates/next-00000002")
+    runner.runs = [replace(RUNNING, id=8, job="train")]
+    for path in paths:
+        assert "interrupted, the same <code>labelloop train</code> goes on with it" in admin.get(path).text
+
+    runner.runs = [replace(RUNNING, id=7, job="train")]
+    for path in paths:
+        assert "interrupted" not in admin.get(path).text
+
+
+@pytest.mark.parametrize(("not_sent", "queued", "is_left"), [(0, 0, False), (3, 0, True), (0, 2, True)])
+def test_the_served_model_is_brought_to_annotators_only_where_an_image_waits(
+    admin: FlaskClient, catalogue: FakeCatalogue, not_sent: int, queued: int, is_left: bool
+) -> None:
+    counts = replace(STATUS.counts, not_sent=not_sent, queued=queued)
+    catalogue.status = replace(STATUS, counts=counts, model_version="old-00000000")
+    page = admin.get("/models/").text
+
+    assert "another version than is served" in page
+    assert ("pre-label and push bring the new one" in page) is is_left
+    assert ("no image waits that it could draw" in page) is not is_left
 
 
 @pytest.mark.usefixtures("shelf")

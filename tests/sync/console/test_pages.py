@@ -14,14 +14,17 @@ from PIL import Image
 
 from labels.errors import LabelingError, ServiceError
 from labels.geometry import Box, Mask
+from labels.report import Failure, Report
 from labels.results import Label
 from sync.backend import ServedWeights
 from sync.catalogue.samples import SamplePrediction
+from sync.console.app import create_app
 from sync.console.catalogue import Recorded
 from sync.console.status import Counts, Status
 from sync.jobs.queue import Choice
 from sync.ledger.overview import Day
 from sync.ledger.rows import Export, FeedbackRow, Model
+from sync.ledger.runs import Run
 from sync.review.choosing import Chosen
 from sync.review.feedback import Verdict
 from sync.review.merge import Conflict, conflicts_version
@@ -35,6 +38,8 @@ from tests.sync.console.conftest import (
     SAMPLE,
     FakeCatalogue,
     FakeRunner,
+    MakeSettings,
+    log_in,
     make_box,
     submit,
 )
@@ -154,6 +159,46 @@ def test_a_command_that_failed_in_its_terminal_needs_no_decision_and_hides_none(
 
     assert "The last queue failed: MongoDB does not answer" in page
     assert "The last queue failed: --by" not in page
+
+
+def test_a_dry_run_needs_no_decision_and_hides_none(admin: FlaskClient, runner: FakeRunner) -> None:
+    tried = Report("ingest", moved=60, failed=(Failure("a.txt", "is damaged"),) * 3, is_dry_run=True)
+    real = Report("ingest", moved=5, failed=(Failure("b.jpg", "is truncated"),))
+    shown = [
+        replace(DONE, id=number, job="ingest", failed=len(one.failed), summary=next(one.lines()), report=one.to_dict())
+        for number, one in ((9, tried), (8, real))
+    ]
+    # Of a long report a list knows the summary alone.
+    long = replace(shown[0], id=10, params={"dry_run": True}, report=None)
+    runner.runs = [long, *shown]
+    page = admin.get("/").text
+
+    assert f"The last {shown[1].summary}" in page
+    assert "The last ingest: 60 would be added" not in page
+
+
+class OvertakenRunner(FakeRunner):
+    """Takes a run from the queue as soon as a page has read it."""
+
+    def read_run(self, run_id: int) -> Run | None:
+        found = super().read_run(run_id)
+        self.runs = [replace(run, state="running") for run in self.runs]
+        return found
+
+
+def test_a_page_of_a_run_that_was_taken_while_it_was_made_is_asked_for_again(
+    make_settings: MakeSettings, catalogue: FakeCatalogue
+) -> None:
+    runner = OvertakenRunner([replace(RUNNING, state="queued", started_at=None)])
+    admin = create_app(make_settings(), runner, catalogue, fetch_health=lambda _: {}).test_client()
+    log_in(admin)
+
+    page = admin.get("/runs/7").text
+
+    shown = re.search(r'data-live="(\w+)"', page)
+    assert ">queued<" in page
+    assert shown is not None
+    assert shown[1] != admin.get("/live.json").get_json()["revision"]
 
 
 def test_images_whose_task_was_deleted_do_not_count_as_waiting(admin: FlaskClient, catalogue: FakeCatalogue) -> None:

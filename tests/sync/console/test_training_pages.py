@@ -82,6 +82,27 @@ def test_what_cannot_be_is_said_on_the_page(
     assert runner.submitted == []
 
 
+def test_the_form_shows_what_the_last_training_was_told(admin: FlaskClient, candidate: Candidate) -> None:
+    usual = admin.get("/training/").text
+    told = {"epochs": 7, "side": 320, "batch": 2, "seed": 4, "corrections_weight": 2.5}
+    replace(candidate, state="trained", model="yolo11s.pt", control="boxes", settings=told).write()
+    page = admin.get("/training/").text
+
+    for shown in ("the served model", "50", "640", "8", "0", "1", "all controls"):
+        assert f'placeholder="{shown}"' in usual
+    for shown in ("yolo11s.pt", "7", "320", "2", "4", "2.5", "boxes"):
+        assert f'placeholder="{shown}"' in page
+    assert "which changes nothing unless more was reviewed since" in page
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../best.pt", "~/best.pt"])
+def test_no_path_is_started_from(admin: FlaskClient, runner: FakeRunner, path: str) -> None:
+    answer = submit(admin, "/training/", model=path)
+
+    assert "only the command line may name a path" in admin.get(answer.headers["Location"]).text
+    assert runner.submitted == []
+
+
 def test_the_page_lists_the_trainings_and_why_one_failed(admin: FlaskClient, runner: FakeRunner) -> None:
     runner.runs = [replace(DONE, job="train", state="failed", error="nothing to train on"), replace(DONE, id=5)]
 

@@ -202,6 +202,7 @@ def test_a_candidate_is_judged_by_the_version_it_learned_from_and_its_card_says_
 
     card = Registry(bench.home).read(bench.read_current())
     assert report.moved == 1
+    assert report.notes[0].startswith(f"candidate {name}, model {card.id} against ")
     assert (card.trained_on, card.tested_on) == (bench.version.id, bench.version.id)
     assert (card.source, card.base_version, card.licence) == ("candidate mine", "base-00000000", "Apache-2.0")
 
@@ -351,6 +352,8 @@ def test_a_cancelled_promotion_changes_nothing(bench: Bench) -> None:
         ("evaluate", {"model": "/etc/passwd"}, "only the command line may name a path"),
         ("promote", {"candidate": "../best.pt"}, "only the command line may name a path"),
         ("promote", {"candidate": "~/best.pt"}, "only the command line may name a path"),
+        ("train", {"model": "/models/best.pt"}, "only the command line may name a path"),
+        ("train", {"model": "timm:resnet50", "weights": "resnet50.pth"}, "only the command line may name a file"),
         ("promote", {"candidate": "best", "trust": True}, "only the command line may let weights in"),
         ("promote", {"candidate": "best", "margin": 2}, "expected a number from 0 to 1"),
         ("promote", {"candidate": "best", "confidence": 0.1}, "confidence is from 0.5"),
@@ -366,6 +369,13 @@ def test_what_a_job_cannot_be_given_is_refused_before_it_waits(job: str, params:
 
 def test_a_run_that_the_command_line_began_may_be_repeated_with_its_path() -> None:
     check_params("promote", {"candidate": "/models/best.pt"}, is_again=True)
+    check_params("train", {"model": "/models/best.pt"}, is_again=True)
+    check_params("train", {"model": "timm:resnet50", "weights": "/models/resnet50.pth"}, is_again=True)
+
+
+@pytest.mark.parametrize("name", ["yolo11n.pt", "timm:efficientnet_b2", "net-1a2b3c4d"])
+def test_known_names_and_candidates_may_be_trained_from_anywhere(name: str) -> None:
+    check_params("train", {"model": name})
 
 
 def test_rolling_back_to_a_model_that_is_not_registered_is_refused(bench: Bench) -> None:
