@@ -72,7 +72,6 @@ class Watch:
                 return True
             taken = f"came too late for port {self.program.port}, another program answers there"
             raise ServiceError(self._describe(f"{taken}; run the same command again, it finds another port"))
-            )
         if time.monotonic() > self.deadline:
             raise ServiceError(self._describe(f"is not up after {self.program.start_timeout_s:.0f} s"))
         return False
