@@ -82,7 +82,7 @@ def simulate(home: Home, /, dataset: str, labels: Path | None, out: Path | None,
         learner = DetectorLearner(_make_settings(home, given), folder / "trainings")
         points = [*Simulation(labelled, plan, learner, folder, vectors).run(on_progress)]
     _show_points(points)
-    for path in write_plots(points, folder, f"{labelled.name}, {given['model']}, {given['seeds']} seeds"):
+    for path in write_plots(points, folder, f"{labelled.name}, {Path(given['model']).name}, {given['seeds']} seeds"):
         click.echo(f"drawn: {path}")
 
 
