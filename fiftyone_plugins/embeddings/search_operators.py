@@ -10,7 +10,7 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_plugins.app.forms import add_problem, place_button
+from fiftyone_plugins.app.forms import add_problem
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.items import read_ids
 from fiftyone_plugins.embeddings.reading import read_stored
@@ -71,10 +71,6 @@ class FindSimilar(_Search):
     label = "Find similar to selected"
     about = "Show what is most like the selected images or crops, nearest first"
     icon = "image_search"
-
-    def resolve_placement(self, ctx: Any) -> types.Placement:
-        """Put a button into the grid's actions, where images are selected."""
-        return place_button(self.config)
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Ask how many, and say of what."""

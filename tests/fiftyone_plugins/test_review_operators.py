@@ -73,6 +73,18 @@ def test_every_operator_is_a_button_with_an_icon_in_the_grid(fiftyone: Any, data
     assert operator.config.icon
 
 
+def test_the_grid_has_no_more_buttons_than_there_is_room_for(fiftyone: Any) -> None:
+    operators = fiftyone.operators.registry.OperatorRegistry().list_operators(builtin=False, type="operator")
+    placements = {operator.uri: operator.resolve_placement(None) for operator in operators}
+    in_grid = {
+        uri
+        for uri, placement in placements.items()
+        if placement is not None and placement.to_json()["place"] == "samples-grid-secondary-actions"
+    }
+
+    assert in_grid == {SEND, PULL, RESOLVE, QUEUE, STATUS}
+
+
 # Forms
 
 

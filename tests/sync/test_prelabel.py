@@ -147,7 +147,9 @@ def test_a_backend_that_goes_away_ends_the_job_and_the_next_one_draws_the_rest(
 
     assert 0 < drawn < IMAGES
     assert (report.moved, report.unchanged, report.failed) == (IMAGES - drawn, drawn, ())
-    assert sorted(flaky.answered) == sorted(project.sample_ids)
+    assert set(flaky.answered) == set(project.sample_ids)
+    # An answer that was under way when the job ended may be asked for again, and no other.
+    assert len(flaky.answered) - IMAGES <= 2 * LIMITS.per_request
 
 
 def test_a_job_that_is_cancelled_keeps_what_it_has_drawn(
