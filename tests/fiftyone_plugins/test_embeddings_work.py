@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,12 +189,7 @@ def test_without_vectors_each_says_what_computes_them(photos: Any, tmp_path: Pat
         run(job, photos, tmp_path, patches="ground_truth")
 
 
-needs_umap = pytest.mark.skipif(
-    not os.environ.get("LABELLOOP_TEST_UMAP"), reason="UMAP compiles itself for half a minute: set LABELLOOP_TEST_UMAP"
-)
-
-
-@pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=needs_umap)])
+@pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
 def test_the_apps_own_panel_gets_a_point_for_each_vector(photos: Any, tmp_path: Path, method: str) -> None:
     run("embed", photos, tmp_path)
     key = f"{method}_efficientnet_lite0_57934424"
