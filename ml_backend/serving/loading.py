@@ -336,6 +336,9 @@ class ModelHolder:
         if model is not None:
             # Before it is served: whoever sees the new model may end the process.
             self._remember(name)
+        elif self._is_logging:
+            # Before anybody hears of it: whoever waits may end the process, and has the last word.
+            logger.error("%s", problem)
         with self._changed:
             is_taking_over = self._served is not None
             if model is not None:
@@ -344,10 +347,7 @@ class ModelHolder:
             self._loading, self._problem = None, problem
             self._changed.notify_all()
         self._metrics.swaps.labels("failed" if problem else "loaded").inc()
-        if problem is not None:
-            if self._is_logging:
-                logger.error("%s", problem)
-        elif is_taking_over:
+        if problem is None and is_taking_over:
             # The model before goes with the last request that uses it; what of it lies in cycles is looked for here.
             gc.collect()
 

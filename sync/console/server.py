@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 THREADS = 8
 SWITCH_INTERVAL_S = 0.001
+# The supervisor waits for eight.
+WARM_UP_END_S = 6.0
 
 
 def serve(settings: ConsoleSettings, runner: Runner, catalogue: Catalogue) -> None:
@@ -38,7 +40,8 @@ def serve(settings: ConsoleSettings, runner: Runner, catalogue: Catalogue) -> No
     # A job that computes hands over to a waiting request sooner: Label Studio waits for its webhook.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # FiftyOne and matplotlib take seconds to be imported: no visitor should wait for it.
-    threading.Thread(target=_warm_up, args=[catalogue], daemon=True).start()
+    warming = threading.Thread(target=_warm_up, args=[catalogue], daemon=True)
+    warming.start()
     runner.start()
     try:
         logger.info("console on http://%s:%s", settings.host, server.effective_port)
@@ -46,6 +49,8 @@ def serve(settings: ConsoleSettings, runner: Runner, catalogue: Catalogue) -> No
     finally:
         server.close()
         runner.stop()
+        # Libraries of C++ abort the process when the interpreter goes while a thread imports them.
+        warming.join(WARM_UP_END_S)
 
 
 def _warm_up(catalogue: Catalogue) -> None:

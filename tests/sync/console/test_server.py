@@ -126,6 +126,28 @@ def test_sigterm_ends_a_running_job_and_the_process_within_seconds(console: subp
     assert console.wait(TIMEOUT_S) == 0
 
 
+def test_sigterm_waits_for_what_is_being_imported(tmp_path: Path, port: int) -> None:
+    """Libraries of C++ abort a process that ends while a thread imports them."""
+    slow = """
+        def warm_up(catalogue):
+            (home.secrets.parent / "started").touch()
+            time.sleep(2)
+            (home.secrets.parent / "ended").touch()
+
+        import sync.console.server
+        sync.console.server._warm_up = warm_up
+    """
+    head, serving = textwrap.dedent(CONSOLE).rsplit("serve(", 1)
+    script = f"{head}{textwrap.dedent(slow)}serve({serving}"
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(port)])
+    wait_until_up(port)
+    assert (tmp_path / "started").exists()
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(TIMEOUT_S) == 0
+    assert (tmp_path / "ended").exists()
+
+
 @pytest.mark.usefixtures("console")
 def test_health_tells_what_answers_from_what_does_not(port: int) -> None:
     tools = [
