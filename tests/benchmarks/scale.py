@@ -6,12 +6,13 @@ Starts a Label Studio (on SQLite) and a MongoDB of its own in a temporary folder
 and removed at the end. Each size is a project of its own: a sample with five boxes is sent by labelloop's own push, and
 then copied in the databases until there are as many. Then 1 % of the reviews are changed, and each job is measured in a
 process of its own: seconds of the clock, and by how much its memory grew at the most beyond what it held when its tools
-were open.
+were open. At the end 1,000 samples of their own are synced beside FiftyOne's own integration, on the same server.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import subprocess
@@ -41,13 +42,14 @@ from sync.project_status import read_status
 from sync.services.bootstrap import bootstrap
 from sync.services.stack import ending_signals
 from sync.settings import Home, Project
+from tests.benchmarks import sync_throughput as throughput
 from tests.benchmarks.copying import copy_sample
 from tests.benchmarks.stage import Server
-from tests.benchmarks.sync_throughput import run_server, to_versions
 
 SIZE: Final = ImageSize(240, 160)
 BOXES: Final = 5
 CHANGED_PERCENT: Final = 1
+PEER_SAMPLES: Final = 1000
 STEPS: Final = ("pull, 1 % changed", "pull, nothing changed", "push, nothing changed", "status", "sweep", "verify")
 
 
@@ -161,6 +163,17 @@ def to_lines(sizes: list[int], figures: Mapping[tuple[int, str], Mapping[str, An
         yield f"{step:24}" + "".join(f"{one['took_s']:14.2f}{one['grown'] / 1e6:14.1f}" for one in cells)
 
 
+def compare_with_peer(server: Server, pid: int, folder: Path, *, seed: int) -> Iterator[str]:
+    """Yield the table of one round of ``sync_throughput``, after a small one that warms both sides up."""
+    for name, images in (("warm-up", throughput.WARM_UP_IMAGES), ("round", PEER_SAMPLES)):
+        bench = throughput.make_bench(server, pid, folder / name, images=images, seed=seed, share=CHANGED_PERCENT)
+        bench.time_ours(name)
+        # FiftyOne sets its own level when it is imported, which was just now.
+        logging.getLogger("fiftyone").setLevel(logging.ERROR)
+        bench.time_peer(name)
+    yield from throughput.to_lines(bench)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--samples", default=100_000, type=click.IntRange(min=1000), help="Samples of the larger project.")
 @click.option("--seed", default=51, help="Seed of what is changed.")
@@ -178,7 +191,7 @@ def main(samples: int, seed: int, home: Path | None, step: str | None) -> None:
     sizes = [samples // 10, samples]
     figures: dict[tuple[int, str], Mapping[str, Any]] = {}
     with ending_signals(), tempfile.TemporaryDirectory(prefix="labelloop-") as scratch, ExitStack() as running:
-        server, _ = running.enter_context(run_server(Path(scratch)))
+        server, pid = running.enter_context(throughput.run_server(Path(scratch)))
         os.environ["LABEL_STUDIO_API_KEY"] = server.token
         for size in sizes:
             made = make_project(server, Path(scratch), samples=size)
@@ -189,7 +202,10 @@ def main(samples: int, seed: int, home: Path | None, step: str | None) -> None:
         click.echo(f"{BOXES} boxes a sample, {CHANGED_PERCENT} % of the reviews changed, seed {seed}\n")
         for line in to_lines(sizes, figures):
             click.echo(line)
-        click.echo(f"\n{to_versions()}")
+        click.echo(f"\n{PEER_SAMPLES:,} samples, {CHANGED_PERCENT} % of the reviews changed, beside FiftyOne's own\n")
+        for line in compare_with_peer(server, pid, Path(scratch), seed=seed):
+            click.echo(line)
+        click.echo(f"\n{throughput.to_versions()}")
 
 
 if __name__ == "__main__":

