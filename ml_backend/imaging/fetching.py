@@ -1,6 +1,8 @@
 """Fetches image bytes over HTTP: from Label Studio with our own token, from other allowed hosts without.
 
-Every connection to another host goes to an address that was checked (``ml_backend/imaging/addresses.py``).
+Every connection to another host goes to an address that was checked (``ml_backend/imaging/addresses.py``), and an
+address is read by one parser alone, that of the connection: where two read it differently, one checks a host and the
+other asks another.
 
 The token Label Studio hands over at /setup is one it refuses by default, so it is not used. Ours is a personal access
 token: it buys access tokens that live for minutes, and neither ever goes to any host but Label Studio's.
@@ -15,10 +17,11 @@ from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
-from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import parse_url
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.imaging.addresses import CheckedAdapter, ForbiddenAddressError
@@ -74,7 +77,7 @@ class AccessToken:
             return f"Token {key}"
         try:
             # An own session without the environment: a .netrc would put its password in the place of ours.
-            with _new_session(self._url) as session:
+            with _new_session() as session:
                 response = session.post(self._url, json={"refresh": key}, timeout=TIMEOUT_S, allow_redirects=False)
                 response.raise_for_status()
                 return f"Bearer {response.json()['access']}"
@@ -111,7 +114,7 @@ class Fetcher:
         max_bytes: int,
     ) -> None:
         self.label_studio_url = label_studio_url
-        self._own_origin = _to_origin(urlsplit(label_studio_url)) if label_studio_url else None
+        self._own_origin = _to_origin(label_studio_url) if label_studio_url else None
         self._token = token
         self._allowed_hosts = allowed_hosts
         self._max_bytes = max_bytes
@@ -140,7 +143,7 @@ class Fetcher:
                     url = urljoin(url, response.headers["location"])
             except ForbiddenAddressError as error:
                 raise FetchError(str(error)) from error
-            except requests.RequestException as error:
+            except (requests.RequestException, HTTPError) as error:
                 raise FetchError(f"no answer ({type(error).__name__})") from error
         raise FetchError("redirects too often")
 
@@ -148,24 +151,29 @@ class Fetcher:
         origin = _parse(url)
         if origin != self._own_origin:
             self._check_allowed(origin)
-            return self._send(url, None)
+            return self._get_session(is_own=False).get(url, stream=True, timeout=TIMEOUT_S, allow_redirects=False)
         header = self._token.get_header() if self._token is not None else None
-        response = self._send(url, header)
+        response = self._ask_label_studio(url, header)
         if response.status_code == requests.codes.unauthorized and self._token is not None and header is not None:
             response.close()
-            response = self._send(url, self._token.get_header(refused=header))
+            response = self._ask_label_studio(url, self._token.get_header(refused=header))
         return response
 
-    def _send(self, url: str, header: str | None) -> requests.Response:
+    def _ask_label_studio(self, url: str, header: str | None) -> requests.Response:
         headers = {"Authorization": header} if header is not None else {}
-        return self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S, allow_redirects=False)
+        session = self._get_session(is_own=True)
+        return session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S, allow_redirects=False)
 
-    @property
-    def _session(self) -> requests.Session:
-        """This thread's own session: they are not made for sharing."""
-        if not hasattr(self._local, "session"):
-            self._local.session = _new_session(self.label_studio_url)
-        session: requests.Session = self._local.session
+    def _get_session(self, *, is_own: bool) -> requests.Session:
+        """Return this thread's session for Label Studio or for the others: sessions are not made for sharing.
+
+        Where Label Studio is, was written down by whoever started us, and may well be this machine. The choice is made
+        by the origin and not by the session, which goes by how an address begins.
+        """
+        name = "own" if is_own else "others"
+        if not hasattr(self._local, name):
+            setattr(self._local, name, _new_session(None if is_own else CheckedAdapter()))
+        session: requests.Session = getattr(self._local, name)
         return session
 
     def _read(self, response: requests.Response, deadline: float) -> bytes:
@@ -173,7 +181,8 @@ class Fetcher:
             raise FetchError(f"answered {response.status_code}{_explain(response.status_code)}")
         pieces: list[bytes] = []
         size = 0
-        for piece in response.iter_content(CHUNK_BYTES):
+        # What is there, without waiting until a piece is full: of a host that drips, the deadline is seen in time.
+        while piece := response.raw.read1(CHUNK_BYTES, decode_content=True):
             pieces.append(piece)
             size += len(piece)
             if size > self._max_bytes:
@@ -189,14 +198,12 @@ class Fetcher:
             raise FetchError(f"host {host}:{port} is not allowed (LABELLOOP_ALLOWED_HOSTS)")
 
 
-def _new_session(label_studio_url: str | None) -> requests.Session:
+def _new_session(adapter: CheckedAdapter | None = None) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
-    for scheme in DEFAULT_PORTS:
-        session.mount(f"{scheme}://", CheckedAdapter())
-    if label_studio_url is not None:
-        # Where Label Studio is, was written down by whoever started us, and may well be this machine.
-        session.mount(label_studio_url, HTTPAdapter())
+    if adapter is not None:
+        for scheme in DEFAULT_PORTS:
+            session.mount(f"{scheme}://", adapter)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
@@ -207,13 +214,21 @@ def _explain(status: int) -> str:
 
 def _parse(url: str) -> Origin:
     try:
-        return _to_origin(urlsplit(url))
-    except (ValueError, KeyError) as error:
+        return _to_origin(url)
+    except (LocationParseError, ValueError) as error:
         raise FetchError("not an http or https address") from error
 
 
-def _to_origin(parts: SplitResult) -> Origin:
-    scheme = parts.scheme.lower()
-    if not parts.hostname:
-        raise ValueError("no host")
-    return scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[scheme]
+def _to_origin(url: str) -> Origin:
+    """Return scheme, host and port as the connection will have them: read by the parser that connects.
+
+    Raises:
+        LocationParseError, ValueError: it is none of http or https, has no host, or what two programs may read
+            differently: a user, a backslash before the query, a control character.
+    """
+    parts = parse_url(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.host:
+        raise ValueError("not an address of a host")
+    if parts.auth is not None or "\\" in url.partition("?")[0] or not url.isprintable():
+        raise ValueError("ambiguous")
+    return parts.scheme, parts.host.strip("[]"), parts.port or DEFAULT_PORTS[parts.scheme]

@@ -2,7 +2,9 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError
+from ml_backend.imaging import fetching
 from ml_backend.imaging.addresses import ForbiddenAddressError, check_address
 from ml_backend.imaging.fetching import AccessToken, Fetcher, FetchError, read_api_key
 
 PAT = "header.payload.signature"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
+DRIPS = 90
 
 
 class Site(ThreadingHTTPServer):
@@ -26,6 +30,7 @@ class Site(ThreadingHTTPServer):
         self.good_access = {"access-1", "access-2", "access-3"}
         self.bought = 0
         self.redirect_to = ""
+        self.dripped = 0
         self.size = 4
 
     @property
@@ -54,6 +59,27 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
         elif self.path.startswith("/data/") and not self.is_known(header):
             self.answer(401, b"who are you?")
+        elif self.path == "/drip.png":
+            self.send_response(200)
+            self.send_header("Content-Length", str(DRIPS))
+            self.end_headers()
+            with suppress(OSError):
+                while self.server.dripped < DRIPS:
+                    self.wfile.write(b"x")
+                    self.server.dripped += 1
+                    time.sleep(0.1)
+        elif self.path == "/cut.png":
+            self.send_response(200)
+            self.send_header("Content-Length", "50")
+            self.end_headers()
+            self.wfile.write(b"x" * 20)
+            self.close_connection = True
+        elif self.path == "/packed.png":
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"xxxx")
         elif self.path.startswith("/absent"):
             self.answer(404, b"no")
         else:
@@ -222,6 +248,63 @@ def test_an_address_without_a_scheme_does_not_leave_label_studio_with_the_token(
         make_fetcher(label_studio).fetch(f"//{host_of(other)}/p.png")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://{other}\\@{own}/p.png",
+        "http://{other}\\@{own}/data/p.png",
+        "http:\\\\{other}/p.png",
+        "http://{own}@{other}/p.png",
+        "http://{other}@{own}/p.png",
+        "http://{other}\t@{own}/p.png",
+        "http://{other}\n/p.png",
+        "http://{other}#@{own}/p.png",
+        "http://{other}?@{own}/p.png",
+        "ftp://{own}/p.png",
+    ],
+)
+def test_an_address_that_can_be_read_in_two_ways_is_asked_nowhere_else(
+    label_studio: Site, other: Site, address: str
+) -> None:
+    with pytest.raises(FetchError):
+        make_fetcher(label_studio).fetch(address.format(own=host_of(label_studio), other=host_of(other)))
+
+    assert other.seen == []
+
+
+def test_a_backslash_in_a_query_is_part_of_a_name(label_studio: Site) -> None:
+    assert make_fetcher(label_studio).fetch("/data/local-files/?d=photos\\1.png") == b"xxxx"
+
+
+def test_an_address_that_begins_like_label_studios_gets_no_unchecked_connection(
+    label_studio: Site, other: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    host = f"images.example.org:{other.server_port}"
+    fetcher = Fetcher(label_studio_url="http://images", token=None, allowed_hosts=frozenset({host}), max_bytes=100)
+
+    for address in (f"http://{host}/p.png", f"http://images@{host}/p.png"):
+        with pytest.raises(FetchError):
+            fetcher.fetch(address)
+
+    assert other.seen == []
+
+
+def test_a_host_that_drips_is_given_up_in_time(label_studio: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "TOTAL_TIMEOUT_S", 0.5)
+
+    with pytest.raises(FetchError, match="not finished"):
+        make_fetcher(label_studio).fetch("/drip.png")
+
+    assert label_studio.dripped < DRIPS
+
+
+@pytest.mark.parametrize("path", ["/cut.png", "/packed.png"])
+def test_an_answer_that_breaks_off_or_cannot_be_unpacked_is_an_error(label_studio: Site, path: str) -> None:
+    with pytest.raises(FetchError, match="no answer"):
+        make_fetcher(label_studio).fetch(path)
+
+
 def test_an_answer_above_the_limit_is_refused(label_studio: Site) -> None:
     label_studio.size = 101
 
@@ -245,7 +328,7 @@ def test_cookies_are_not_kept(label_studio: Site) -> None:
     fetcher = make_fetcher(label_studio)
     fetcher.fetch("/p.png")
 
-    assert not fetcher._session.cookies
+    assert not fetcher._get_session(is_own=True).cookies
 
 
 def test_the_key_is_read_from_its_file_each_time(tmp_path: Path) -> None:
