@@ -19,7 +19,7 @@ from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, Image
 from ml_backend.detectors.devices import release_memory
 from ml_backend.detectors.selection import Rows, choose_best, choose_from_queries
-from ml_backend.detectors.yolo import Batch
+from ml_backend.detectors.yolo import MOST_ELONGATED, Batch
 
 Forward = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
 """From a batch of pixels to class probabilities (n, queries, classes) and boxes (n, queries, 4), centre and size."""
@@ -31,7 +31,8 @@ BILINEAR: Final = "bilinear"
 class ResizeRule:
     """To which size an image is scaled: exactly ``fixed`` (height, width), or by its shorter and longer side.
 
-    Both sides are cut down to a whole number of ``multiple``. None of the two: the image stays as it is.
+    Both sides are cut down to a whole number of ``multiple``. None of the two: the image stays as it is. Without a
+    ``longest``, it is ``MOST_ELONGATED`` times the shorter side: a strip one pixel wide would fill the memory.
     """
 
     fixed: tuple[int, int] | None = None
@@ -52,6 +53,8 @@ class ResizeRule:
         (800, 1066)
         >>> ResizeRule(shortest=800, longest=1333).compute_size((400, 1000, 3))
         (533, 1333)
+        >>> ResizeRule(shortest=800).compute_size((1, 4000, 3))
+        (3, 12800)
         """
         height, width = shape[:2]
         if self.fixed is not None:
@@ -59,8 +62,9 @@ class ResizeRule:
         if self.shortest is None:
             return height, width
         shortest: float = self.shortest
-        if self.longest is not None and max(height, width) / min(height, width) * shortest > self.longest:
-            shortest = self.longest * min(height, width) / max(height, width)
+        longest = MOST_ELONGATED * self.shortest if self.longest is None else self.longest
+        if max(height, width) / min(height, width) * shortest > longest:
+            shortest = longest * min(height, width) / max(height, width)
         short = round(shortest)
         long = int(shortest * max(height, width) / min(height, width))
         size = (short, long) if height < width else (long, short)

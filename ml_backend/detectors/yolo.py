@@ -26,6 +26,8 @@ from ml_backend.detectors.selection import NMS_IOU, Rows, choose_from_anchors, c
 DEFAULT_SIDE: Final = 640
 DEFAULT_STRIDE: Final = 32
 PADDING_GREY: Final = 114
+MOST_ELONGATED: Final = 16
+"""How many times its shorter side an image's longer one may be scaled to where a model names no bound."""
 
 # How a network's answer is laid out.
 ANCHORS: Final = "anchors"  # (n, 4 + classes + extra, anchors), boxes as centre and size: needs NMS
@@ -227,6 +229,10 @@ def crop_centre(image: Image, size: tuple[int, int]) -> Image:
     from PIL import Image as PillowImage
     from torchvision.transforms import functional  # type: ignore[import-untyped]
 
+    # Of a strip, what lies far from the middle is cut off before it is scaled: one pixel wide, it would fill the memory.
+    longest = MOST_ELONGATED * min(image.shape[:2])
+    top, left = (max(0, (side - longest) // 2) for side in image.shape[:2])
+    image = np.ascontiguousarray(image[top : top + longest, left : left + longest])
     # Classifiers were trained on Pillow's resampling; OpenCV's gives visibly other pixels when it shrinks.
     resized = functional.resize(PillowImage.fromarray(image), min(size))
     return np.asarray(functional.center_crop(resized, list(size)), np.uint8)
