@@ -229,7 +229,7 @@ def crop_centre(image: Image, size: tuple[int, int]) -> Image:
     from PIL import Image as PillowImage
     from torchvision.transforms import functional  # type: ignore[import-untyped]
 
-    # Of a strip, what lies far from the middle is cut off before it is scaled: one pixel wide, it would fill the memory.
+    # What of a strip lies far from the middle goes before it is scaled: one pixel wide, it would fill the memory.
     longest = MOST_ELONGATED * min(image.shape[:2])
     top, left = (max(0, (side - longest) // 2) for side in image.shape[:2])
     image = np.ascontiguousarray(image[top : top + longest, left : left + longest])

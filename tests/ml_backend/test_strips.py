@@ -26,7 +26,7 @@ def test_of_a_strip_a_classifier_is_shown_the_middle(is_upright: bool) -> None:
 
 def test_an_image_of_common_shape_is_shown_as_it_is_scaled_by_the_library() -> None:
     from PIL import Image
-    from torchvision.transforms import functional
+    from torchvision.transforms import functional  # type: ignore[import-untyped]
 
     photo = NOISE[:, :700]
     scaled = functional.center_crop(functional.resize(Image.fromarray(photo), 224), [224, 224])
