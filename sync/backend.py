@@ -100,6 +100,11 @@ class MLBackend:
         # Null while it does not know; another server of the protocol does not tell at all.
         return [str(label) for label in answer.get("unmapped_labels") or ()]
 
+    def fetch_problem(self, label_config: str) -> str | None:
+        """Return why the served model gives nothing by a label config; None: it does, or nobody can tell yet."""
+        problem = self._ask("POST", "/setup", {"schema": label_config}).get("problem")
+        return None if problem is None else str(problem)
+
     def reload(self) -> None:
         """Have the served model loaded once more, with what was made for it since, and wait until it is served.
 

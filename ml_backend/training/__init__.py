@@ -38,6 +38,14 @@ class TrainingBox:
     outline: Points | None = None
 
 
+def to_outline(box: TrainingBox) -> Points:
+    """Return an object's outline: that of its box, where none was drawn."""
+    if box.outline is not None:
+        return box.outline
+    x1, y1, x2, y2 = box.xyxy
+    return ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
     """An image with all its objects, none of which means that it shows none; ``weight`` is how often an epoch sees it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,10 @@ from ml_backend.detectors.devices import choose_device, to_torch_dtype
 from ml_backend.detectors.timm import TimmClassifier, make_network, scale, to_input
 from ml_backend.detectors.torchvision import read_tensors
 from ml_backend.training import Trained, TrainingError, TrainingItem, TrainingSet, TrainingSettings, Watch
+from ml_backend.training.image_lessons import ImageLesson
 from ml_backend.training.loop import Loop, read_parallel
 from ml_backend.training.pixels import change_image, read_image
-from ml_backend.training.schedule import choose_places, make_random, to_batches
+from ml_backend.training.schedule import make_random, to_batches
 from ml_backend.training.scoring import compute_confusion, compute_hits
 from ml_backend.training.tensors import write_tensors
 from ml_backend.training.transfer import ClassRows, transfer_tensors
@@ -104,12 +105,13 @@ def _start_from(model: nn.Module, weights: Path, card: Card) -> tuple[str, int]:
         card.outputs,
     )
     current = model.state_dict()
+    counting = _last_names(model)
     if not names:
-        known = {name: value for name, value in known.items() if name not in _last_names(model)}
+        known = {name: value for name, value in known.items() if name not in counting}
     taken = sum(name in known and (known[name].shape == value.shape) for name, value in current.items())
     if taken == 0:
         raise TrainingError(f"{weights}: none of its tensors fits {card.model}")
-    model.load_state_dict(dict(transfer_tensors(known, current, rows, class_first=("",))))
+    model.load_state_dict(dict(transfer_tensors(known, current, rows, counting=counting, class_first=("",))))
     return licence, taken
 
 
@@ -134,41 +136,21 @@ def _freeze(model: Any, count: int) -> None:
             layer.requires_grad_(False)
 
 
-class ClassLesson:
+class ClassLesson(ImageLesson):
     """One class an image, for the loop."""
 
     score_name = "top1"
 
-    def __init__(
-        self, model: nn.Module, card: Card, training_set: TrainingSet, settings: TrainingSettings, place: torch.device
-    ) -> None:
-        self.model = model
-        self._card = card
-        self._set = training_set
-        self._settings = settings
-        self._place = place
+    def read_one(self, item: TrainingItem, words: tuple[int, int]) -> tuple[npt.NDArray[np.float32], int]:
+        """Return a part of an image, changed a little, and its class."""
+        pixels = cut_somewhere(read_image(item), seed=self.settings.seed, words=words)
+        changed, _ = change_image(pixels, (), seed=self.settings.seed, words=words)
+        return scale((changed * 255).astype(np.uint8), self.card), to_truth([item])[0]
 
-    def count_batches(self) -> int:
-        """Return how many batches the first epoch has; weights that are no whole numbers change it a little."""
-        places = choose_places(self._set.train, seed=self._settings.seed, epoch=1)
-        return len(to_batches(places, self._settings.batch))
-
-    def read_batches(self, epoch: int) -> Iterator[Any]:
-        """Yield images and their classes."""
-        places = choose_places(self._set.train, seed=self._settings.seed, epoch=epoch)
-        batches = to_batches(list(range(len(places))), self._settings.batch)
-
-        def read(batch: list[int]) -> npt.NDArray[np.float32]:
-            return np.stack([self._read_one(self._set.train[places[turn]], epoch, turn) for turn in batch])
-
-        for batch, pixels in zip(batches, read_parallel(batches, read, self._settings.workers), strict=True):
-            truth = torch.tensor(to_truth([self._set.train[places[turn]] for turn in batch]))
-            yield torch.from_numpy(pixels).to(self._place), truth.to(self._place)
-
-    def _read_one(self, item: TrainingItem, epoch: int, turn: int) -> npt.NDArray[np.float32]:
-        pixels = cut_somewhere(read_image(item), seed=self._settings.seed, words=(epoch, turn))
-        changed, _ = change_image(pixels, (), seed=self._settings.seed, words=(epoch, turn))
-        return scale((changed * 255).astype(np.uint8), self._card)
+    def to_batch(self, pairs: Sequence[Any]) -> Any:
+        """Return images and their classes."""
+        pixels = torch.from_numpy(np.stack([one for one, _ in pairs]))
+        return pixels.to(self.place), torch.tensor([number for _, number in pairs]).to(self.place)
 
     def compute_losses(self, batch: Any) -> Mapping[str, torch.Tensor]:
         """Return the cross entropy."""
@@ -178,29 +160,33 @@ class ClassLesson:
 
     def compute_scores(self, model: nn.Module) -> dict[str, float]:
         """Return the hits on the validation images."""
-        if not self._set.val:
+        if not self.training_set.val:
             return {}
-        return compute_hits(self._classify(model), to_truth(self._set.val))
+        return compute_hits(self._classify(model), to_truth(self.training_set.val))
 
     def report(self, model: nn.Module) -> dict[str, Any]:
         """Return the hits, and how often each class of the validation images was taken for each."""
-        if not self._set.val:
+        if not self.training_set.val:
             return {}
-        probabilities, truth = self._classify(model), to_truth(self._set.val)
+        probabilities, truth = self._classify(model), to_truth(self.training_set.val)
         guessed = [int(one) for one in probabilities.argmax(axis=1)]
-        confusion = compute_confusion(truth, guessed, len(self._set.classes))
-        return {"classes": list(self._set.classes), "confusion": confusion, **compute_hits(probabilities, truth)}
+        confusion = compute_confusion(truth, guessed, len(self.training_set.classes))
+        return {
+            "classes": list(self.training_set.classes),
+            "confusion": confusion,
+            **compute_hits(probabilities, truth),
+        }
 
     def _classify(self, model: nn.Module) -> npt.NDArray[np.float32]:
-        classifier = TimmClassifier(self._card, model.eval(), self._place, to_torch_dtype("float32"))
-        batches = to_batches(list(range(len(self._set.val))), self._settings.batch)
+        classifier = TimmClassifier(self.card, model.eval(), self.place, to_torch_dtype("float32"))
+        batches = to_batches(list(range(len(self.training_set.val))), self.settings.batch)
 
         def read(batch: list[int]) -> npt.NDArray[np.float32]:
-            return np.stack([to_input(read_image(self._set.val[place]), self._card) for place in batch])
+            return np.stack([to_input(read_image(self.training_set.val[place]), self.card) for place in batch])
 
         found = [
             classifier.classify(torch.from_numpy(pixels))
-            for pixels in read_parallel(batches, read, self._settings.workers)
+            for pixels in read_parallel(batches, read, self.settings.workers)
         ]
         return np.concatenate(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,36 +30,26 @@ class ClassRows:
         return [*([(0, 0)] if has_background else []), *found]
 
 
-def transfer_tensors(old: Tensors, new: Tensors, rows: ClassRows, *, class_first: Sequence[str] = ()) -> Tensors:
+def transfer_tensors(
+    old: Tensors, new: Tensors, rows: ClassRows, *, counting: Collection[str], class_first: Sequence[str] = ()
+) -> Tensors:
     """Return the new network's tensors with what the old one knows put in.
 
-    A tensor whose first axis counts classes is taken class by class. It counts anchors first and classes within each,
-    except those whose name contains one of ``class_first``: they count classes first.
+    Those named in ``counting`` are taken class by class. They count anchors first and classes within each, except those
+    whose name contains one of ``class_first``: they count classes first.
     """
     made = {}
     for name, tensor in new.items():
         known = old.get(name)
         if known is None:
             made[name] = tensor
-        elif known.shape == tensor.shape and (rows.old == rows.new or not _counts_classes(name, tensor, rows)):
-            made[name] = known.to(tensor.dtype)
-        elif _counts_classes(name, tensor, rows) and _is_like(known, tensor, rows):
+        elif name in counting and rows.old != rows.new:
             is_class_first = any(word in name for word in class_first)
-            made[name] = _take_classes(known, tensor, rows, is_class_first=is_class_first)
+            is_like = _is_like(known, tensor, rows)
+            made[name] = _take_classes(known, tensor, rows, is_class_first=is_class_first) if is_like else tensor
         else:
-            made[name] = tensor
+            made[name] = known.to(tensor.dtype) if known.shape == tensor.shape else tensor
     return made
-
-
-def count_taken(old: Tensors, new: Tensors) -> int:
-    """Return how many of the new network's tensors have a counterpart of any shape."""
-    return sum(name in old for name in new)
-
-
-def _counts_classes(name: str, tensor: torch.Tensor, rows: ClassRows) -> bool:
-    """Return whether a tensor belongs to what tells classes apart, as far as its name and first axis say."""
-    words = ("cls", "classif", "fc.", "head.", "box_predictor", "bbox_pred")
-    return tensor.ndim > 0 and tensor.shape[0] % rows.new_outputs == 0 and any(word in name for word in words)
 
 
 def _is_like(known: torch.Tensor, tensor: torch.Tensor, rows: ClassRows) -> bool:

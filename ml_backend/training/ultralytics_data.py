@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from ultralytics.data.dataset import YOLODataset
 
-from ml_backend.training import TrainingBox, TrainingItem
+from ml_backend.training import TrainingItem, to_outline
 
 NOWHERE: Final = Path("/nonexistent/labelloop")
 
@@ -46,11 +46,3 @@ class SetDataset(YOLODataset):
             "normalized": True,
             "bbox_format": "xywh",
         }
-
-
-def to_outline(box: TrainingBox) -> Sequence[tuple[float, float]]:
-    """Return an object's outline: that of its box, where none was drawn."""
-    if box.outline is not None:
-        return box.outline
-    x1, y1, x2, y2 = box.xyxy
-    return ((x1, y1), (x2, y1), (x2, y2), (x1, y2))

@@ -1,6 +1,6 @@
-"""What a model finds beside what people drew, in FiftyOne: its boxes with right or wrong on each, and a view of both.
+"""What a model finds beside what people drew or said, in FiftyOne, each marked as right or wrong; a view of the wrong.
 
-FiftyOne's own evaluation marks the boxes, so that the App's filters and its evaluation panel know them.
+FiftyOne's own evaluation marks them, so that the App's filters and its evaluation panel know them.
 ``FIFTYONE_DATABASE_URI`` must be set before this module is imported.
 """
 
@@ -90,8 +90,56 @@ def write_evaluation(dataset_name: str, drawn: Mapping[str, Sequence[EvaluatedBo
     except (PyMongoError, ConnectionError) as error:
         raise ServiceError(f"MongoDB: {error}") from error
     chosen = tuple(sample_id for count, sample_id in reversed(wrong) if count)
-    description = f"{MAKER} evaluate: {version}, false positives and misses, most first"
-    Views(dataset_name).write_view(SavedView(VIEW, description, chosen))
+    return _save_view(dataset_name, chosen, f"{version}, false positives and misses, most first")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedAnswer:
+    """What a classifier says of an image, and how sure it is; ``name`` None: it shows no answer."""
+
+    name: str | None
+    score: float
+
+
+def write_answer_evaluation(
+    dataset_name: str, said: Mapping[str, EvaluatedAnswer], *, control: str, version: str
+) -> Written:
+    """Write answers by sample id, mark which are people's too, and save a view of the others, the surest first.
+
+    What an earlier evaluation wrote is taken away first. Answers of people stay as they are.
+
+    Raises:
+        ServiceError: MongoDB does not answer.
+        LabelingError: a person saved a view of that name.
+    """
+    try:
+        dataset = fo.load_dataset(dataset_name)
+        _clear(dataset)
+        dataset.add_sample_field(
+            fields.EVALUATED, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification, description=version
+        )
+        view = dataset.select(list(said))
+        present = [str(sample_id) for sample_id in view.values("id")]
+        dataset.set_values(
+            fields.EVALUATED, {sample_id: _to_classification(said[sample_id]) for sample_id in present}, key_field="id"
+        )
+        view.evaluate_classifications(
+            fields.EVALUATED, gt_field=control, eval_key=fields.EVALUATION, method="simple", progress=False
+        )
+        rows = zip(*view.values(["id", fields.EVALUATION]), strict=True)
+        wrong = [str(sample_id) for sample_id, is_right in rows if not is_right]
+    except (PyMongoError, ConnectionError) as error:
+        raise ServiceError(f"MongoDB: {error}") from error
+    chosen = tuple(sorted(wrong, key=lambda sample_id: (-said[sample_id].score, sample_id)))
+    return _save_view(dataset_name, chosen, f"{version}, answers that are not people's, the surest first")
+
+
+def _to_classification(answer: EvaluatedAnswer) -> fo.Classification | None:
+    return None if answer.name is None else fo.Classification(label=answer.name, confidence=answer.score)
+
+
+def _save_view(dataset_name: str, chosen: tuple[str, ...], what: str) -> Written:
+    Views(dataset_name).write_view(SavedView(VIEW, f"{MAKER} evaluate: {what}", chosen))
     return Written(fields.EVALUATED, fields.EVALUATION, VIEW, len(chosen))
 
 

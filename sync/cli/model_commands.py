@@ -55,6 +55,7 @@ def models(home: Home, here: bool, task: str | None) -> None:
 
 def _list_registered(home: Home, task: str | None) -> Iterator[tuple[str, ...]]:
     """Yield a row for each model of the registry."""
+    from sync.models.gate import METRIC as BOXES
     from sync.models.registry import Registry
 
     registry, project = Registry(home), Project.read(home)
@@ -62,10 +63,13 @@ def _list_registered(home: Home, task: str | None) -> Iterator[tuple[str, ...]]:
         card = registry.read(model_id)
         if task is not None and card.task != task:
             continue
-        score = None if card.evaluation is None or card.evaluation.map50_95 is None else card.evaluation.map50_95 * 100
+        found = None if card.evaluation is None else card.evaluation.score
+        score = _show_number(None if found is None else found * 100)
+        if card.evaluation is not None and found is not None and card.evaluation.metric != BOXES:
+            score += f" {card.evaluation.metric}"
         is_current = project is not None and project.model == model_id
         state = "current" if is_current else "registered"
-        yield card.id, card.task or "-", "-", _show_number(score), card.licence or "-", state
+        yield card.id, card.task or "-", "-", score, card.licence or "-", state
 
 
 def _show_number(number: float | None) -> str:

@@ -1,4 +1,5 @@
-"""Evaluate: a model on a frozen split, by COCO's rules; nothing of the project changes.
+"""Evaluate: a model on a frozen split, a detector by COCO's rules, a classifier by its top-1; nothing of the project
+changes.
 
 What it found is kept beside the weights. With ``fields`` its boxes go into FiftyOne as well, each marked as right or
 wrong, with a view of the images that have most that is wrong.
@@ -6,9 +7,9 @@ wrong, with a view of the images that have most that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
@@ -25,13 +26,18 @@ from sync.jobs.judging import (
     read_split,
     to_values,
 )
+from sync.models.answers import NOTHING, AnswerEvaluation, AnswerScore
 from sync.models.evaluation import DEFAULT_THRESHOLD, ClassScore
-from sync.models.examples import read_examples
+from sync.models.examples import read_answer_examples, read_examples
 from sync.models.results import Result, write_result
 from sync.settings import Project
 from sync.versions.manifest import Split, Version
 
+if TYPE_CHECKING:
+    from sync.catalogue.evaluated import Written
+
 CLASSES_SHOWN: Final = 15
+MIXED_SHOWN: Final = 5
 
 
 def evaluate(
@@ -49,7 +55,7 @@ def evaluate(
     A second run with the same weights on the same images looks at none of them again.
 
     Raises:
-        LabelingError: no such model or version, or a split without images on which people looked for objects.
+        LabelingError: no such model or version, or a split without images that say something of what it gives.
     """
     file = find_model(context.home, model or read_current(context))
     frozen = read_split(context.home, file, version)
@@ -63,13 +69,12 @@ def evaluate(
     if with_fields:
         notes += _write_fields(context, frozen, split, measured, on_progress)
     evaluation = measured.evaluation
-    return Report(
-        "evaluate",
-        moved=evaluation.images,
-        failed=measured.failed,
-        notes=tuple(notes),
-        details={"examples": evaluation.examples, "images without boxes": evaluation.empty_images},
-    )
+    details = {"examples": evaluation.examples}
+    if isinstance(evaluation, AnswerEvaluation):
+        details["images without a prediction"] = evaluation.unanswered
+    else:
+        details["images without boxes"] = evaluation.empty_images
+    return Report("evaluate", moved=evaluation.images, failed=measured.failed, notes=tuple(notes), details=details)
 
 
 def read_current(context: Context) -> str:
@@ -92,14 +97,15 @@ def to_result(file: ModelFile, frozen: Version, split: Split, measured: Measured
 def _explain(file: ModelFile, frozen: Version, split: Split, measured: Measured) -> Iterator[str]:
     evaluation = measured.evaluation
     yield f"{file.weights.version} on {frozen.id}, {split}: {describe(evaluation)}"
-    sizes = ", ".join(
-        f"{one.name} {'not known' if one.map50_95 is None else f'{one.map50_95:.4f}'} ({one.examples})"
-        for one in evaluation.sizes
-    )
-    yield f"by size, mAP50-95 (examples): {sizes}"
-    known = sorted((one for one in evaluation.classes if one.examples), key=lambda one: one.map50_95 or 0.0)
+    if isinstance(evaluation, AnswerEvaluation):
+        yield from _explain_answers(evaluation)
+    else:
+        sizes = ", ".join(f"{one.name} {_show(one.map50_95)} ({one.examples})" for one in evaluation.sizes)
+        yield f"by size, {evaluation.metric} (examples): {sizes}"
+    classes: Sequence[ClassScore | AnswerScore] = evaluation.classes
+    known = sorted((one for one in classes if one.examples), key=lambda one: one.score or 0.0)
     for one in known[:CLASSES_SHOWN]:
-        yield _describe_class(one)
+        yield _describe_class(evaluation.metric, one)
     if len(known) > CLASSES_SHOWN:
         yield f"{len(known) - CLASSES_SHOWN} better classes are in the file"
     unknown = len(evaluation.classes) - len(known)
@@ -112,35 +118,70 @@ def _explain(file: ModelFile, frozen: Version, split: Split, measured: Measured)
         yield f"{len(evaluation.classes) - len(chosen)} classes keep the default threshold: val has too few of them"
 
 
-def _describe_class(one: ClassScore) -> str:
+def _explain_answers(evaluation: AnswerEvaluation) -> Iterator[str]:
+    yield f"{evaluation.shown} of {evaluation.images} images would be shown an answer"
+    yield f"calibration error {_show(evaluation.calibration_error)} (0 is best)"
+    names = [one.name for one in evaluation.classes]
+    mixed = [
+        (count, name, names[column])
+        for name, row in zip(names, evaluation.confusion, strict=True)
+        for column, count in enumerate(row[:-1])
+        if count and names[column] != name
+    ]
+    # The most frequent first; of equally frequent ones in the order of the label config.
+    told = [f"{name} for {other} ({count})" for count, name, other in sorted(mixed, key=lambda one: -one[0])]
+    if told:
+        yield f"taken for another: {', '.join(told[:MIXED_SHOWN])}"
+
+
+def _describe_class(metric: str, one: ClassScore | AnswerScore) -> str:
     at = "" if one.threshold is None else f" from {one.threshold:g}"
     precision = "not known" if one.precision is None else f"{one.precision:.2f}"
     recall = "not known" if one.recall is None else f"{one.recall:.2f}"
     return (
-        f"{one.name}: mAP50-95 {one.map50_95 or 0.0:.4f}, precision {precision}, recall {recall}{at}"
+        f"{one.name}: {metric} {one.score or 0.0:.4f}, precision {precision}, recall {recall}{at}"
         f" ({one.examples} examples)"
     )
+
+
+def _show(number: float | None) -> str:
+    return "not known" if number is None else f"{number:.4f}"
 
 
 def _write_fields(
     context: Context, frozen: Version, split: Split, measured: Measured, on_progress: OnProgress
 ) -> list[str]:
-    from sync.catalogue.evaluated import EvaluatedBox, write_evaluation  # FiftyOne, whose database must be named first
+    # FiftyOne, whose database must be named first.
+    from sync.catalogue.evaluated import EvaluatedAnswer, EvaluatedBox, write_answer_evaluation, write_evaluation
 
     on_progress(None, "writing what is right and wrong into FiftyOne")
     seen = measured.look
+    chosen = to_values(measured.thresholds)
+    name, version = context.dataset.name, seen.facts.version
+    if seen.facts.control is not None:
+        answered = read_answer_examples(frozen.in_split(split), frozen.config, control=seen.facts.control)
+        answered = answered.without(seen.failed)
+        answers = seen.to_answers(answered)
+        said: dict[str, EvaluatedAnswer] = {}
+        for image, best, score in zip(answered.images, answers.best, answers.surest, strict=True):
+            label = answered.classes[best] if best != NOTHING else None
+            is_shown = label is not None and score >= chosen.get(label, DEFAULT_THRESHOLD)
+            said[image.sample_id] = EvaluatedAnswer(label if is_shown else None, float(score) if is_shown else 0.0)
+        return _tell(write_answer_evaluation(name, said, control=seen.facts.control, version=version))
     examples = read_examples(frozen.in_split(split), frozen.config, task=seen.facts.task).without(seen.failed)
     boxes = seen.to_boxes(examples)
     assert boxes.scores is not None
-    chosen = to_values(measured.thresholds)
     drawn: dict[str, list[EvaluatedBox]] = {image.sample_id: [] for image in examples.images}
     for place, number, xyxy, score in zip(boxes.images, boxes.classes, boxes.xyxy, boxes.scores, strict=True):
-        image, name = examples.images[place], examples.classes[number]
-        if score >= chosen.get(name, DEFAULT_THRESHOLD):
-            drawn[image.sample_id].append(EvaluatedBox.from_xyxy(name, xyxy.tolist(), image.size, float(score)))
+        image, label = examples.images[place], examples.classes[number]
+        if score >= chosen.get(label, DEFAULT_THRESHOLD):
+            drawn[image.sample_id].append(EvaluatedBox.from_xyxy(label, xyxy.tolist(), image.size, float(score)))
     if not any(drawn.values()) and not len(examples.truth):
         raise LabelingError("nothing was drawn and nothing found on these images: there is nothing to write")
-    wrong = write_evaluation(context.dataset.name, drawn, version=seen.facts.version)
+    return _tell(write_evaluation(name, drawn, version=version))
+
+
+def _tell(wrong: Written) -> list[str]:
     return [
         f"in FiftyOne: field {wrong.field!r}, evaluation {wrong.key!r}, view {wrong.view!r} ({wrong.images} images)"
     ]

@@ -11,13 +11,14 @@ from labels.errors import LabelingError
 from labels.report import Failure, OnProgress
 from ml_backend.environment import Environment
 from ml_backend.models.weights import Weights, compute_version, resolve_weights
+from sync.models.answers import AnswerEvaluation, AnyEvaluation
 from sync.models.candidate import Candidate, find_candidate, list_candidates
-from sync.models.evaluation import Evaluation, evaluate_boxes
-from sync.models.examples import read_examples
-from sync.models.gate import Comparison, Rules, Verdict, compare_models, decide
-from sync.models.looking import Look, look
+from sync.models.exams import Exam, make_exam
+from sync.models.gate import Comparison, Rules, Verdict, decide
+from sync.models.looking import look
+from sync.models.looks import Kind, Look
 from sync.models.registry import Card, Registry
-from sync.models.thresholds import Threshold, choose_thresholds
+from sync.models.thresholds import Threshold
 from sync.settings import Home
 from sync.versions.manifest import Split, Version, list_versions, read_version
 
@@ -96,7 +97,8 @@ def check_not_learned(home: Home, file: ModelFile, frozen: Version, split: Split
         return 0
     learned = frozen if file.trained_on == frozen.id else read_version(home, file.trained_on)
     known = {image.sha256 for image in learned.images if image.split != "test"}
-    return sum(image.sha256 in known and image.has_regions for image in frozen.in_split(split))
+    judged = [image for image in frozen.in_split(split) if image.has_regions or image.answers]
+    return sum(image.sha256 in known for image in judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Measured:
     """What a model is worth on one split. ``thresholds`` were chosen on val, or are those of its card."""
 
     look: Look
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     thresholds: tuple[Threshold, ...]
 
     @property
@@ -120,17 +122,28 @@ def look_at(
     split: Split,
     on_progress: OnProgress,
     *,
+    kind: Kind | None = None,
     is_trusted: bool = False,
 ) -> Look:
-    """Return what a model finds on the images of a split on which people looked for objects.
+    """Return what a model finds on the images of a split that say something of what it gives.
 
     Raises:
-        LabelingError: the split has none, or what ``look`` raises.
+        LabelingError: the split has no such image, a classifier answers another control than it was trained for, or
+            what ``look`` raises.
     """
-    images = [image for image in frozen.in_split(split) if image.has_regions]
+    images = [image for image in frozen.in_split(split) if image.has_regions or image.answers]
     if not images:
-        raise LabelingError(f"version {frozen.id}: its split {split} has no image on which people looked for objects")
-    return look(home, file.weights, images, frozen.config, on_progress=on_progress, is_trusted=is_trusted)
+        raise LabelingError(
+            f"version {frozen.id}: its split {split} has no image on which people looked for objects or gave an answer"
+        )
+    seen = look(home, file.weights, images, frozen.config, on_progress=on_progress, kind=kind, is_trusted=is_trusted)
+    meant = None if file.candidate is None else file.candidate.control
+    if seen.facts.control is not None and meant not in (None, seen.facts.control):
+        raise LabelingError(
+            f"{file.name}: learned the classes of {meant!r}, and would answer {seen.facts.control!r}, which has them"
+            " too; give the classes of one of them other names"
+        )
+    return seen
 
 
 def choose_on_val(
@@ -140,16 +153,18 @@ def choose_on_val(
     on_progress: OnProgress,
     *,
     precision_floor: float | None = None,
+    kind: Kind | None = None,
     is_trusted: bool = False,
 ) -> tuple[Threshold, ...]:
     """Return the thresholds of a model: those of its card, or chosen on val; none where val has no image."""
     if file.card is not None and precision_floor is None:
         return tuple(Threshold(name, value, 0) for name, value in file.card.thresholds.items())
-    if not any(image.has_regions for image in frozen.in_split("val")):
+    images = frozen.in_split("val")
+    if not any(image.has_regions or image.answers for image in images):
         return ()
-    seen = look_at(home, file, frozen, "val", on_progress, is_trusted=is_trusted)
-    examples = read_examples(frozen.in_split("val"), frozen.config, task=seen.facts.task).without(seen.failed)
-    return choose_thresholds(examples.classes, examples.truth, seen.to_boxes(examples), precision_floor=precision_floor)
+    seen = look_at(home, file, frozen, "val", on_progress, kind=kind, is_trusted=is_trusted)
+    exam = make_exam(images, frozen.config, seen.facts).without(seen.failed)
+    return exam.choose_thresholds(seen, precision_floor=precision_floor)
 
 
 def to_values(thresholds: tuple[Threshold, ...]) -> dict[str, float]:
@@ -158,13 +173,25 @@ def to_values(thresholds: tuple[Threshold, ...]) -> dict[str, float]:
 
 
 def measure(frozen: Version, split: Split, seen: Look, thresholds: tuple[Threshold, ...]) -> Measured:
-    """Return what a look is worth."""
-    examples = read_examples(frozen.in_split(split), frozen.config, task=seen.facts.task).without(seen.failed)
-    found = seen.to_boxes(examples)
-    evaluation = evaluate_boxes(
-        examples.sizes, examples.classes, examples.truth, found, thresholds=to_values(thresholds)
-    )
-    return Measured(seen, evaluation, thresholds)
+    """Return what a look is worth.
+
+    Raises:
+        LabelingError: there is nothing to measure it by.
+    """
+    exam = make_exam(frozen.in_split(split), frozen.config, seen.facts).without(seen.failed)
+    return Measured(seen, _evaluate(frozen, split, exam, seen, thresholds), thresholds)
+
+
+def _evaluate(
+    frozen: Version, split: Split, exam: Exam, seen: Look, thresholds: tuple[Threshold, ...]
+) -> AnyEvaluation:
+    evaluation = exam.evaluate(seen, to_values(thresholds))
+    if evaluation.images or seen.failed:
+        return evaluation
+    wanted = "on which people looked for objects"
+    if isinstance(evaluation, AnswerEvaluation):
+        wanted = f"with an answer of {evaluation.control!r}"
+    raise LabelingError(f"version {frozen.id}: its split {split} has no image {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,39 +213,60 @@ def judge(
 ) -> Judged:
     """Return what the gate says of two looks at the test split, the current model's first.
 
-    Images one of them could not be shown count for neither. Both are judged by the classes the candidate can draw.
+    Images one of them could not be shown count for neither. Both are judged by the classes the candidate can draw or
+    say; a model that gives none of them found nothing.
     """
-    examples = read_examples(frozen.in_split("test"), frozen.config, task=looks[1].facts.task)
-    examples = examples.without([*looks[0].failed, *looks[1].failed])
-    found = (looks[0].to_boxes(examples), looks[1].to_boxes(examples))
+    current, candidate = looks
+    exam = make_exam(frozen.in_split("test"), frozen.config, candidate.facts, [current.facts])
+    exam = exam.without([*current.failed, *candidate.failed])
     before, after = (
-        evaluate_boxes(examples.sizes, examples.classes, examples.truth, boxes, thresholds=to_values(chosen))
-        for boxes, chosen in zip(found, thresholds, strict=True)
+        _evaluate(frozen, "test", exam, seen, chosen) for seen, chosen in zip(looks, thresholds, strict=True)
     )
 
     def on_draw(done: int) -> None:
         on_progress(done / rules.resamples, f"{DRAWING}, {done}/{rules.resamples}")
 
-    comparison = compare_models(before, after, examples.truth, found, rules, on_draw=on_draw)
+    comparison = exam.compare(looks, (before, after), rules, on_draw)
     return Judged(
-        Measured(looks[0], before, thresholds[0]),
-        Measured(looks[1], after, thresholds[1]),
+        Measured(current, before, thresholds[0]),
+        Measured(candidate, after, thresholds[1]),
         comparison,
         decide(comparison, rules),
     )
 
 
-def describe(evaluation: Evaluation) -> str:
+def check_same_kind(new: Look, old: Look) -> None:
+    """Refuse that a model which gives something goes for one that gives something else: one is served at a time.
+
+    Raises:
+        LabelingError: the old one draws and the new one answers, or the other way round, or they answer two controls.
+    """
+    if (old.facts.kind, old.facts.control) == (new.facts.kind, new.facts.control) or not old.facts.classes:
+        return
+    does, did = (
+        "draws objects" if one.facts.kind == "shapes" else f"answers {one.facts.control!r}" for one in (new, old)
+    )
+    raise LabelingError(
+        f"{new.facts.version} {does}, and the current model {old.facts.version} {did} by this label config: one model"
+        " is served, so one of the two would be lost. To change from one to the other: labelloop down, then"
+        " labelloop up --model with it; or keep a project for each"
+    )
+
+
+def describe(evaluation: AnyEvaluation) -> str:
     """Return the numbers for people.
 
+    >>> from sync.models.evaluation import Evaluation
     >>> describe(Evaluation(3, 3, 0, 0, None, None, None, None, None, None, (), ()))
     'mAP50-95 not known, mAP50 not known, precision not known, recall not known (3 images, 0 examples)'
     """
-    numbers: Mapping[str, float | None] = {
-        "mAP50-95": evaluation.map50_95,
-        "mAP50": evaluation.map50,
-        "precision": evaluation.precision,
-        "recall": evaluation.recall,
-    }
+    numbers: Mapping[str, float | None]
+    if isinstance(evaluation, AnswerEvaluation):
+        numbers = {"top-1": evaluation.top1, "top-5": evaluation.top5}
+        counted = f"({evaluation.images} images, {evaluation.unanswered} without a prediction)"
+    else:
+        numbers = {evaluation.metric: evaluation.map50_95, "mAP50": evaluation.map50}
+        counted = f"({evaluation.images} images, {evaluation.examples} examples)"
+    numbers = {**numbers, "precision": evaluation.precision, "recall": evaluation.recall}
     said = ", ".join(f"{name} {'not known' if value is None else f'{value:.4f}'}" for name, value in numbers.items())
-    return f"{said} ({evaluation.images} images, {evaluation.examples} examples)"
+    return f"{said} {counted}"

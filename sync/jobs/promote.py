@@ -1,4 +1,5 @@
-"""Promote: a candidate takes the place of the current model if it is better.
+"""Promote: a candidate takes the place of the current model if it is better; a detector's that of a detector, a
+classifier's that of a classifier, and either that of a model which gives nothing by the project's label config.
 
 Order of writes: the registry (the model that goes, then the one that comes), the ML backend, which loads it beside the
 old one and serves it, ``project.json``, last the ledger with the run of ``prelabel`` that draws anew what nobody has
@@ -22,6 +23,7 @@ from sync.jobs.judging import (
     Judged,
     ModelFile,
     check_not_learned,
+    check_same_kind,
     choose_on_val,
     find_model,
     judge,
@@ -57,8 +59,8 @@ def promote(
     run code when they are read. ``dry_run`` says what the gate says.
 
     Raises:
-        LabelingError: no such candidate, nothing to judge it by, it learned from the test images, or it is forced
-            without a reason.
+        LabelingError: no such candidate, nothing to judge it by, it learned from the test images, it would take the
+            place of a model that gives something else, or it is forced without a reason.
         ServiceError: the ML backend cannot load it; the current model stays.
     """
     rules = rules or Rules()
@@ -112,10 +114,9 @@ def _judge(
             f"{new.name}: learned from {learned} images of the test split of {frozen.id}, so that says nothing of it;"
             f" judge it by the version it learned from: --version {new.trained_on}"
         )
-    looks = (
-        look_at(home, old, frozen, "test", on_progress),
-        look_at(home, new, frozen, "test", on_progress, is_trusted=trust),
-    )
+    seen = look_at(home, new, frozen, "test", on_progress, is_trusted=trust)
+    looks = (look_at(home, old, frozen, "test", on_progress, kind=seen.facts.kind), seen)
+    check_same_kind(seen, looks[0])
     thresholds = (
         choose_on_val(home, old, frozen, on_progress) if old.card is not None else (),
         choose_on_val(home, new, frozen, on_progress, is_trusted=trust),
@@ -123,6 +124,9 @@ def _judge(
     judged = judge(frozen, looks, thresholds, rules, on_progress)
     write_gate(home, _to_gate(new, old, frozen, judged))
     for file, measured in ((old, judged.current), (new, judged.candidate)):
+        # What gives nothing by this label config was not measured.
+        if not measured.look.facts.classes:
+            continue
         write_result(home, to_result(file, frozen, "test", measured))
     return judged
 
@@ -145,6 +149,8 @@ def _explain(context: Context, new: ModelFile, old: ModelFile, frozen: Version, 
     yield f"{named}{new.weights.version} against {old.weights.version} on the test split of {frozen.id}"
     yield f"{judged.verdict.decision}: {judged.verdict.reasons[0]}"
     yield from judged.verdict.reasons[1:]
+    if not judged.current.look.facts.classes:
+        yield f"{old.weights.version} gives nothing by this label config: nothing that was there before is lost"
     learned = check_not_learned(context.home, old, frozen, "test")
     if learned:
         yield f"the current model learned from {learned} of these images, which is in its favour"
@@ -175,6 +181,7 @@ def _to_card(
         registered_at=_now(),
         registered_by=by,
         task=facts.task,
+        control=facts.control,
         licence=new.licence or facts.licence,
         base_version=None if learned is None else learned.base_version,
         trained_on=new.trained_on,

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from sync.models.evaluation import Boxes, Flags, Floats, Numbers, match_boxes
+from sync.models.boxes import Boxes, Flags, Floats, Numbers, match_boxes
 
 RECALLS: Final = np.linspace(0.0, 1.0, 101)
 OVERLAPS: Final = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -80,7 +80,7 @@ def _score_class(one: ClassMatches, counts: Numbers) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Differences:
-    """Candidate - current on every draw: of the mean, and (draws, classes) of each class, NaN where it has no example.
+    """Candidate - current on every draw: of the whole, and (draws, classes) of each class, NaN where it has no example.
 
     ``overall`` is NaN on a draw of images without any example.
     """
@@ -110,6 +110,35 @@ def draw_differences(
         known = ~np.isnan(rows[number])
         # The mean over classes of the differences is the difference of the means: both have the same examples.
         overall[number] = rows[number][known].mean() if known.any() else np.nan
+    return Differences(overall, rows)
+
+
+def draw_answer_differences(
+    current: Flags,
+    candidate: Flags,
+    truth: Numbers,
+    *,
+    classes: int,
+    draws: int,
+    seed: int,
+    on_draw: OnDraw = lambda _: None,
+) -> Differences:
+    """Return the differences in the share of images that are right, of all and of each class by people.
+
+    ``current`` and ``candidate`` say which images each is right on, ``truth`` is the place of their class.
+    """
+    random = np.random.default_rng(seed)
+    images = len(truth)
+    change = candidate.astype(np.float64) - current.astype(np.float64)
+    rows, overall = np.full((draws, classes), np.nan), np.full(draws, np.nan)
+    for number in range(draws if images else 0):
+        if number % DRAWS_PER_TICK == 0:
+            on_draw(number)
+        drawn = random.integers(0, images, images)
+        overall[number] = change[drawn].mean()
+        examples = np.bincount(truth[drawn], minlength=classes)
+        sums = np.bincount(truth[drawn], weights=change[drawn], minlength=classes)
+        rows[number, examples > 0] = sums[examples > 0] / examples[examples > 0]
     return Differences(overall, rows)
 
 

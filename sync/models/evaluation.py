@@ -1,6 +1,6 @@
-"""How good a detector's boxes are, by COCO's rules: mAP over IoU 0.50 to 0.95, for each class and size. Pure.
+"""How good what a detector finds is, by COCO's rules: mAP over IoU 0.50 to 0.95, for each class and size. Pure.
 
-hotcoco does the matching (its numbers are pycocotools'). A class without an example has no score: None, never 0.
+A class without an example has no score: None, never 0.
 """
 
 from __future__ import annotations
@@ -10,56 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from hotcoco import COCO, COCOeval
 from hotcoco.metrics import calibration_error
-from hotcoco.primitives import bbox_iou
 
 from labels.geometry import ImageSize
+from sync.models.boxes import Boxes, Flags, Floats, Overlap, find_right, match_coco
 
-MATCH_IOU: Final = 0.5
+METRICS: Final[Mapping[Overlap, str]] = {
+    "box": "mAP50-95",
+    "mask": "mask mAP50-95",
+    "turned": "turned-box mAP50-95",
+}
 SIZES: Final = ("small", "medium", "large")
-"""Of a box, by its area in pixels of the image: below 32 x 32, below 96 x 96, above."""
+"""Of an object, by its area in pixels of the image: below 32 x 32, below 96 x 96, above."""
 SIZE_ENDS: Final = (32.0**2, 96.0**2)
 DEFAULT_THRESHOLD: Final = 0.2
 """From which score on boxes are shown, unless somebody says otherwise."""
-MOST_BOXES: Final = 100
-"""Of a class in an image; COCO counts no more."""
 _ALL: Final = 0
 _LAST: Final = -1
-
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
-    """Boxes of many images in columns: ``images`` and ``classes`` are places in their lists, ``xyxy`` is (n, 4).
-
-    ``scores`` are None for what people drew. Sides are pixels of the upright image.
-    """
-
-    images: Numbers
-    classes: Numbers
-    xyxy: Floats
-    scores: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[tuple[int, int, tuple[float, float, float, float]]]) -> Boxes:
-        """Return the boxes people drew, from (image, class, xyxy).
-
-        >>> Boxes.from_rows([(0, 2, (1.0, 2.0, 3.0, 4.0))]).xyxy.tolist()
-        [[1.0, 2.0, 3.0, 4.0]]
-        """
-        return cls(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.int64),
-            np.array([row[2] for row in rows], np.float64).reshape(-1, 4),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +44,11 @@ class ClassScore:
     precision: float | None = None
     recall: float | None = None
     threshold: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The one number by which models are compared."""
+        return self.map50_95
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +82,13 @@ class Evaluation:
     classes: tuple[ClassScore, ...]
     curve: tuple[float, ...] = field(default=(), repr=False)
     """The precision at recall 0, 0.01, ..., 1 and IoU 0.5, the mean over the classes; empty where there is none."""
+    metric: str = METRICS["box"]
+    """Says by what objects overlap: by their boxes, masks or turned boxes."""
+
+    @property
+    def score(self) -> float | None:
+        """The one number by which models are compared."""
+        return self.map50_95
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; ``from_dict`` is its inverse."""
@@ -132,22 +111,6 @@ def _to_plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     return value
-
-
-def match_coco(sizes: Sequence[ImageSize], classes: Sequence[str], truth: Boxes, found: Boxes) -> COCOeval:
-    """Return hotcoco's matches of what was found with what people drew, on images of these sizes."""
-    images = [{"id": number, "width": size.width, "height": size.height} for number, size in enumerate(sizes, 1)]
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
-    drawn = COCO.from_arrays(images, categories, truth.images + 1, truth.classes + 1, _to_xywh(truth.xyxy))
-    assert found.scores is not None
-    rows = np.column_stack([found.images + 1, _to_xywh(found.xyxy), found.scores, found.classes + 1])
-    matched = COCOeval(drawn, drawn.load_res(rows.astype(np.float64)), "bbox")
-    matched.evaluate()
-    return matched
-
-
-def _to_xywh(xyxy: Floats) -> Floats:
-    return np.column_stack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]]).astype(np.float64)
 
 
 def evaluate_boxes(
@@ -189,6 +152,7 @@ def evaluate_boxes(
         sizes=tuple(_score_sizes(truth, precision)),
         classes=scored,
         curve=_draw_curve(precision[0, :, :, _ALL, _LAST][:, counts > 0]),
+        metric=METRICS[truth.overlap],
     )
 
 
@@ -220,8 +184,7 @@ def _score_class(
 
 
 def _score_sizes(truth: Boxes, precision: Floats) -> Iterator[SizeScore]:
-    areas = (truth.xyxy[:, 2] - truth.xyxy[:, 0]) * (truth.xyxy[:, 3] - truth.xyxy[:, 1])
-    places = np.digitize(areas, SIZE_ENDS)
+    places = np.digitize(truth.areas, SIZE_ENDS)
     for place, name in enumerate(SIZES):
         yield SizeScore(name, int((places == place).sum()), _mean(precision[:, :, :, place + 1, _LAST]))
 
@@ -239,61 +202,3 @@ def _mean(values: Floats) -> float | None:
 
 def _round(value: float) -> float:
     return round(value, 9)
-
-
-def find_right(truth: Boxes, found: Boxes) -> Flags:
-    """Return for each box that was found whether it is right at IoU 0.5, the surest first, each example once."""
-    is_right: Flags = match_boxes(truth, found, (MATCH_IOU,))[0][0]
-    return is_right
-
-
-def match_boxes(truth: Boxes, found: Boxes, overlaps: Sequence[float]) -> tuple[Flags, Flags]:
-    """Return which boxes are right at each overlap, (overlaps, boxes), and which count at all: no more than COCO takes.
-
-    As COCO does it: within an image and class the surest box takes the example it overlaps most, then the next one.
-    """
-    assert found.scores is not None
-    least = np.array(overlaps, np.float64)
-    is_right = np.zeros((len(least), len(found)), np.bool_)
-    is_counted = np.ones(len(found), np.bool_)
-    drawn = dict(_group(truth))
-    found_xywh, truth_xywh = _to_xywh(found.xyxy), _to_xywh(truth.xyxy)
-    for key, rows in _group(found):
-        examples = drawn.get(key)
-        if examples is None and len(rows) <= MOST_BOXES:
-            continue
-        ordered = rows[np.argsort(-found.scores[rows], kind="stable")]
-        is_counted[ordered[MOST_BOXES:]] = False
-        if examples is not None:
-            ordered = ordered[:MOST_BOXES]
-            is_right[:, ordered] = _match_group(found_xywh[ordered], truth_xywh[examples], least)
-    return is_right, is_counted
-
-
-def _match_group(found: Floats, examples: Floats, least: Floats) -> Flags:
-    common = bbox_iou(found, examples, np.zeros(len(examples), np.bool_))
-    if len(found) == 1:
-        is_alone: Flags = common.max(axis=1) >= least[:, None]
-        return is_alone
-    rows = np.arange(len(least))
-    is_taken = np.zeros((len(least), len(examples)), np.bool_)
-    is_right = np.zeros((len(least), len(found)), np.bool_)
-    for place in range(len(found)):
-        left = np.where(is_taken, -1.0, common[place])
-        # Of equal ones the last, as pycocotools takes it.
-        best = len(examples) - 1 - np.argmax(left[:, ::-1], axis=1)
-        is_hit = left[rows, best] >= least
-        is_right[:, place] = is_hit
-        is_taken[rows[is_hit], best[is_hit]] = True
-    return is_right
-
-
-def _group(boxes: Boxes) -> Iterator[tuple[tuple[int, int], Numbers]]:
-    """Yield the rows of each image and class that has any."""
-    if not len(boxes):
-        return
-    order = np.lexsort((boxes.classes, boxes.images))
-    keys = np.column_stack([boxes.images[order], boxes.classes[order]])
-    starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=keys[:1] - 1) != 0, axis=1))
-    for rows in np.split(order, starts[1:]):
-        yield (int(boxes.images[rows[0]]), int(boxes.classes[rows[0]])), np.sort(rows)

@@ -1,19 +1,23 @@
-"""What people drew on the images of a split, as the boxes a detector is judged by. Pure.
+"""What people drew or said on the images of a split, as what a model is judged by. Pure.
 
-Of turned boxes, polygons and masks it is the upright box round them. Images on which nobody looked for objects are left
-out: nothing drawn on them means nothing.
+A detector is judged by what people drew: by masks where it makes masks and people drew polygons or masks, by turned
+boxes where it turns them, else by the upright box round each. Images on which nobody looked for objects are left out:
+nothing drawn on them means nothing. A classifier is judged by what people said of the whole image with one control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hotcoco import mask as rle
 
 from labels.config import LabelConfig
-from labels.geometry import ImageSize
+from labels.geometry import Box, ImageSize, Mask, Polygon
 from labels.results import Label
 from ml_backend.answers.label_plans import find_controls
-from sync.models.evaluation import Boxes
+from sync.models.boxes import Boxes, Numbers, Overlap, Shape, encode_mask, from_turned_box
 from sync.versions.manifest import VersionImage
 
 
@@ -36,6 +40,26 @@ class Examples:
         kept = tuple(image for image in self.images if image.sample_id not in left_out)
         return self if len(kept) == len(self.images) else make_examples(kept, self.classes)
 
+    def by(self, overlap: Overlap) -> Examples:
+        """Return the examples to be matched by their boxes, masks or turned boxes."""
+        if overlap == "box":
+            return self
+        shapes = tuple(
+            _to_mask(label, self.images[place].size) if overlap == "mask" else _to_turned(label)
+            for place, _, label, _ in _list_labels(self.images, self.classes)
+        )
+        return replace(self, truth=replace(self.truth, overlap=overlap, shapes=shapes))
+
+    def find_overlap(self, tasks: Collection[str]) -> Overlap:
+        """Return by what models of these tasks can be judged: all must give it, and people must have drawn it.
+
+        A box that is not turned is a turned box as well.
+        """
+        drawn = {type(label.geometry) for _, _, label, _ in _list_labels(self.images, self.classes)}
+        if drawn and drawn <= {Polygon, Mask} and set(tasks) == {"segment"}:
+            return "mask"
+        return "turned" if drawn == {Box} and "obb" in tasks else "box"
+
 
 def read_examples(images: Iterable[VersionImage], config: LabelConfig, *, task: str) -> Examples:
     """Return the examples for a model of this task: of the classes it could draw by this label config."""
@@ -45,19 +69,70 @@ def read_examples(images: Iterable[VersionImage], config: LabelConfig, *, task: 
 
 def make_examples(images: Sequence[VersionImage], classes: tuple[str, ...]) -> Examples:
     """Return the examples of these classes; what else was drawn on the images does not count."""
+    rows = [(place, number, xyxy) for place, number, _, xyxy in _list_labels(images, classes)]
+    return Examples(tuple(images), classes, Boxes.from_rows(rows))
+
+
+def _list_labels(
+    images: Sequence[VersionImage], classes: tuple[str, ...]
+) -> list[tuple[int, int, Label, tuple[float, float, float, float]]]:
     numbers = {name: number for number, name in enumerate(classes)}
     rows = [
-        (place, numbers[label.class_name], _to_inside(label, image.size))
+        (place, numbers[label.class_name], label, _to_inside(label, image.size))
         for place, image in enumerate(images)
         for label in image.regions
         if label.class_name in numbers
     ]
     # A box without an area can be found by nobody.
-    drawn = [row for row in rows if row[2][0] < row[2][2] and row[2][1] < row[2][3]]
-    return Examples(tuple(images), classes, Boxes.from_rows(drawn))
+    return [row for row in rows if row[3][0] < row[3][2] and row[3][1] < row[3][3]]
 
 
 def _to_inside(label: Label, size: ImageSize) -> tuple[float, float, float, float]:
     assert label.geometry is not None
     x1, y1, x2, y2 = label.geometry.to_xyxy()
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(size.width)), min(y2, float(size.height))
+
+
+def _to_mask(label: Label, size: ImageSize) -> Shape:
+    if isinstance(label.geometry, Mask):
+        return encode_mask(label.geometry.pixels)
+    assert isinstance(label.geometry, Polygon)
+    return rle.fr_poly([side for point in label.geometry.points for side in point], size.height, size.width)
+
+
+def _to_turned(label: Label) -> Shape:
+    assert isinstance(label.geometry, Box)
+    return from_turned_box(label.geometry)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerExamples:
+    """Images of which people said one class with a control: ``truth`` is the place of each image's class."""
+
+    control: str
+    images: tuple[VersionImage, ...]
+    classes: tuple[str, ...]
+    truth: Numbers
+
+    def without(self, sample_ids: Iterable[str]) -> AnswerExamples:
+        """Return the examples without some images, as those that could not be looked at."""
+        left_out = set(sample_ids)
+        kept = [place for place, image in enumerate(self.images) if image.sample_id not in left_out]
+        return replace(self, images=tuple(self.images[place] for place in kept), truth=self.truth[kept])
+
+
+def read_answer_examples(images: Iterable[VersionImage], config: LabelConfig, *, control: str) -> AnswerExamples:
+    """Return the images that have an answer of a control which allows one, with a class the control still has."""
+    classes = config.control(control).classes
+    found: list[tuple[VersionImage, int]] = []
+    for image in images:
+        said = [label for label in image.answers if label.control == control]
+        if len(said) == 1 and len(said[0].classes) == 1 and said[0].classes[0] in classes:
+            found.append((image, classes.index(said[0].classes[0])))
+    truth = np.array([number for _, number in found], np.int64)
+    return AnswerExamples(control, tuple(image for image, _ in found), classes, truth)
+
+
+def list_answerable(config: LabelConfig) -> tuple[str, ...]:
+    """Return the names of the controls that a classifier can be judged by: a Choices of which one is ticked."""
+    return tuple(one.name for one in config.controls if one.kind == "Choices" and not one.is_multiple)

@@ -1,20 +1,32 @@
 """Whether a candidate may take the place of the current model: better on the frozen test split, and no class is lost.
 
-Pure. Both looked at the same images. The interval of the difference comes from drawing the images anew, with
-replacement, many times (a paired bootstrap): a difference that hangs on a few images does not pass.
+Pure, and the same for detectors and classifiers. Both looked at the same images. The interval of the difference comes
+from drawing the images anew, with replacement, many times (a paired bootstrap): a difference that hangs on a few images
+does not pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from sync.models.bootstrap import OnDraw, draw_differences, find_interval, read_matches
-from sync.models.evaluation import Boxes, Evaluation
+import numpy as np
+
+from sync.models.answers import AnswerEvaluation, Answers, AnswerScore, AnyEvaluation
+from sync.models.bootstrap import (
+    Differences,
+    OnDraw,
+    draw_answer_differences,
+    draw_differences,
+    find_interval,
+    read_matches,
+)
+from sync.models.boxes import Boxes, Numbers
+from sync.models.evaluation import METRICS, ClassScore, Evaluation
 
 Decision = Literal["better", "not better", "undecided"]
-METRIC: Final = "mAP50-95"
+METRIC: Final = METRICS["box"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """A class before and after, by mAP50-95; None: the class has no example. The change is from ``low`` to ``high``."""
+    """A class before and after, by the comparison's metric; None: the class has no example.
+
+    The change is from ``low`` to ``high``.
+    """
 
     name: str
     examples: int
@@ -55,7 +70,9 @@ class Comparison:
     """The candidate against the current model on the same images.
 
     ``difference`` is candidate - current, from ``low`` to ``high`` with the rules' confidence. All are None where
-    people drew nothing on the images.
+    people drew nothing on the images, or answered nothing. ``metric`` is mAP50-95 by boxes, masks or turned boxes, or a
+    classifier's top-1. ``baseline`` is the class that always being said stands for the current model; None: there is a
+    current one.
     """
 
     images: int
@@ -67,6 +84,7 @@ class Comparison:
     high: float | None
     classes: tuple[ClassChange, ...]
     metric: str = METRIC
+    baseline: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; ``from_dict`` is its inverse."""
@@ -101,35 +119,81 @@ def compare_models(
     on_draw: OnDraw = lambda _: None,
 ) -> Comparison:
     """Return the difference between two models on the same images; ``found`` is what each found, current first."""
-    pairs = tuple(zip(current.classes, candidate.classes, strict=True))
     if current.map50_95 is None or candidate.map50_95 is None:
-        unknown = tuple(ClassChange(before.name, before.examples, None, None) for before, _ in pairs)
-        return Comparison(current.images, 0, None, None, None, None, None, unknown)
-    before, after = (read_matches(truth, one, images=current.images, classes=len(pairs)) for one in found)
+        return _compare_nothing(current, candidate)
+    classes = len(current.classes)
+    before, after = (read_matches(truth, one, images=current.images, classes=classes) for one in found)
     drawn = draw_differences(
         before, after, images=current.images, draws=rules.resamples, seed=rules.seed, on_draw=on_draw
     )
+    return _compare(current, candidate, drawn, rules)
+
+
+def compare_answers(
+    current: AnswerEvaluation | None,
+    candidate: AnswerEvaluation,
+    truth: Numbers,
+    answers: tuple[Answers, Answers],
+    rules: Rules,
+    *,
+    on_draw: OnDraw = lambda _: None,
+) -> Comparison:
+    """Return the difference in top-1 between two classifiers on the same images, the current one first.
+
+    Where there is no current one (None), the candidate is held against always saying the commonest class, which nobody
+    needs a model for; by class there is then nothing to compare with.
+    """
+    classes = len(candidate.classes)
+    if candidate.top1 is None:
+        return _compare_nothing(candidate, candidate)
+    commonest = int(np.bincount(truth, minlength=classes).argmax())
+    said = np.full(len(truth), commonest) if current is None else answers[0].best
+    before, after = said == truth, answers[1].best == truth
+    drawn = draw_answer_differences(
+        before, after, truth, classes=classes, draws=rules.resamples, seed=rules.seed, on_draw=on_draw
+    )
+    if current is not None:
+        return _compare(current, candidate, drawn, rules)
+    share = round(float(before.mean()), 9)
+    unknown = tuple(replace(one, top1=None) for one in candidate.classes)
+    compared = _compare(replace(candidate, top1=share, classes=unknown), candidate, drawn, rules)
+    changes = tuple(replace(one, low=None, high=None) for one in compared.classes)
+    return replace(compared, classes=changes, baseline=candidate.classes[commonest].name)
+
+
+def _compare_nothing(current: AnyEvaluation, candidate: AnyEvaluation) -> Comparison:
+    unknown = tuple(ClassChange(one.name, one.examples, None, None) for one in current.classes)
+    return Comparison(current.images, 0, None, None, None, None, None, unknown, candidate.metric)
+
+
+def _compare(current: AnyEvaluation, candidate: AnyEvaluation, drawn: Differences, rules: Rules) -> Comparison:
+    assert current.score is not None
+    assert candidate.score is not None
     low, high = find_interval(drawn.overall, rules.confidence) or (None, None)
     changes = []
-    for number, (one, other) in enumerate(pairs):
+    before: Sequence[ClassScore | AnswerScore] = current.classes
+    after: Sequence[ClassScore | AnswerScore] = candidate.classes
+    for number, (one, other) in enumerate(zip(before, after, strict=True)):
         interval = find_interval(drawn.classes[:, number], rules.confidence) or (None, None)
-        changes.append(ClassChange(one.name, one.examples, one.map50_95, other.map50_95, *interval))
+        changes.append(ClassChange(one.name, one.examples, one.score, other.score, *interval))
     return Comparison(
         images=current.images,
         examples=current.examples,
-        current=current.map50_95,
-        candidate=candidate.map50_95,
-        difference=round(candidate.map50_95 - current.map50_95, 9),
+        current=current.score,
+        candidate=candidate.score,
+        difference=round(candidate.score - current.score, 9),
         low=low,
         high=high,
         classes=tuple(changes),
+        metric=candidate.metric,
     )
 
 
 def decide(comparison: Comparison, rules: Rules) -> Verdict:
     """Return whether the candidate is better, is not, or whether that cannot be told from so few images."""
     if comparison.difference is None or comparison.low is None:
-        return Verdict("undecided", ("nobody drew anything on the test images, so nothing can be compared",))
+        nothing = "nobody drew or answered anything on the test images, so nothing can be compared"
+        return Verdict("undecided", (nothing,))
     overall = _describe(comparison, rules)
     if comparison.images < rules.fewest_images:
         few = f"{comparison.images} test images are too few to decide (expected at least {rules.fewest_images})"
@@ -145,8 +209,10 @@ def decide(comparison: Comparison, rules: Rules) -> Verdict:
 
 
 def _describe(comparison: Comparison, rules: Rules) -> str:
+    against = "" if comparison.baseline is None else f" of always {comparison.baseline!r}"
     return (
-        f"{comparison.metric} {comparison.candidate:.4f} against {comparison.current:.4f}, {comparison.difference:+.4f}"
+        f"{comparison.metric} {comparison.candidate:.4f} against {comparison.current:.4f}{against},"
+        f" {comparison.difference:+.4f}"
         f" ({rules.confidence:.0%} interval {comparison.low:+.4f} to {comparison.high:+.4f},"
         f" {comparison.images} images, {comparison.examples} examples)"
     )
@@ -162,6 +228,8 @@ def _name_fallen(comparison: Comparison, rules: Rules) -> Iterator[str]:
 
 
 def _describe_classes(comparison: Comparison, rules: Rules) -> str:
+    if comparison.baseline is not None:
+        return "no model answered before: no class was held to a margin"
     known = [one for one in comparison.classes if one.examples >= rules.fewest_examples]
     if not known:
         return f"no class has {rules.fewest_examples} examples: none was held to a margin of its own"

@@ -19,7 +19,7 @@ from typing import Any, Final
 from labels.errors import LabelingError
 from ml_backend.models.registered import CARD_NAME, ID, REGISTRY_NAME
 from ml_backend.models.weights import Weights, compute_digest
-from sync.models.evaluation import Evaluation
+from sync.models.answers import AnswerEvaluation, AnyEvaluation, read_evaluation
 from sync.models.gate import Comparison
 from sync.settings import Home
 
@@ -36,7 +36,7 @@ class Card:
     """What is known of a registered model; None and empty: not known, or not measured.
 
     ``weights`` and ``files`` (sha256 by name) lie beside the card. ``trained_on`` and ``tested_on`` are dataset
-    versions.
+    versions. ``control`` is the Choices that a classifier answers.
     ``comparison`` is what the gate saw when it was promoted last, in the place of the model ``replaces``.
     ``thresholds`` are by label, for raw scores.
     ``trusted_by``: who let weights in that could run code when they are read.
@@ -49,11 +49,12 @@ class Card:
     registered_at: str
     registered_by: str
     task: str | None = None
+    control: str | None = None
     licence: str | None = None
     base_version: str | None = None
     trained_on: str | None = None
     tested_on: str | None = None
-    evaluation: Evaluation | None = None
+    evaluation: AnyEvaluation | None = None
     replaces: str | None = None
     comparison: Comparison | None = None
     decision: str | None = None
@@ -82,7 +83,7 @@ class Card:
         return cls(
             **{
                 **values,
-                "evaluation": None if evaluation is None else Evaluation.from_dict(evaluation),
+                "evaluation": None if evaluation is None else read_evaluation(evaluation),
                 "comparison": None if comparison is None else Comparison.from_dict(comparison),
                 "reasons": tuple(values["reasons"]),
                 "curves": tuple(values["curves"]),
@@ -209,6 +210,7 @@ def write_sheet(card: Card) -> str:
     lines = [f"# {card.id}", ""]
     facts = {
         "Task": card.task,
+        "Answers": card.control,
         "Licence of the weights": card.licence,
         "From": card.source,
         "Fine-tuned from": card.base_version,
@@ -229,18 +231,42 @@ def write_sheet(card: Card) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _to_table(evaluation: Evaluation, thresholds: Mapping[str, float]) -> list[str]:
-    overall = f"mAP50-95 {_show(evaluation.map50_95)}, mAP50 {_show(evaluation.map50)}"
+def _to_table(evaluation: AnyEvaluation, thresholds: Mapping[str, float]) -> list[str]:
+    if isinstance(evaluation, AnswerEvaluation):
+        return _to_answer_table(evaluation, thresholds)
+    overall = f"{evaluation.metric} {_show(evaluation.map50_95)}, mAP50 {_show(evaluation.map50)}"
     rows = [
         f"{overall} on {evaluation.images} images with {evaluation.examples} examples.",
         "",
-        "| Class | Examples | mAP50-95 | mAP50 | Precision | Recall | Shown from |",
+        f"| Class | Examples | {evaluation.metric} | mAP50 | Precision | Recall | Shown from |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in evaluation.classes:
         numbers = (one.map50_95, one.map50, one.precision, one.recall, thresholds.get(one.name))
-        rows.append(f"| {one.name.replace('|', '/')} | {one.examples} | {' | '.join(map(_show, numbers))} |")
+        rows.append(f"| {_name(one.name)} | {one.examples} | {' | '.join(map(_show, numbers))} |")
     return rows
+
+
+def _to_answer_table(evaluation: AnswerEvaluation, thresholds: Mapping[str, float]) -> list[str]:
+    rows = [
+        f"top-1 {_show(evaluation.top1)}, top-5 {_show(evaluation.top5)} on {evaluation.images} images;"
+        f" {evaluation.unanswered} without a prediction.",
+        "",
+        "| Class | Images | top-1 | top-5 | Precision | Recall | Shown from |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in evaluation.classes:
+        numbers = (one.top1, one.top5, one.precision, one.recall, thresholds.get(one.name))
+        rows.append(f"| {_name(one.name)} | {one.examples} | {' | '.join(map(_show, numbers))} |")
+    names = [_name(one.name) for one in evaluation.classes]
+    rows += ["", "What was taken for what:", ""]
+    rows += [f"| People say | {' | '.join(names)} | no prediction |", "|---" * (len(names) + 2) + "|"]
+    rows += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(names, evaluation.confusion, strict=True)]
+    return rows
+
+
+def _name(text: str) -> str:
+    return text.replace("|", "/")
 
 
 def _show(number: float | None) -> str:

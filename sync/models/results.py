@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sync.models.evaluation import Evaluation
+from sync.models.answers import AnyEvaluation, read_evaluation
 from sync.models.gate import Comparison
 from sync.models.looking import FOLDER
 from sync.settings import Home
@@ -26,7 +26,7 @@ class Result:
     version_id: str
     split: str
     evaluated_at: str
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def list_results(home: Home) -> list[Result]:
     for path in (home.models / FOLDER).glob("*/*-*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             values = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Result(**{**values, "evaluation": Evaluation.from_dict(values["evaluation"])}))
+            found.append(Result(**{**values, "evaluation": read_evaluation(values["evaluation"])}))
     return sorted(found, key=lambda one: (one.evaluated_at, one.model_version), reverse=True)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from sync.models.evaluation import Boxes, Flags, Floats, find_right
+from sync.models.boxes import Boxes, Flags, Floats, find_right
 
 FEWEST_EXAMPLES: Final = 20
 """With fewer the best place for a threshold is chance, and the default stays."""
@@ -50,12 +50,18 @@ def _choose(
 ) -> Iterator[Threshold]:
     assert found.scores is not None
     for number, name in enumerate(classes):
-        examples = int((truth.classes == number).sum())
         rows = found.classes == number
-        if examples < fewest or not rows.any():
-            yield Threshold(name, None, examples)
-            continue
-        yield _choose_one(name, examples, found.scores[rows], is_right[rows], precision_floor)
+        examples = int((truth.classes == number).sum())
+        yield choose_threshold(name, examples, found.scores[rows], is_right[rows], precision_floor, fewest)
+
+
+def choose_threshold(
+    name: str, examples: int, scores: Floats, is_right: Flags, precision_floor: float | None, fewest: int
+) -> Threshold:
+    """Return the threshold of one class: ``scores`` are those of all it was found by, and which of them are right."""
+    if examples < fewest or not len(scores):
+        return Threshold(name, None, examples)
+    return _choose_one(name, examples, scores, is_right, precision_floor)
 
 
 def _choose_one(name: str, examples: int, scores: Floats, is_right: Flags, precision_floor: float | None) -> Threshold:

@@ -14,6 +14,7 @@ from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
 from ml_backend.training import TrainingBox, TrainingItem, TrainingSet
 from ml_backend.training.schedule import make_random
+from sync.exports.outlines import trace_mask
 from sync.versions.manifest import Version, VersionImage
 
 CORRECTED: Final = ("moved", "relabelled", "added")
@@ -159,7 +160,7 @@ def to_box(label: Label, classes: Sequence[str], left_out: Counter[str]) -> Trai
     elif isinstance(shape, Box) and shape.rotation_deg:
         outline = shape.corners()
     elif isinstance(shape, Mask):
-        outline = None
+        outline = tuple(trace_mask(shape.pixels))
     return TrainingBox((float(x1), float(y1), float(x2), float(y2)), classes.index(label.classes[0]), outline)
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from labels import fields
 from labels.errors import LabelingError
 from sync.jobs.context import Context
 from sync.jobs.queue import UNCERTAINTY, choose
-from sync.jobs.reviewed import choose_reviewed
+from sync.jobs.reviewed import Reviewed, choose_reviewed
 from sync.ledger.promotions import Promotion
 from sync.ledger.rows import FeedbackRow
+from sync.models.answers import METRIC as ANSWERS
 from sync.models.candidate import TRAINED, list_candidates
+from sync.models.gate import METRIC as BOXES
 from sync.models.results import Result, list_results
 from sync.review.feedback_summary import FeedbackSummary, group_feedback, summarize_feedback
 from sync.settings import Home
@@ -32,6 +34,7 @@ from sync.versions.summary import VersionSummary, summarize
 DAYS: Final = 90
 KINDS: Final = ("confirmed", "moved", "relabelled", "deleted", "added")
 NEXT_SHOWN: Final = 20
+DRAWN_HERE: Final = "drawn in FiftyOne, or imported without a label"
 SIMULATIONS: Final = "simulations"
 
 
@@ -39,15 +42,25 @@ SIMULATIONS: Final = "simulations"
 class Learned:
     """A trained model: on how many images and labels, and how good it is. ``split`` says on which images: test or val.
 
-    ``map50_95`` is 0..1; None: it was never measured.
+    ``score`` is 0..1, as ``metric`` says: mAP50-95, by whatever overlaps, or top-1; None: it was never measured.
     """
 
     model_version: str
     images: int
     labels: int
-    map50_95: float | None
+    score: float | None
     split: str
     trained_at: str
+    metric: str = BOXES
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubmitted:
+    """Images that count as reviewed without anybody having submitted them, and their drawn labels, by where from."""
+
+    origin: str
+    images: int
+    labels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class Facts:
     weeks: Mapping[str, Mapping[str, int]]
     feedback: FeedbackSummary
     reviewers: Mapping[str, FeedbackSummary]
+    unsubmitted: tuple[Unsubmitted, ...] = ()
     versions: tuple[VersionSummary, ...] = ()
     changes: tuple[VersionDiff, ...] = ()
     results: tuple[Result, ...] = ()
@@ -88,7 +102,8 @@ def collect_facts(context: Context, *, now: datetime | None = None) -> Facts:
     """Return the facts of a project; reads only."""
     now = now or datetime.now(UTC)
     rows, reviews = context.ledger.feedback(), context.ledger.reviews()
-    classes, boxes = _count_labels(context)
+    chosen = choose_reviewed(context).chosen
+    classes, boxes = _count_labels(context, chosen)
     versions = [read_version(context.home, name) for name in list_versions(context.home)]
     results = tuple(list_results(context.home))
     next_up, problem = _find_next(context)
@@ -101,6 +116,7 @@ def collect_facts(context: Context, *, now: datetime | None = None) -> Facts:
         weeks=_count_weeks(rows, since=(now - timedelta(days=DAYS)).date().isoformat()),
         feedback=summarize_feedback(rows, reviews),
         reviewers=group_feedback(rows, reviews, by="reviewer"),
+        unsubmitted=tuple(find_unsubmitted(context, chosen, reviews)),
         versions=tuple(summarize(version) for version in versions),
         changes=tuple(compare_versions(old, new) for old, new in pairwise(versions)),
         results=results,
@@ -123,11 +139,29 @@ def _count_states(context: Context) -> dict[str, int]:
     }
 
 
-def _count_labels(context: Context) -> tuple[dict[str, int], dict[int, int]]:
+def find_unsubmitted(
+    context: Context, chosen: Sequence[Reviewed], reviews: Sequence[Mapping[str, Any]]
+) -> Iterator[Unsubmitted]:
+    """Yield where the labels come from that count as reviewed since they were sent: files first, by their name."""
+    submitted = {review["sample_id"] for review in reviews}
+    sources = context.dataset.label_sources()
+    images, labels = Counter[str](), Counter[str]()
+    for one in chosen:
+        if one.image.sample_id in submitted:
+            continue
+        files = sorted({sources[label.id] for label in one.said.labels if label.id in sources})
+        origin = f"imported from {files[0]}" if files else DRAWN_HERE
+        images[origin] += 1
+        labels[origin] += sum(label.geometry is not None for label in one.said.labels)
+    for origin in sorted(images, key=lambda name: (name == DRAWN_HERE, name)):
+        yield Unsubmitted(origin, images[origin], labels[origin])
+
+
+def _count_labels(context: Context, chosen: Sequence[Reviewed]) -> tuple[dict[str, int], dict[int, int]]:
     """Return how many reviewed labels each class has, and how many images have how many."""
     names = Counter[str]()
     sizes = Counter[int]()
-    for one in choose_reviewed(context).chosen:
+    for one in chosen:
         drawn = [label for label in one.said.labels if label.geometry is not None]
         if one.said.has_regions:
             sizes[len(drawn)] += 1
@@ -149,20 +183,22 @@ def _count_weeks(rows: list[FeedbackRow], *, since: str) -> dict[str, dict[str, 
 def _find_learned(home: Home, versions: list[Version], results: tuple[Result, ...]) -> Iterator[Learned]:
     """Yield the trained models, the oldest first: measured on the test images where somebody did, else on val."""
     known = {version.id: version for version in versions}
-    newest = {one.model_version: one.evaluation.map50_95 for one in reversed(results) if one.split == "test"}
+    newest = {one.model_version: one.evaluation for one in reversed(results) if one.split == "test"}
     for one in list_candidates(home):
         version = known.get(one.version_id)
         if one.state != TRAINED or one.model_version is None or version is None:
             continue
         train = version.in_split("train")
-        is_tested = newest.get(one.model_version) is not None
+        tested = newest.get(one.model_version)
+        is_tested = tested is not None and tested.score is not None
         yield Learned(
             one.model_version,
             len(train),
-            sum(len(image.regions) for image in train),
-            newest[one.model_version] if is_tested else one.scores.get("map50_95"),
+            one.counts.get("train labels", sum(len(image.regions) for image in train)),
+            tested.score if tested is not None and is_tested else one.scores.get("map50_95", one.scores.get("top1")),
             "test" if is_tested else "val",
             one.trained_at or "",
+            tested.metric if tested is not None else ANSWERS if "top1" in one.scores else BOXES,
         )
 
 

@@ -90,15 +90,19 @@ def _draw_weeks(weeks: Mapping[str, Mapping[str, int]]) -> Markup | None:
 
 
 def _draw_learned(learned: Sequence[Learned]) -> Markup | None:
-    measured = sorted((one for one in learned if one.map50_95 is not None), key=lambda one: one.labels)
+    known = [one for one in learned if one.score is not None]
+    # The newest model's measure: scores of two kinds have no common scale.
+    measured = sorted((one for one in known if one.metric == known[-1].metric), key=lambda one: one.labels)
     if len(measured) < 2:
         return None
     series = {
-        split: [one.map50_95 if one.split == split else None for one in measured]
+        split: [one.score if one.split == split else None for one in measured]
         for split in ("test", "val")
         if any(one.split == split for one in measured)
     }
-    return draw_lines("mAP 50-95 against labels learned from", [f"{one.labels:,}" for one in measured], series)
+    return draw_lines(
+        f"{measured[0].metric} against labels learned from", [f"{one.labels:,}" for one in measured], series
+    )
 
 
 def _newest(results: Sequence[Result]) -> list[Result]:
@@ -108,7 +112,7 @@ def _newest(results: Sequence[Result]) -> list[Result]:
         return []
     of_version = [one for one in tested if one.version_id == tested[0].version_id]
     newest = {one.model_version: one for one in reversed(of_version)}
-    return sorted(newest.values(), key=lambda one: -(one.evaluation.map50_95 or 0.0))
+    return sorted(newest.values(), key=lambda one: (one.evaluation.metric, -(one.evaluation.score or 0.0)))
 
 
 def _to_part(name: str, points: Sequence[Point]) -> SimulationPart:

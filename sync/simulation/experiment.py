@@ -18,7 +18,8 @@ from labels.errors import LabelingError
 from labels.report import OnProgress
 from ml_backend.detectors import Detections
 from ml_backend.training import TrainingItem
-from sync.models.evaluation import Boxes, evaluate_boxes
+from sync.models.boxes import Boxes
+from sync.models.evaluation import evaluate_boxes
 from sync.simulation.labelled import LabelledSet
 from sync.simulation.learner import Learner
 from sync.simulation.noise import spoil

@@ -17,7 +17,8 @@ import numpy as np
 
 from labels.geometry import ImageSize
 from sync.models.bootstrap import draw_differences, find_interval, read_matches
-from sync.models.evaluation import Boxes, evaluate_boxes, match_coco
+from sync.models.boxes import Boxes, match_coco
+from sync.models.evaluation import evaluate_boxes
 
 SIZE = ImageSize(640, 480)
 CLASSES = tuple(f"class {number}" for number in range(80))

@@ -33,6 +33,7 @@ from sync.settings import Home, Project
 from sync.versions.manifest import write_version
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project
+from tests.fakes import classifiers
 from tests.fakes.detectors import XML, make_version, write_detector
 
 PASSWORD = "promotion password"
@@ -49,6 +50,7 @@ class Served:
     model: str
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
+    runtime: str = "onnx"
 
     def start(self) -> None:
         port = find_free_port()
@@ -62,7 +64,7 @@ class Served:
             "LABELLOOP_MEDIA_ROOT": str(self.home.media),
             "LABELLOOP_ML_BACKEND_PASSWORD": PASSWORD,
             "LABELLOOP_OFFLINE": "1",
-            "LABELLOOP_RUNTIME": "onnx",
+            "LABELLOOP_RUNTIME": self.runtime,
         }
         log = self.home.logs / "ml-backend.log"
         with log.open("ab") as output:
@@ -240,7 +242,58 @@ def test_what_is_right_and_wrong_is_shown_to_the_curator(stack: RunningStack, tm
         assert context.dataset.labels() == before
 
 
-def freeze(context: Context) -> None:
+def test_the_first_classifier_of_a_project_answers_and_is_shown_to_the_curator(
+    stack: RunningStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABELLOOP_OFFLINE", "1")
+    home = Home(tmp_path / "home")
+    home.make()
+    home.label_config.write_text(classifiers.XML, encoding="utf-8")
+    write_version(home, classifiers.make_answer_version(tmp_path / "pictures", test=40))
+    detector = write_detector(tmp_path / "boxes.onnx", errs_by=1.0)
+    good = classifiers.write_classifier(tmp_path / "good.safetensors", classifiers.RIGHT)
+    served = Served(home, str(detector), runtime="auto")
+    config = LabelConfig.from_xml(classifiers.XML)
+    with (
+        closing(served),
+        open_fresh_project(stack, tmp_path, images=IMAGES, config=config, draw=False) as project,
+    ):
+        served.start()
+        link_folder(home, (tmp_path / "images").resolve())
+        chosen = replace(project.context.project, model=str(detector))
+        chosen.write(home)
+        context = replace(project.context, home=home, project=chosen, backend=MLBackend(served.url, PASSWORD))
+        # The detector has nothing to say here, and keeps nobody from working.
+        assert (prelabel(context).moved, push(context).moved) == (0, IMAGES)
+
+        assert promote(context, candidate=str(good), by="ana").moved == 1
+        assert prelabel(context, unreviewed=True).moved == IMAGES
+        tasks = context.label_studio.fetch_tasks(list(project.task_ids().values()))
+        shown = [region for task in tasks for region in task.predictions[-1].result]
+        assert {(region["type"], region["from_name"]) for region in shown} == {("choices", "flower")}
+        assert context.label_studio.fetch_model_version() == compute_version(good)
+
+        for task_id in project.task_ids().values():
+            project.submit(task_id, lambda regions: [say(region, "tulip") for region in regions])
+        assert pull(context).moved == IMAGES
+        freeze(context, number=9, xml=classifiers.XML)
+        report = evaluate(context, model=compute_version(good), version="v9", with_fields=True)
+        assert report.is_clean, list(report.lines())
+        project.fiftyone.reload()
+        wrong = project.fiftyone.load_saved_view("wrong in evaluation")
+        shown_by_sample = project.fiftyone.values("evaluated.label")
+        assert len(wrong) == sum(name != "tulip" for name in shown_by_sample) > 0
+        assert set(project.fiftyone.values("flower.label")) == {"tulip"}
+        assert rollback(context, by="ben").moved == 1
+        assert served.read_version() == compute_version(detector)
+
+
+def say(region: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a region of a Choices that says something else."""
+    return region | {"value": region["value"] | {"choices": [name]}}
+
+
+def freeze(context: Context, *, number: int = 9, xml: str = XML) -> None:
     """Freeze what is reviewed, all of it for the test."""
     from sync.versions.manifest import Version, VersionImage, VersionLabel, compute_content_sha256
 
@@ -256,6 +309,6 @@ def freeze(context: Context) -> None:
         )
         for sample_id, image in images.items()
     )
-    draft = Version("v9-00000000", "", context.dataset.name, ("car", "dog"), XML, frozen)
+    draft = Version(f"v{number}-00000000", "", context.dataset.name, ("car", "dog"), xml, frozen)
     digest = compute_content_sha256(draft)
-    write_version(context.home, replace(draft, id=f"v9-{digest[:8]}", content_sha256=digest))
+    write_version(context.home, replace(draft, id=f"v{number}-{digest[:8]}", content_sha256=digest))

@@ -26,12 +26,16 @@ class FakeBackend(MLBackend):
         self.broken: set[str] = set()
         self.loaded: list[str] = []
         self.unmapped_labels: tuple[str, ...] = ()
+        self.problem: str | None = None
 
     def fetch_weights(self, *, timeout_s: float = 5.0) -> ServedWeights:
         return ServedWeights(self.model_version, "memory")
 
     def fetch_unmapped_labels(self, label_config: str) -> list[str]:
         return list(self.unmapped_labels)
+
+    def fetch_problem(self, label_config: str) -> str | None:
+        return self.problem
 
     def reload(self) -> None:
         raise ServiceError("nothing to load")

@@ -18,8 +18,9 @@ from ml_backend.models.building import build_detector
 from ml_backend.models.weights import Weights, resolve_weights
 from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
-from ml_backend.serving.loading import ModelHolder, ServedModel
+from ml_backend.serving.holding import ModelHolder
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.served import ServedModel
 from ml_backend.settings import Settings
 
 CONFIG = """

@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections
-from ml_backend.detectors.cards import read_card
+from ml_backend.detectors.cards import Card, read_card
+from ml_backend.detectors.torchvision import make_network
 from ml_backend.training import (
     TrainingBox,
     TrainingError,
@@ -30,6 +31,7 @@ from ml_backend.training.pixels import change_image, check_images, keep_inside
 from ml_backend.training.schedule import choose_places, compute_lr_share, to_batches
 from ml_backend.training.scoring import compute_calibration_error, compute_hits, compute_map
 from ml_backend.training.starting import Start, find_start
+from ml_backend.training.torchvision_training import find_counting
 from ml_backend.training.transfer import ClassRows, transfer_tensors
 from tests.ml_backend.toy_training import CLASSES, SIZE, make_items
 
@@ -95,7 +97,8 @@ def test_the_same_class_keeps_its_numbers_when_classes_move_come_and_go() -> Non
     old = {"roi.box_predictor.cls_score.weight": torch.arange(3.0)[:, None] + 10, "body.conv": torch.ones(2)}
     new = {"roi.box_predictor.cls_score.weight": torch.zeros(4, 1), "body.conv": torch.zeros(2), "own": torch.ones(1)}
 
-    made = transfer_tensors(old, new, rows, class_first=("box_predictor",))
+    counting = ["roi.box_predictor.cls_score.weight"]
+    made = transfer_tensors(old, new, rows, counting=counting, class_first=("box_predictor",))
 
     # Background, dog (not known before), bus, car.
     assert made["roi.box_predictor.cls_score.weight"].flatten().tolist() == [10, 0, 12, 11]
@@ -108,9 +111,25 @@ def test_heads_that_count_anchors_first_are_taken_class_by_class_too() -> None:
     old = {"head.cls_logits.bias": torch.tensor([0.0, 1, 10, 11])}
     new = {"head.cls_logits.bias": torch.full((6,), -1.0)}
 
-    made = transfer_tensors(old, new, rows)
+    made = transfer_tensors(old, new, rows, counting=["head.cls_logits.bias"])
 
     assert made["head.cls_logits.bias"].tolist() == [0, -1, 1, 10, -1, 11]
+
+
+@pytest.mark.parametrize("model", ["fasterrcnn_resnet50_fpn_v2", "retinanet_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"])
+def test_all_but_the_last_layers_are_taken_whatever_the_number_of_classes(model: str) -> None:
+    # Three classes and the background: four divides the width of every layer.
+    names = {number: f"class {number}" for number in range(1, 91)}
+    few = Card("torchvision", model, {1: "one", 2: "two", 3: "three"}, 4)
+    with torch.device("meta"):
+        old, new = (make_network(card).state_dict() for card in (Card("torchvision", model, names, 91), few))
+    rows = ClassRows({name: number for number, name in names.items()}, {"one": 1, "two": 2, "three": 3}, 91, 4)
+
+    made = transfer_tensors(old, new, rows, counting=find_counting(few))
+
+    not_whole = {name for name in new if made[name] is not old[name]}
+    assert not_whole
+    assert not_whole == {name for name in new if old[name].shape != new[name].shape}
 
 
 def test_map_is_that_of_pycocotools() -> None:

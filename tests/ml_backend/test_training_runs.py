@@ -17,11 +17,23 @@ import torch
 from safetensors.torch import load_file
 
 from labels.errors import LabelingError
+from labels.geometry import ImageSize
 from ml_backend.detectors import DetectorOptions
 from ml_backend.models.building import build_detector, keep_ultralytics_quiet
 from ml_backend.models.weights import compute_version
-from ml_backend.training import Trained, TrainingError, TrainingSet, TrainingSettings, read_history, write_json
+from ml_backend.training import (
+    Trained,
+    TrainingBox,
+    TrainingError,
+    TrainingItem,
+    TrainingSet,
+    TrainingSettings,
+    read_history,
+    to_outline,
+    write_json,
+)
 from ml_backend.training.process import prepare, run_training
+from ml_backend.training.torchvision_training import to_target
 from tests.ml_backend.models import SHARED_WEIGHTS, read_rgb
 from tests.ml_backend.toy_training import KilledError, Watcher, make_set
 
@@ -131,6 +143,35 @@ def test_a_detector_is_served_at_the_side_it_was_trained_at(tmp_path: Path, toys
 
     _, model = load_model(tmp_path / "run" / trained.weights)
     assert (model.transform.min_size, model.transform.max_size) == ((96,), 96)
+
+
+def test_masks_are_learned_from_outlines_and_served(tmp_path: Path, toys: TrainingSet) -> None:
+    def cut_corners(item: TrainingItem) -> TrainingItem:
+        """Make a triangle of each square."""
+        boxes = [replace(box, outline=to_outline(box)[:3]) for box in item.boxes]
+        return replace(item, boxes=tuple(boxes))
+
+    triangles = replace(toys, train=tuple(map(cut_corners, toys.train)), val=toys.val[:1])
+    watcher = Watcher()
+
+    trained = run(triangles, replace(RCNN, model="maskrcnn_resnet50_fpn", epochs=1), tmp_path / "run", watcher)
+
+    assert trained.task == "segment"
+    assert "loss_mask" in watcher.epochs[0].losses
+    detector = build_detector(tmp_path / "run" / trained.weights, device="cpu")
+    assert (detector.task, dict(detector.names)) == ("segment", {1: "red", 2: "blue"})
+
+
+def test_a_mask_to_learn_is_what_lies_inside_of_the_outline() -> None:
+    triangle = TrainingBox((2, 1, 10, 9), 0, ((2, 1), (10, 1), (10, 9)))
+
+    target = to_target([triangle, replace(triangle, outline=None)], ImageSize(12, 10))
+
+    assert tuple(target["masks"].shape) == (2, 10, 12)
+    # Half of the square with the pixels of its diagonal: 1 + 2 + ... + 8.
+    assert [int(mask.sum()) for mask in target["masks"]] == [36, 64]
+    assert target["masks"][0, 1:9, 9].tolist() == [1] * 8
+    assert to_target([], ImageSize(12, 10))["masks"].shape == (0, 10, 12)
 
 
 def test_a_trained_detector_goes_on_with_further_classes(tmp_path: Path, toys: TrainingSet) -> None:
@@ -253,7 +294,7 @@ def test_a_training_that_gains_nothing_ends_before_its_last_epoch(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        (replace(RCNN, model="maskrcnn_resnet50_fpn"), "needs masks or points"),
+        (replace(RCNN, model="keypointrcnn_resnet50_fpn"), "needs key points"),
         (replace(NET, model="no_such_net"), "timm has no model 'no_such_net'"),
         (replace(YOLO, model="yolo11n-pose.yaml"), "a model for 'pose'"),
         (replace(RCNN, freeze=1000, model="ssdlite320_mobilenet_v3_large", lr=1e30), "no number any more"),

@@ -14,8 +14,9 @@ from PIL import Image
 from labels.errors import LabelingError, ServiceError
 from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
-from ml_backend.serving.loading import Announce, ModelHolder, ServedModel
+from ml_backend.serving.holding import Announce, ModelHolder
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.served import ServedModel
 from ml_backend.settings import Settings
 from sync.backend import MLBackend
 from sync.jobs.context import connect_backend

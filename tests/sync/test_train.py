@@ -28,7 +28,7 @@ from sync.jobs.train import Options, to_options, train
 from sync.jobs.training_progress import Progress
 from sync.ledger import Ledger
 from sync.models.candidate import Candidate, find_candidate, find_of_run, list_candidates
-from sync.versions.manifest import list_versions
+from sync.versions.manifest import list_versions, read_version
 from tests.fakes.project import FakeProject, open_fake_project
 
 DRAWN = (Label("b" * 24, "label", ("car",), Box(50, 10, 20, 30), confidence=0.5),)
@@ -44,7 +44,8 @@ def project() -> Iterator[FakeProject]:
             pixels[10:40, 50:70] = 250
             Image.fromarray(pixels).save(sample.image.path)
             # Each is an image of its own, to be split by its content.
-            sample.image = replace(sample.image, sha256=f"{number:064x}")
+            size = sample.image.path.stat().st_size
+            sample.image = replace(sample.image, sha256=f"{number:064x}", byte_count=size)
         project.context.dataset.write_predictions(
             {key: SamplePrediction("fake-1", 0.25, DRAWN) for key in project.sample_ids}
         )
@@ -200,6 +201,28 @@ def test_replay_needs_a_model_that_was_trained_here(project: FakeProject) -> Non
 
     with pytest.raises(LabelingError, match=r"--replay: yolo11n\.yaml was not trained here"):
         train(project.context, replace(OPTIONS, replay=4), perform=FakeTraining())
+
+
+def test_a_replay_learns_from_what_is_new_and_a_few_older_images_to_its_end(project: FakeProject) -> None:
+    review(project, *range(6))
+    tiny = replace(OPTIONS, epochs=1)
+    train(project.context, tiny)
+    (first,) = list_candidates(project.context.home)
+    review(project, *range(6, 10))
+
+    report = train(project.context, replace(tiny, model=first.id, replay=2))
+
+    _, second = list_candidates(project.context.home)
+    assert (report.moved, second.state, second.base_version) == (1, "trained", first.model_version)
+    assert second.counts["replayed images"] == 2
+    old, new = (read_version(project.context.home, one.version_id) for one in (first, second))
+    fresh = {image.sha256 for image in new.in_split("train")} - {image.sha256 for image in old.in_split("train")}
+    assert second.counts["train images"] == len(fresh) + 2 < len(new.in_split("train"))
+    assert second.weights_path is not None
+    assert second.model_version != first.model_version
+    assert list(build_detector(second.weights_path, device="cpu").names.values()) == list(first.classes)
+    # The same again changes nothing.
+    assert train(project.context, replace(tiny, model=first.id, replay=2)).unchanged == 1
 
 
 def test_a_deleted_box_makes_a_corrected_image(project: FakeProject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,36 +12,18 @@ from flask.testing import FlaskClient
 from sync.console.intervals import draw_intervals
 from sync.ledger import Promotion
 from sync.models.candidate import Candidate
-from sync.models.evaluation import ClassScore, Evaluation, SizeScore
-from sync.models.gate import ClassChange, Comparison
+from sync.models.gate import ClassChange
 from sync.models.registry import Card
 from sync.models.results import GateResult, Result
 from sync.models.shelf import SeenCandidate, Shelf
+from tests.fakes.measured import ANSWERS, EVALUATION, make_comparison
 from tests.sync.console.conftest import RUNNING, STATUS, FakeCatalogue, FakeRunner, submit
 
 SUM = "ab" * 32
 AT = "2026-01-02T03:04:05+00:00"
-EVALUATION = Evaluation(
-    images=84,
-    empty_images=4,
-    examples=400,
-    found=900,
-    map50_95=0.4123,
-    map50=0.7,
-    map75=0.4,
-    precision=0.8,
-    recall=0.6,
-    calibration_error=0.05,
-    sizes=(SizeScore("small", 10, 0.2), SizeScore("medium", 0, None), SizeScore("large", 390, 0.5)),
-    classes=(
-        ClassScore("<car>", 300, 80, 0.5, 0.8, 0.9, 0.7, 0.35),
-        ClassScore("dog", 0, 0, None, None),
-    ),
+COMPARISON = make_comparison(
+    ClassChange("<car>", 300, 0.45, 0.5, 0.01, 0.08), ClassChange("bus", 20, 0.5, 0.4, -0.2, -0.01)
 )
-COMPARISON = Comparison(
-    84, 400, 0.37, 0.4123, 0.0423, 0.012, 0.069,
-    (ClassChange("<car>", 300, 0.45, 0.5, 0.01, 0.08), ClassChange("bus", 20, 0.5, 0.4, -0.2, -0.01)),
-)  # fmt: skip
 CARD = Card(
     id="better-1a2b3c4d",
     weights="better.pt",
@@ -149,10 +132,28 @@ def test_a_registered_model_shows_its_numbers_its_interval_and_its_sums(admin: F
         "0.350",
     ):
         assert text in page
-    assert "all classes: +0.0423, from +0.0120 to +0.0690" in page
+    assert "all classes: +0.0500, from +0.0120 to +0.0900" in page
     # No example, no number.
     assert page.count("no example") == 1
     assert admin.get("/models/registered/nothing").status_code == 404
+
+
+def test_a_classifier_shows_what_it_took_for_what(admin: FlaskClient, catalogue: FakeCatalogue, shelf: Shelf) -> None:
+    card = replace(CARD, task="classify", control="weather", evaluation=ANSWERS, thresholds={}, curves=())
+    (seen,) = shelf.candidates
+    assert seen.result is not None
+    result = replace(seen.result, evaluation=ANSWERS, thresholds={})
+    catalogue.shelf = replace(shelf, card=card, cards=(card, OLD), candidates=(replace(seen, result=result),))
+
+    assert admin.get("/models/").text.count("0.812 <small>top-1</small>") == 2
+    for path in (f"/models/registered/{CARD.id}", "/models/candidates/next-00000002"):
+        page = admin.get(path).text
+        assert "What was taken for what" in page
+        words = " ".join(re.sub("<[^>]+>", " ", page.partition("What was taken for what")[2]).split())
+        assert "People say &lt;sun&gt; rain snow no prediction &lt;sun&gt; 27 2 0 1 rain 5 13 0 2 snow 0 0 0 0" in words
+        assert "50 images with an answer of weather" in page
+        assert 'data-name="top-5">0.960</td>' in page
+        assert "mAP50-95" not in page.partition("What was taken")[0].partition("<table")[2].partition("</thead>")[0]
 
 
 @pytest.mark.usefixtures("shelf")

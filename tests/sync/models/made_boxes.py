@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from labels.geometry import ImageSize
-from sync.models.evaluation import Boxes
+from sync.models.boxes import Boxes
 
 SIZE = ImageSize(640, 480)
 CLASSES = ("car", "dog", "bus", "never drawn")

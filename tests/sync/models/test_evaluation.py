@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from labels.geometry import ImageSize
-from sync.models.evaluation import Boxes, Evaluation, evaluate_boxes, find_right
+from sync.models.boxes import Boxes, find_right
+from sync.models.evaluation import Evaluation, evaluate_boxes
 from sync.models.thresholds import choose_thresholds
 from tests.sync.models.made_boxes import CLASSES, SIZE, ask_pycocotools, make_found, make_truth
 

@@ -11,20 +11,15 @@ import numpy as np
 import pytest
 
 from sync.models.bootstrap import read_matches, score_draw
-from sync.models.evaluation import Boxes, evaluate_boxes
+from sync.models.boxes import Boxes
+from sync.models.evaluation import evaluate_boxes
 from sync.models.gate import ClassChange, Comparison, Rules, compare_models, decide
+from tests.fakes.measured import make_comparison
 from tests.sync.models.made_boxes import CLASSES, SIZE, ask_pycocotools, make_found, make_truth
 
 RULES = Rules(resamples=300)
-GOOD = Comparison(
-    images=100,
-    examples=400,
-    current=0.4,
-    candidate=0.45,
-    difference=0.05,
-    low=0.01,
-    high=0.09,
-    classes=(ClassChange("car", 50, 0.5, 0.46), ClassChange("dog", 5, 0.9, 0.1), ClassChange("bus", 0, None, None)),
+GOOD = make_comparison(
+    ClassChange("car", 50, 0.5, 0.46), ClassChange("dog", 5, 0.9, 0.1), ClassChange("bus", 0, None, None)
 )
 
 

@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labels.errors import LabelingError
-from labels.geometry import Box, ImageSize, Keypoint, Polygon
+from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
+from labels.polygons import rasterize
 from labels.results import Label
 from sync.models.training_sets import Choice, make_training_set
 from sync.versions.manifest import Version, VersionImage, VersionLabel
@@ -52,6 +54,18 @@ def test_boxes_are_corners_and_turned_ones_and_polygons_keep_their_outline() -> 
     assert dog.outline is not None
     assert len(dog.outline) == 4
     assert (lake.xyxy, lake.outline) == ((10, 10, 50, 60), ((10, 10), (50, 10), (30, 60)))
+
+
+def test_what_a_brush_painted_is_learned_by_its_outline() -> None:
+    pixels = np.zeros((SIZE.height, SIZE.width), np.bool_)
+    pixels[20:60, 30:80] = True
+    painted = Label("8" * 24, "outline", ("lake",), Mask(pixels))
+
+    (lake,) = make_training_set(make_version(make_image("a", painted)), Choice()).training_set.train[0].boxes
+
+    assert lake.xyxy == (30, 20, 80, 60)
+    assert lake.outline is not None
+    assert np.array_equal(rasterize(lake.outline, height=SIZE.height, width=SIZE.width), pixels)
 
 
 def test_one_control_alone_can_be_learned() -> None:

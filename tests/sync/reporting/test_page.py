@@ -10,7 +10,7 @@ from sync.ledger.promotions import Promotion
 from sync.ledger.rows import FeedbackRow
 from sync.models.evaluation import Evaluation
 from sync.models.results import Result
-from sync.reporting.facts import Facts, Learned, NextUp, _count_weeks
+from sync.reporting.facts import DRAWN_HERE, Facts, Learned, NextUp, Unsubmitted, _count_weeks
 from sync.reporting.page import write_page
 from sync.review.feedback import Verdict
 from sync.review.feedback_summary import group_feedback, summarize_feedback
@@ -65,6 +65,7 @@ FULL = replace(
     weeks=_count_weeks(ROWS, since="2026-01-01"),
     feedback=summarize_feedback(ROWS, REVIEWS),
     reviewers=group_feedback(ROWS, REVIEWS, by="reviewer"),
+    unsubmitted=(Unsubmitted("imported from <i>labels.json</i>", 120, 5600), Unsubmitted(DRAWN_HERE, 1, 2)),
     versions=(summary("v1-00000000", 4), summary("v2-00000000", 6)),
     changes=(
         VersionDiff(
@@ -135,6 +136,18 @@ def test_every_part_is_told() -> None:
     assert "b_1.jpg (0.750), c.jpg." in page
     assert page.count('class="chart chart-wide"') == 6
     assert write_page(FULL) == page
+
+
+def test_what_counts_as_reviewed_and_nobody_submitted_is_told_beside_the_people() -> None:
+    said = "nobody submitted them"
+    page = write_page(FULL)
+
+    people = page[page.index('id="people"') : page.index('id="models"')]
+    assert said in people
+    assert (
+        'imported from &lt;i&gt;labels.json&lt;/i&gt;</th><td class="number">120</td><td class="number">5,600' in people
+    )
+    assert said not in write_page(replace(FULL, unsubmitted=()))
 
 
 def test_verdicts_are_counted_by_the_week_they_were_given_in() -> None:
