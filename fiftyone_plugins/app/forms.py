@@ -27,9 +27,20 @@ def place_button(config: foo.OperatorConfig, *, prompt: bool = True) -> types.Pl
 def add_problem(inputs: types.Object, problem: str | None) -> None:
     """Show a problem in a form, which then cannot be executed."""
     if problem is not None:
-        shown = inputs.view("problem", types.Error(label=problem))
+        told = to_sentence(problem)
+        shown = inputs.view("problem", types.Error(label=told))
         shown.invalid = True
-        shown.error_message = problem
+        shown.error_message = told
+
+
+def to_sentence(text: str) -> str:
+    """Return what an error says as a sentence; names at its beginning stay as they are written.
+
+    >>> to_sentence("give at least one class"), to_sentence("labelloop's console does not answer")
+    ('Give at least one class.', "labelloop's console does not answer.")
+    """
+    begun = text if text.startswith(("labelloop", "http")) else text[:1].upper() + text[1:]
+    return begun if begun.endswith((".", "!", "?")) else f"{begun}."
 
 
 def add_choice(

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from labels.errors import LabelingError
 
 DECISIONS: Final = "decisions"
+NOTHING_STANDS: Final = "there is no decision to take back"
 End = Literal["done", "undone"]
 Change = Mapping[str, Any]
 
@@ -32,6 +33,11 @@ class Decided:
     about: Mapping[str, Any]
     changes: tuple[Change, ...]
     end: End | None
+
+    @property
+    def kind(self) -> str:
+        """What was decided: ``trash`` of ``trash-1``."""
+        return _kind_of(self.run)
 
 
 class Journal:
@@ -92,8 +98,37 @@ def read_decided(folder: Path, dataset: str, run: str) -> Decided:
 
 def list_decided(folder: Path, dataset: str, *kinds: str) -> list[Decided]:
     """Return the decisions of these kinds, the last one first."""
-    files = [file for file in to_folder(folder, dataset).glob("*.jsonl") if file.stem.rpartition("-")[0] in kinds]
+    files = [file for file in to_folder(folder, dataset).glob("*.jsonl") if _kind_of(file.stem) in kinds]
     return [_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem), reverse=True)]
+
+
+def list_standing(folder: Path, dataset: str, *kinds: str) -> list[Decided]:
+    """Return the decisions of these kinds that were not taken back, the last one first."""
+    return [one for one in list_decided(folder, dataset, *kinds) if one.end != "undone"]
+
+
+def find_standing(folder: Path, dataset: str, *kinds: str, run: str | None) -> Decided:
+    """Return the decision to take back: the one of that name; None: the last one of these kinds.
+
+    Raises:
+        LabelingError: there is none of that name, it is of another kind, or it was taken back already.
+    """
+    if run is None:
+        standing = list_standing(folder, dataset, *kinds)
+        if not standing:
+            raise LabelingError(NOTHING_STANDS)
+        return standing[0]
+    decided = read_decided(folder, dataset, run)
+    if decided.kind not in kinds:
+        raise LabelingError(f"{run}: is another kind of decision (expected one of: {', '.join(kinds)})")
+    if decided.end == "undone":
+        raise LabelingError(f"{run}: was taken back already")
+    return decided
+
+
+def mark_undone(folder: Path, dataset: str, decided: Decided) -> None:
+    """Write that a decision was taken back."""
+    Journal(to_folder(folder, dataset) / f"{decided.run}.jsonl").close("undone")
 
 
 def to_folder(folder: Path, dataset: str) -> Path:
@@ -122,6 +157,10 @@ def _read(file: Path) -> Decided:
         else:
             changes.append(values)
     return Decided(file.stem, about, tuple(changes), end)
+
+
+def _kind_of(run: str) -> str:
+    return run.rpartition("-")[0]
 
 
 def _number_of(file: Path, kind: str) -> int:

@@ -1,7 +1,8 @@
-"""The two kinds of operators: one that starts a job of the console, and one that does a plugin's own work."""
+"""The kinds of operators: one starts a job of the console, one does a plugin's own work, one takes such work back."""
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -9,8 +10,9 @@ from typing import Any, ClassVar
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_plugins.app.forms import TARGET, add_problem, add_targets, find_problem, place_button
-from fiftyone_plugins.app.running import run_in_app, run_work_for_python, run_work_in_app
+from fiftyone_plugins.app.forms import TARGET, add_choice, add_problem, add_targets, find_problem, place_button
+from fiftyone_plugins.app.journal import Decided, list_standing
+from fiftyone_plugins.app.running import find_curation_folder, run_in_app, run_work_for_python, run_work_in_app
 from fiftyone_plugins.app.targets import (
     Target,
     choose_target,
@@ -79,7 +81,10 @@ class WorkOperator(JobOperator):
 
     ``job`` names the work in ``WORKS``. It runs as a job of the console, and in this process where none is there. It is
     started from the plugin's panel or from the list of operators: the grid has no room for a button each.
+    ``asks_for_samples`` False: the work is about the dataset, whatever is shown or selected.
     """
+
+    asks_for_samples: ClassVar[bool] = True
 
     def resolve_placement(self, ctx: Any) -> types.Placement | None:
         """Put no button into the grid's actions."""
@@ -91,6 +96,8 @@ class WorkOperator(JobOperator):
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Ask for the samples, then what ``ask`` adds."""
+        if not self.asks_for_samples:
+            return self.ask(ctx, inputs, ctx.dataset)
         targets = self._offer(ctx)
         add_targets(inputs, targets, "Which samples")
         target = choose_target(ctx.params.get(TARGET), targets)
@@ -103,6 +110,8 @@ class WorkOperator(JobOperator):
 
     def read_form(self, ctx: Any) -> dict[str, Any]:
         """Return the parameters: the samples, and what ``read_answers`` adds."""
+        if not self.asks_for_samples:
+            return self.read_answers(ctx.params)
         target = choose_target(ctx.params.get(TARGET), self._offer(ctx))
         return to_sample_params(ctx.dataset, ctx.view, ctx.selected, target) | self.read_answers(ctx.params)
 
@@ -126,3 +135,29 @@ class WorkOperator(JobOperator):
 
     def _offer(self, ctx: Any) -> Any:
         return offer_targets(ctx.dataset, ctx.view, ctx.selected, f"The whole dataset ({len(ctx.dataset):,})")
+
+
+class UndoOperator(WorkOperator):
+    """Takes back one of a plugin's decisions, by its journal, which says itself what it changed."""
+
+    asks_for_samples = False
+    icon = "undo"
+    submit = "Take back"
+    kinds: ClassVar[tuple[str, ...]]
+
+    def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
+        """Ask which decision; the last one is the default."""
+        standing = list_standing(find_curation_folder(os.environ), ctx.dataset.name, *self.kinds)
+        if not standing:
+            return "There is no decision to take back."
+        names = {one.run: self.describe(one) for one in standing}
+        add_choice(inputs, "run", names, label="Which decision", default=standing[0].run)
+        return None
+
+    def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
+        """Return the decision; none: the last one."""
+        return {"run": answers["run"]} if answers.get("run") else {}
+
+    def describe(self, decided: Decided) -> str:
+        """Return a decision in words."""
+        return f"{decided.run}: {len(decided.changes):,} images"

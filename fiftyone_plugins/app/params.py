@@ -54,7 +54,10 @@ def read_choice(params: Params, name: str, known: tuple[str, ...]) -> str:
 def read_path(params: Params, name: str) -> Path | None:
     """Return an absolute path; None where it is absent."""
     text = read_text(params, name)
-    return None if text is None else Path(text).expanduser().absolute()
+    try:
+        return None if text is None else Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise LabelingError(f"parameter {name!r}: {text} is the home of nobody known here") from error
 
 
 def read_number(params: Params, name: str, low: float, high: float) -> float | None:
@@ -95,6 +98,8 @@ def read_count(params: Params, name: str, least: int = 1) -> int | None:
     10
     """
     value = params.get(name)
+    # In JSON 3.0 is a whole number too.
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise LabelingError(f"parameter {name!r}: expected a whole number of {least} or more")
     return value

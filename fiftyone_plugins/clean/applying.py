@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from more_itertools import chunked
 
-from fiftyone_plugins.app.journal import Decided, Journal, list_decided, read_decided, to_folder
+from fiftyone_plugins.app.journal import Journal, find_standing, list_decided, mark_undone
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.app.writing import write_values
 from fiftyone_plugins.clean.files import copy_file, find_free, move_file, read_sha256
@@ -19,7 +19,6 @@ from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure, Report
 
-SHOWN: Final = 20
 SAMPLES_PER_STEP: Final = 1000
 
 
@@ -42,10 +41,8 @@ def apply(
     criteria, claim = memory
     chosen = plan(read_contradictions(samples, min_score), action, claim, criteria.classes, folder)
     if dry_run or not chosen.steps:
-        notes = [step.text for step in chosen.steps[:SHOWN]]
-        notes += [f"and {len(chosen.steps) - SHOWN} more"] if len(chosen.steps) > SHOWN else []
         moved = len(chosen.steps)
-        return Report("clean_apply", moved, chosen.unchanged, chosen.failed, notes=tuple(notes), is_dry_run=dry_run)
+        return Report("clean_apply", moved, chosen.unchanged, chosen.failed, notes=chosen.lines, is_dry_run=dry_run)
     about = {"classes": list(criteria.classes), "claim": claim.text, "folder": None if folder is None else str(folder)}
     journal = Journal.begin(tools.folder, dataset.name, action, about)
     failed = _retag(dataset, chosen, journal, tools, is_claim=claim.kind == "tag") if action == "retag" else []
@@ -69,7 +66,7 @@ def undo(samples: Any, tools: Tools, *, run: str | None) -> Report:
     """
     dataset = samples._dataset
     finish_moves(dataset, tools)
-    decided = _find(tools, dataset.name, run)
+    decided = find_standing(tools.folder, dataset.name, *ACTIONS, run=run)
     failed: list[Failure] = []
     undone = 0
     for number, change in enumerate(reversed(decided.changes)):
@@ -79,7 +76,7 @@ def undo(samples: Any, tools: Tools, *, run: str | None) -> Report:
         except ItemError as error:
             failed.append(Failure(error.item, error.problem, str(change["sample_id"])))
     if not failed:
-        Journal(to_folder(tools.folder, dataset.name) / f"{decided.run}.jsonl").close("undone")
+        mark_undone(tools.folder, dataset.name, decided)
     unchanged = len(decided.changes) - undone - len(failed)
     notes = (f"{decided.run} is taken back" + (", as far as it could be" if failed else ""),)
     return Report("clean_undo", undone, unchanged, tuple(failed), notes=notes)
@@ -201,20 +198,6 @@ def _undo_tags(dataset: Any, change: Mapping[str, Any]) -> bool:
     if next(iter(sample.values(fields.CLEAN_OUTCOME))) == SETTLED:
         write_values(dataset, {change["sample_id"]: {fields.CLEAN_OUTCOME: change["outcome"]}})
     return True
-
-
-def _find(tools: Tools, dataset: str, run: str | None) -> Decided:
-    if run is None:
-        standing = [one for one in list_decided(tools.folder, dataset, *ACTIONS) if one.end != "undone"]
-        if not standing:
-            raise LabelingError("there is no decision to take back")
-        return standing[0]
-    decided = read_decided(tools.folder, dataset, run)
-    if decided.run.rpartition("-")[0] not in ACTIONS:
-        raise LabelingError(f"{run}: is no decision about claims")
-    if decided.end == "undone":
-        raise LabelingError(f"{run}: was taken back already")
-    return decided
 
 
 def _read_path(dataset: Any, change: Mapping[str, Any]) -> str | None:

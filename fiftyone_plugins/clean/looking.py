@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from fiftyone_plugins.clean.judging import (
     format_table,
     judge,
 )
+from fiftyone_plugins.clean.planning import Rehearsal, plan, read_contradictions
 from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure, Report
@@ -60,8 +61,11 @@ def clean(
     model: str | None,
     seen_in: str | None,
     only_new: bool,
+    rehearsal: Rehearsal | None = None,
 ) -> Report:
     """Judge every sample: by a detector, or by the boxes of a field ``seen_in`` that are there already.
+
+    With a ``rehearsal`` nothing is written: the report says what would be, and what acting on it would do.
 
     Raises:
         LabelingError: there is no detector, it does not know a class, or the claim cannot be read.
@@ -69,7 +73,8 @@ def clean(
     dataset = samples._dataset
     tools.on_progress(None, "reading claims")
     rows = _read_rows(samples, claim, criteria, only_new=only_new)
-    declare_fields(dataset)
+    if rehearsal is None:
+        declare_fields(dataset)
     failed: list[Failure] = []
     judged: dict[str, Judgement] = {}
     waiting: dict[str, Mapping[str, Any]] = {}
@@ -77,7 +82,8 @@ def clean(
     with closing(_draw(rows, tools, model) if seen_in is None else _read_boxes(samples, rows, seen_in)) as drawn:
         for number, (row, outcome) in enumerate(zip(rows, drawn, strict=True)):
             if number % IMAGES_PER_WRITE == 0:
-                write_values(dataset, waiting)
+                if rehearsal is None:
+                    write_values(dataset, waiting)
                 waiting.clear()
                 tools.on_progress(number / len(rows), f"looking at images, {number}/{len(rows)}")
             if isinstance(outcome, ItemError):
@@ -89,9 +95,12 @@ def clean(
                 failed.append(Failure(found.item, found.problem, row.sample_id))
                 continue
             judged[row.sample_id], waiting[row.sample_id] = found
+    report = _to_report(samples, rows, judged, failed, criteria)
+    if rehearsal is not None:
+        return _rehearse(report, samples, judged, criteria, claim, rehearsal)
     write_values(dataset, waiting)
     _remember(dataset, criteria, claim, model, seen_in)
-    return _to_report(samples, rows, judged, failed, criteria)
+    return report
 
 
 def read_memory(dataset: Any) -> tuple[Criteria, Claim] | None:
@@ -221,6 +230,19 @@ def _to_report(
         notes=(*table, *_describe(ranked, by_id, judged)),
         details={outcome: count for outcome, count in counts.items() if count},
     )
+
+
+def _rehearse(
+    report: Report, samples: Any, judged: Mapping[str, Judgement], criteria: Criteria, claim: Claim, wish: Rehearsal
+) -> Report:
+    """Return the report of what would be judged, with what the action would do then."""
+    if wish.action is None:
+        return replace(report, is_dry_run=True)
+    found = read_contradictions(samples, wish.min_score, judged)
+    chosen = plan(found, wish.action, claim, criteria.classes, wish.folder)
+    told = f"{wish.action}: {len(chosen.steps)} would be changed, {chosen.unchanged} unchanged"
+    notes = (*report.notes, told, *chosen.lines)
+    return replace(report, failed=(*report.failed, *chosen.failed), notes=notes, is_dry_run=True)
 
 
 def _describe(

@@ -5,7 +5,6 @@ FiftyOne runs this file under a name of its own, and again when the plugin chang
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import fiftyone as fo
@@ -13,9 +12,9 @@ from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.forms import add_choice
-from fiftyone_plugins.app.journal import list_decided
-from fiftyone_plugins.app.operators import JobOperator, WorkOperator
-from fiftyone_plugins.app.running import find_curation_folder, has_console
+from fiftyone_plugins.app.journal import Decided
+from fiftyone_plugins.app.operators import JobOperator, UndoOperator, WorkOperator
+from fiftyone_plugins.app.running import has_console
 from fiftyone_plugins.app.targets import find_count_problem, to_sample_params
 from fiftyone_plugins.clean.judging import UNSURE
 from fiftyone_plugins.clean.looking import read_memory
@@ -64,11 +63,13 @@ class CheckClaims(WorkOperator):
         inputs.float("unsure_from", min=0, max=1, default=DEFAULT_UNSURE_FROM, label="Below this it is not seen")
         inputs.float("min_size", min=0, max=1, default=0, label="Part of the image a box must cover (0 to 1)")
         inputs.bool("only_new", default=False, label="Only what was not judged yet")
-        inputs.view("summary", types.Notice(label=f"{len(samples):,} images will be looked at; no file is changed."))
+        is_new = ctx.params.get("only_new") and ctx.dataset.has_sample_field(fields.CLEAN_OUTCOME)
+        count = len(samples.exists(fields.CLEAN_OUTCOME, False)) if is_new else len(samples)
+        inputs.view("summary", types.Notice(label=f"{count:,} images will be looked at; no file is changed."))
         try:
             read_clean(self.read_answers(ctx.params))
         except LabelingError as error:
-            return _to_sentence(error)
+            return str(error)
         if ctx.params.get("seen_in") not in (None, DETECTOR) or has_console(ctx.dataset.name):
             return None
         return "Without labelloop's console there is no detector: start 'labelloop up', or choose a field of boxes."
@@ -115,8 +116,9 @@ class ActOnContradictions(WorkOperator):
         if memory is None:
             return "Nothing was judged yet: run «Check claims» first."
         add_choice(inputs, "action", ACTIONS_IN_WORDS, label="What to do", default=ACTIONS[0])
-        slider = types.SliderView(label="Only contradictions that are at least this sure")
-        inputs.float("min_score", min=0, max=1, default=0, label="Only contradictions that are this sure", view=slider)
+        label = "Only contradictions that are at least this sure"
+        slider = types.SliderView(label=label, value_precision=2)
+        inputs.float("min_score", min=0, max=1, default=0, label=label, view=slider)
         criteria, claim = memory
         found = read_contradictions(samples, ctx.params.get("min_score") or 0.0)
         action = ctx.params.get("action") if ctx.params.get("action") in ACTIONS else ACTIONS[0]
@@ -148,46 +150,40 @@ class SendUnsure(JobOperator):
         """Say how many samples are sent."""
         if not ctx.dataset.has_sample_field(fields.CLEAN_OUTCOME):
             return "Nothing was judged yet: run «Check claims» first."
-        count = len(ctx.dataset.match(F(fields.CLEAN_OUTCOME).is_in(UNSURE)))
-        inputs.view("summary", types.Notice(label=f"{count:,} images are unsure; those that have no task get one."))
-        return "The detector is unsure of nothing." if count == 0 else find_count_problem(count, "view")
+        unsure = view_unsure(ctx.dataset)
+        count = len(unsure)
+        if count == 0:
+            return "The detector is unsure of nothing."
+        has_tasks = ctx.dataset.has_sample_field(fields.TASK_ID)
+        waiting = len(unsure.exists(fields.TASK_ID, False)) if has_tasks else count
+        if waiting == 0:
+            return f"The detector is unsure of {count:,} images, and each of them has its task already."
+        told = f"The detector is unsure of {count:,} images; {waiting:,} have no task yet, and get one."
+        inputs.view("summary", types.Notice(label=told))
+        return find_count_problem(count, "view")
 
     def read_form(self, ctx: Any) -> dict[str, Any]:
         """Return the ids of what is unsure."""
-        return to_sample_params(ctx.dataset, ctx.dataset.match(F(fields.CLEAN_OUTCOME).is_in(UNSURE)), [], "view")
+        return to_sample_params(ctx.dataset, view_unsure(ctx.dataset), [], "view")
 
 
-class UndoClaims(WorkOperator):
+class UndoClaims(UndoOperator):
     """Takes back one decision about contradictions."""
 
     name_in_app = "undo_claims"
     label = "Take back a decision about claims"
     about = "Undo a retagging, copying or moving by its log"
-    icon = "undo"
     job = "clean_undo"
-    submit = "Take back"
+    kinds = ACTIONS
 
-    def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
-        """Ask which decision; it says itself which samples it changed."""
-        decided = list_decided(find_curation_folder(os.environ), ctx.dataset.name, *ACTIONS)
-        standing = [one for one in decided if one.end != "undone"]
-        if not standing:
-            return "There is no decision to take back."
-        names = {one.run: f"{one.run}: {len(one.changes):,} images, {one.about['claim']}" for one in standing}
-        add_choice(inputs, "run", names, label="Which decision", default=standing[0].run)
-        return None
+    def describe(self, decided: Decided) -> str:
+        """Return a decision in words, with the claim it was about."""
+        return f"{super().describe(decided)}, {decided.about['claim']}"
 
-    def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
-        """Ask nothing more."""
-        return None
 
-    def read_form(self, ctx: Any) -> dict[str, Any]:
-        """Return the decision."""
-        return self.read_answers(ctx.params)
-
-    def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
-        """Return the decision; none: the last one."""
-        return {"run": answers["run"]} if answers.get("run") else {}
+def view_unsure(dataset: Any) -> Any:
+    """Return the images of which the detector is unsure."""
+    return dataset.match(F(fields.CLEAN_OUTCOME).is_in(UNSURE))
 
 
 def _show_plan(inputs: types.Object, chosen: Plan) -> None:
@@ -200,11 +196,6 @@ def _show_plan(inputs: types.Object, chosen: Plan) -> None:
         problems = sorted({one.problem for one in chosen.failed})
         label = f"{len(chosen.failed):,} are left alone: {'; '.join(problems)}"
         inputs.view("left", types.Warning(label=label))
-
-
-def _to_sentence(error: LabelingError) -> str:
-    text = str(error)
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def register(plugin: Any) -> None:

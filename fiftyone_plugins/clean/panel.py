@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import quote
 
-import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.charts import lay_out, to_plot
 from fiftyone_plugins.app.markdown import escape
+from fiftyone_plugins.app.panels import CurationPanel, to_media_url
 from fiftyone_plugins.clean.judging import (
     CONTRADICTIONS,
     FALSE_NEGATIVE,
@@ -27,7 +26,6 @@ from fiftyone_plugins.clean.looking import read_memory
 from fiftyone_plugins.clean.planning import CONFIRMED, name_classes
 from labels import fields
 
-PLUGIN: Final = "@labelloop/clean"
 COLUMNS: Final = ("seen", "unsure", "not seen")
 CELLS: Final = (
     (TRUE_POSITIVE, UNSURE_CLAIMED, FALSE_NEGATIVE),
@@ -39,33 +37,16 @@ IMAGE_PX: Final = 115
 CARD_PX: Final = 160
 
 
-class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+class ClaimsPanel(CurationPanel):
     """Counts, the contradictions ranked with their images, and the buttons that act on them."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="claims",
-            label="Claims",
-            icon="fact_check",
-            help_markdown="What is claimed of images against what a detector sees. Click a cell to see its images.",
-        )
+    name_in_app = "claims"
+    label = "Claims"
+    about = "What is claimed of images against what a detector sees. Click a cell to see its images."
+    icon = "fact_check"
 
-    def on_load(self, ctx: Any) -> None:
-        """Read what there is."""
-        self.refresh(ctx)
-
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Read what there is in the new one."""
-        ctx.panel.state.clear()
-        self.refresh(ctx)
-
-    def refresh(self, ctx: Any) -> None:
-        """Read counts and contradictions anew."""
-        if ctx.dataset is None:
-            return
-        ctx.dataset.reload()
+    def read(self, ctx: Any) -> None:
+        """Read counts and contradictions."""
         state = ctx.panel.state
         memory = read_memory(ctx.dataset)
         state.is_judged = memory is not None
@@ -88,72 +69,62 @@ class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         """Filter the grid to all contradictions, the surest first."""
         ctx.ops.set_view(view_contradictions(ctx.dataset))
 
-    def show_all(self, ctx: Any) -> None:
-        """Take the filter off."""
-        ctx.ops.clear_view()
-
-    def next_page(self, ctx: Any) -> None:
-        """Show the next contradictions."""
-        ctx.panel.state.page = (ctx.panel.state.page or 0) + 1
+    def turn(self, ctx: Any) -> None:
+        """Show the next contradictions, or those before."""
+        ctx.panel.state.page = max(0, (ctx.panel.state.page or 0) + ctx.params.get("by", 1))
         self._read_page(ctx)
 
-    def last_page(self, ctx: Any) -> None:
-        """Show the contradictions before."""
-        ctx.panel.state.page = max(0, (ctx.panel.state.page or 0) - 1)
-        self._read_page(ctx)
-
-    def open(self, ctx: Any) -> None:
-        """Open the sample whose image was clicked."""
-        ctx.ops.open_sample(id=ctx.params["id"])
+    def open_sample(self, ctx: Any) -> None:
+        """Open the image that was clicked in the App's own window."""
+        ctx.ops.open_sample(id=ctx.params["sample_id"])
 
     def confirm(self, ctx: Any) -> None:
         """Say that the claim about one image is right: nothing is done about it from now on."""
-        chosen = ctx.dataset.select([ctx.params["id"]])
+        chosen = ctx.dataset.select([ctx.params["sample_id"]])
         chosen.tag_samples(CONFIRMED + str(ctx.panel.state.classes))
         ctx.ops.reload_dataset()
         self.refresh(ctx)
 
     def check(self, ctx: Any) -> None:
         """Open the form that judges."""
-        ctx.prompt(f"{PLUGIN}/check_claims", on_success=self.refresh)
+        self.open_form(ctx, "check_claims")
 
     def act(self, ctx: Any) -> None:
         """Open the form that retags, copies or moves."""
-        ctx.prompt(f"{PLUGIN}/act_on_contradictions", on_success=self.refresh)
+        self.open_form(ctx, "act_on_contradictions")
 
     def send(self, ctx: Any) -> None:
         """Open the form that sends what is unsure to Label Studio."""
-        ctx.prompt(f"{PLUGIN}/send_unsure", on_success=self.refresh)
+        self.open_form(ctx, "send_unsure")
 
     def undo(self, ctx: Any) -> None:
         """Open the form that takes a decision back."""
-        ctx.prompt(f"{PLUGIN}/undo_claims", on_success=self.refresh)
+        self.open_form(ctx, "undo_claims")
 
-    def render(self, ctx: Any) -> types.Property:
-        """Return buttons, the table and a page of contradictions, for a panel of half the window's width."""
-        panel, state = types.Object(), ctx.panel.state
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add buttons, the table and a page of contradictions."""
+        state = ctx.panel.state
         panel.md(state.told or "**Nothing was judged yet.** «Check claims» asks what the images should hold.", name="t")
         self._add_buttons(panel, is_judged=bool(state.is_judged))
         if state.cells:
             panel.plot("table", on_click=self.show_cell, **draw_table(state.cells, state.classes))
             self._add_contradictions(panel, state)
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
 
     def _add_buttons(self, panel: types.Object, *, is_judged: bool) -> None:
-        row = panel.h_stack("buttons", gap=1, wrap=True)
-        row.btn("check", label="Check claims", on_click=self.check, variant="outlined")
+        first = panel.h_stack("work", gap=1, wrap=True)
+        first.btn("check", label="Check claims", variant="outlined", on_click=self.check)
         if is_judged:
-            row.btn("act", label="Retag, copy, move", on_click=self.act, variant="contained")
-            row.btn("send", label="Send unsure", on_click=self.send, variant="outlined")
-            row.btn("undo", label="Take back", on_click=self.undo, variant="outlined")
+            first.btn("act", label="Retag, copy, move", variant="contained", on_click=self.act)
+            first.btn("send", label="Send unsure", variant="outlined", on_click=self.send)
+            first.btn("undo", label="Take back", variant="outlined", on_click=self.undo)
         second = panel.h_stack("views", gap=1, wrap=True)
         if is_judged:
             second.btn("wrong", label="Show contradictions", on_click=self.show_contradictions)
-        second.btn("all", label="Show all", on_click=self.show_all)
+        second.btn("show_all", label="Show all", on_click=self.show_all)
         second.btn("refresh", label="Refresh", on_click=self.refresh)
 
     def _add_contradictions(self, panel: types.Object, state: Any) -> None:
-        """Add the page of contradictions: two images side by side, each with its words and a button."""
+        """Add the page of contradictions: three images side by side, each with its words and a button."""
         shown = state.shown or []
         if not shown:
             panel.md("No image contradicts its claim.", name="none")
@@ -165,12 +136,16 @@ class ClaimsPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             for one in shown[start : start + A_ROW]:
                 self._add_one(row, one)
         turn = panel.h_stack("turn", gap=1)
-        turn.btn("back", label="Back", on_click=self.last_page, disabled=first == 0)
-        turn.btn("next", label="Next", on_click=self.next_page, disabled=first + len(shown) >= state.total)
+        for name, label, by, is_end in (
+            ("back", "Back", -1, first == 0),
+            ("on", "Next", 1, first + len(shown) >= state.total),
+        ):
+            step = {"by": by}
+            turn.btn(name, label=label, variant="outlined", disabled=is_end, on_click=self.turn, params=step)
 
     def _add_one(self, row: types.Object, one: dict[str, Any]) -> None:
-        cell, target = row.v_stack(one["place"], gap=0.5, width=f"{CARD_PX}px"), {"id": one["id"]}
-        cell.img("image", height=f"{IMAGE_PX}px", alt_text=one["name"], on_click=self.open, params=target)
+        cell, target = row.v_stack(one["place"], gap=0.5, width=f"{CARD_PX}px"), {"sample_id": one["sample_id"]}
+        cell.img("image", height=f"{IMAGE_PX}px", alt_text=one["name"], on_click=self.open_sample, params=target)
         cell.md(one["text"], name="words")
         cell.btn("right", label="The claim is right", variant="outlined", on_click=self.confirm, params=target)
 
@@ -227,7 +202,7 @@ def read_page(view: Any, page: int, classes: str) -> list[dict[str, Any]]:
     for number, (sample_id, path, outcome, score) in enumerate(rows):
         name = "/".join(path.split("/")[-2:])
         text = f"**{score:.2f}** {escape(words[outcome])}\n\n{escape(name)}"
-        one = {"id": str(sample_id), "path": path, "name": name, "text": text, "place": f"one{number}"}
+        one = {"sample_id": str(sample_id), "path": path, "name": name, "text": text, "place": f"one{number}"}
         shown.append(one)
     return shown
 
@@ -235,15 +210,6 @@ def read_page(view: Any, page: int, classes: str) -> list[dict[str, Any]]:
 def name_rows(classes: str) -> list[str]:
     """Return what the two rows of the table are called."""
     return [f"claimed: {classes}", f"not claimed: {classes}"]
-
-
-def to_media_url(path: str) -> str:
-    """Return where the App's server shows a file.
-
-    >>> to_media_url("/photos/a b.jpg")
-    '/media?filepath=%2Fphotos%2Fa%20b.jpg'
-    """
-    return f"/media?filepath={quote(path, safe='')}"
 
 
 def draw_table(cells: list[list[int]], classes: str) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from fiftyone_plugins.clean.claims import Claim
 from fiftyone_plugins.clean.files import check_movable, place_beside, to_name
-from fiftyone_plugins.clean.judging import CONTRADICTIONS, FALSE_POSITIVE, Outcome
+from fiftyone_plugins.clean.judging import CONTRADICTIONS, FALSE_POSITIVE, Judgement, Outcome
 from labels import fields
-from labels.errors import ItemError, LabelingError
+from labels.errors import ItemError
 from labels.report import Failure
 
 Action = Literal["retag", "copy", "move"]
@@ -21,6 +21,7 @@ IN_LABEL_STUDIO: Final = (
     "is in Label Studio, where its task would lose its image: it is not moved; retag it, or copy it"
 )
 SHARED: Final = "is the file of several samples: it is not moved"
+STEPS_SHOWN: Final = 20
 CONFIRMED: Final = "claim confirmed: "
 """Begins the sample tag by which a person says that the claim is right, whatever the detector sees."""
 
@@ -63,6 +64,21 @@ class Plan:
     steps: tuple[Step, ...]
     unchanged: int
     failed: tuple[Failure, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The first steps in words, and how many more there are."""
+        more = len(self.steps) - STEPS_SHOWN
+        return (*(step.text for step in self.steps[:STEPS_SHOWN]), *((f"and {more} more",) if more > 0 else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What is to be done about contradictions, to be tried without writing anything; ``action`` None: nothing."""
+
+    action: Action | None = None
+    folder: Path | None = None
+    min_score: float = 0.0
 
 
 def plan(
@@ -124,26 +140,26 @@ def name_classes(classes: Sequence[str]) -> str:
     return " or ".join(classes)
 
 
-def read_contradictions(samples: Any, min_score: float) -> list[Contradiction]:
+def read_contradictions(
+    samples: Any, min_score: float, judged: Mapping[str, Judgement] | None = None
+) -> list[Contradiction]:
     """Return the contradictions among samples that were judged, at least that sure.
 
-    Raises:
-        LabelingError: no sample was judged yet.
+    ``judged`` are, by sample id, judgements that are not written on the samples: they count in the place of those.
     """
     dataset = samples._dataset
-    if not dataset.has_sample_field(fields.CLEAN_OUTCOME):
-        raise LabelingError("no sample was judged yet: run labelloop clean first, or «Check claims» in the App")
-    present = [
-        name for name in (fields.SOURCE_PATH, fields.TASK_ID, fields.REVIEW_STATE) if dataset.has_sample_field(name)
-    ]
-    names = ("id", "filepath", "tags", fields.CLEAN_OUTCOME, fields.CLEAN_SCORE, *present)
+    wished = (fields.CLEAN_OUTCOME, fields.CLEAN_SCORE, fields.SOURCE_PATH, fields.TASK_ID, fields.REVIEW_STATE)
+    present = [name for name in wished if dataset.has_sample_field(name)]
+    names = ("id", "filepath", "tags", *present)
     users = Counter(dataset.values("filepath"))
     if fields.SOURCE_PATH in present:
         users.update(path for path in dataset.values(fields.SOURCE_PATH) if path)
     found = []
     for row in zip(*samples.values(list(names)), strict=True):
         values = dict(zip(names, row, strict=True))
-        outcome, score = values[fields.CLEAN_OUTCOME], values[fields.CLEAN_SCORE]
+        outcome, score = values.get(fields.CLEAN_OUTCOME), values.get(fields.CLEAN_SCORE)
+        if judged is not None and str(values["id"]) in judged:
+            outcome, score = judged[str(values["id"])].outcome, judged[str(values["id"])].score
         if outcome not in CONTRADICTIONS or score is None or score < min_score:
             continue
         source = values.get(fields.SOURCE_PATH)

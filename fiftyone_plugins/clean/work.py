@@ -20,6 +20,7 @@ from labels.report import Report
 
 DEFAULT_THRESHOLD: Final = 0.5
 DEFAULT_UNSURE_FROM: Final = 0.2
+OF_A_REHEARSAL: Final = ("dry_run", "action", "to", "min_score")
 
 
 def read_clean(params: Params) -> Mapping[str, Any]:
@@ -32,7 +33,7 @@ def read_clean(params: Params) -> Mapping[str, Any]:
     from fiftyone_plugins.clean.judging import Criteria
 
     known = ("classes", "claim", "threshold", "unsure_from", "min_size", "model", "seen_in", "only_new")
-    refuse_others(params, *known)
+    refuse_others(params, *known, *OF_A_REHEARSAL)
     threshold = read_number(params, "threshold", 0, 1)
     unsure_from = read_number(params, "unsure_from", 0, 1)
     highest = DEFAULT_THRESHOLD if threshold is None else threshold
@@ -50,7 +51,22 @@ def read_clean(params: Params) -> Mapping[str, Any]:
         "model": read_text(params, "model"),
         "seen_in": read_text(params, "seen_in"),
         "only_new": read_flag(params, "only_new"),
+        "rehearsal": _read_rehearsal(params),
     }
+
+
+def _read_rehearsal(params: Params) -> Any:
+    """Return what a dry run tries; None: it is none, and what acts belongs to ``clean_apply``."""
+    from fiftyone_plugins.clean.planning import ACTIONS, Rehearsal
+
+    if not read_flag(params, "dry_run"):
+        given = [name for name in OF_A_REHEARSAL if params.get(name) is not None and name != "dry_run"]
+        if given:
+            raise LabelingError(f"parameter {given[0]!r}: goes with 'dry_run'; the job clean_apply acts")
+        return None
+    action = None if params.get("action") is None else read_choice(params, "action", ACTIONS)
+    least = read_number(params, "min_score", 0, 1) or 0.0
+    return Rehearsal(action, read_path(params, "to"), least)  # type: ignore[arg-type]  # one of ACTIONS
 
 
 def _read_apply(params: Params) -> Mapping[str, Any]:

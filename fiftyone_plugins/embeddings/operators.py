@@ -15,19 +15,16 @@ from fiftyone_plugins.app.operators import WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.embeddings import maps, work
+from fiftyone_plugins.embeddings.asking import OTHER_MODEL, ask_for_crops, ask_for_model, read_crops, read_other_model
 from fiftyone_plugins.embeddings.embedders import DEFAULT_MODEL, describe_models
 from fiftyone_plugins.embeddings.grouping import METHODS as GROUPINGS
 from fiftyone_plugins.embeddings.indexes import BACKENDS, QDRANT
-from fiftyone_plugins.embeddings.items import list_offered_fields
 from fiftyone_plugins.embeddings.panel import ClustersPanel
 from fiftyone_plugins.embeddings.reading import read_stored
-from fiftyone_plugins.embeddings.search_operators import FindSimilar, SearchByText, find_shown_crops
+from fiftyone_plugins.embeddings.search_operators import FindSimilar, SearchByText
 from fiftyone_plugins.embeddings.searching import list_text_keys
 from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 from labels.errors import LabelingError
-
-WHOLE_IMAGES = "whole images"
-OTHER_MODEL = "other"
 
 
 class ComputeEmbeddings(WorkOperator):
@@ -42,17 +39,14 @@ class ComputeEmbeddings(WorkOperator):
 
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask for the model and for images or crops; say how many have no vector yet."""
-        _ask_for_crops(ctx, inputs)
+        ask_for_crops(ctx, inputs)
         choices = types.Choices()
         for name, about in describe_models().items():
             choices.add_choice(name, label=name, description=about)
-        choices.add_choice(OTHER_MODEL, label="another one", description="by its name, or from a file of weights")
-        inputs.enum("model", choices.values(), default=DEFAULT_MODEL, label="Model", view=choices)
-        if ctx.params.get("model") == OTHER_MODEL:
-            about = "open_clip:ARCHITECTURE/TAG, timm:NAME or torchvision:NAME"
-            inputs.str("name", label="Name of the model", description=about, required=True)
-            inputs.str("weights", label="File of weights", description="Empty: the model's own, fetched once")
+        problem = ask_for_model(ctx, inputs, choices, "open_clip:ARCHITECTURE/TAG, timm:NAME or torchvision:NAME")
         inputs.bool("again", default=False, label="Compute all anew")
+        if problem is not None:
+            return problem
         try:
             plan = self._plan(ctx.params, samples)
         except LabelingError as error:
@@ -64,12 +58,9 @@ class ComputeEmbeddings(WorkOperator):
     def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
         """Return the model, the field of the crops, and whether all is computed anew."""
         chosen = answers.get("model") or DEFAULT_MODEL
-        asked = (answers.get("name") or "").strip() if chosen == OTHER_MODEL else chosen
-        weights = (answers.get("weights") or "").strip() if chosen == OTHER_MODEL else ""
-        read = {"model": asked or None, "weights": weights or None, "patches": _read_crops(answers)}
-        return {name: value for name, value in read.items() if value} | (
-            {"again": True} if answers.get("again") else {}
-        )
+        read = read_other_model(answers) if chosen == OTHER_MODEL else {"model": chosen}
+        crops = read_crops(answers)
+        return read | ({"patches": crops} if crops else {}) | ({"again": True} if answers.get("again") else {})
 
     def _plan(self, answers: dict[str, Any], samples: Any) -> Any:
         arguments = dict(work.read_params(self.read_answers(answers)))
@@ -205,16 +196,6 @@ def _choose(asked: object, known: list[str], default: str) -> str:
 
 def _describe_key(key: Key) -> str:
     return f"{'images' if key.field is None else f'crops of {key.field}'}, by {key.model}"
-
-
-def _ask_for_crops(ctx: Any, inputs: types.Object) -> None:
-    choices = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_offered_fields(ctx.dataset)}
-    add_choice(inputs, "patches", choices, label="Of what", default=find_shown_crops(ctx) or WHOLE_IMAGES)
-
-
-def _read_crops(answers: dict[str, Any]) -> str | None:
-    chosen = answers.get("patches")
-    return None if chosen in (None, WHOLE_IMAGES) else str(chosen)
 
 
 def register(plugin: Any) -> None:

@@ -6,51 +6,28 @@ import os
 from itertools import pairwise
 from typing import Any, Final
 
-import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.charts import COLOUR, draw_rows, lay_out, to_plot
+from fiftyone_plugins.app.panels import CurationPanel
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from labels.fields import CLUSTER, OUTLIER
 
-PLUGIN: Final = "@labelloop/embeddings"
 BINS: Final = 20
-BUTTONS: Final = {
-    "compute": ("Compute", "compute_embeddings"),
-    "group": ("Group", "cluster_embeddings"),
-    "score": ("Outliers", "find_outliers"),
-    "visualize": ("Visualize", "visualize_embeddings"),
-}
 
 
-class ClustersPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+class ClustersPanel(CurationPanel):
     """Charts of what the works have written on the samples, and the buttons that start them."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="clusters",
-            label="Groups and outliers",
-            icon="workspaces",
-            help_markdown="Groups of like images, and images like no other. Click a bar to see them.",
-        )
+    name_in_app = "clusters"
+    label = "Groups and outliers"
+    about = "Groups of like images, and images like no other. Click a bar to see them."
+    icon = "workspaces"
 
-    def on_load(self, ctx: Any) -> None:
-        """Read what there is."""
-        self.refresh(ctx)
-
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Read what there is in the new one."""
-        self.refresh(ctx)
-
-    def refresh(self, ctx: Any) -> None:
-        """Read the sizes of groups and the histogram of outliers anew."""
-        if ctx.dataset is None:
-            return
-        ctx.dataset.reload()
+    def read(self, ctx: Any) -> None:
+        """Read the sizes of groups and the histogram of outliers."""
         groups = read_sizes(ctx.dataset)
         ctx.panel.state.groups = [name for name, _ in groups]
         ctx.panel.state.sizes = [size for _, size in groups]
@@ -72,44 +49,51 @@ class ClustersPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         if isinstance(place, int) and 0 <= place < len(edges) - 1:
             ctx.ops.set_view(view_outliers(ctx.dataset, edges, place))
 
-    def show_all(self, ctx: Any) -> None:
-        """Take the filter off."""
-        ctx.ops.clear_view()
-
     def compute(self, ctx: Any) -> None:
         """Open the form that computes embeddings."""
-        self._prompt(ctx, "compute")
+        self.open_form(ctx, "compute_embeddings")
 
     def group(self, ctx: Any) -> None:
         """Open the form that groups."""
-        self._prompt(ctx, "group")
+        self.open_form(ctx, "cluster_embeddings")
 
     def score(self, ctx: Any) -> None:
         """Open the form that finds outliers."""
-        self._prompt(ctx, "score")
+        self.open_form(ctx, "find_outliers")
 
     def visualize(self, ctx: Any) -> None:
         """Open the form that puts vectors onto a plane."""
-        self._prompt(ctx, "visualize")
+        self.open_form(ctx, "visualize_embeddings")
 
-    def render(self, ctx: Any) -> types.Property:
-        """Return buttons and charts, for a panel of half the window's width."""
-        panel = types.Object()
-        panel.md(ctx.panel.state.vectors or "No dataset is open.", name="vectors")
-        buttons = panel.h_stack("buttons", gap=1, wrap=True)
-        for name, (label, _) in BUTTONS.items():
-            buttons.btn(name, label=label, on_click=getattr(self, name), variant="outlined")
-        buttons.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
-        buttons.btn("show_all", label="Show all", icon="clear", on_click=self.show_all)
+    def find_similar(self, ctx: Any) -> None:
+        """Open the form that looks for what is like the selected images."""
+        self.open_form(ctx, "find_similar")
+
+    def search(self, ctx: Any) -> None:
+        """Open the form that looks for what is nearest to a text."""
+        self.open_form(ctx, "search_by_text")
+
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add buttons and charts."""
         state = ctx.panel.state
+        panel.md(state.vectors or "No dataset is open.", name="vectors")
+        self._add_buttons(panel)
         if state.groups:
             panel.plot("groups_chart", on_click=self.show_group, **draw_groups(state.groups, state.sizes))
         if state.counts:
             panel.plot("outliers_chart", on_click=self.show_outliers, **draw_outliers(state.edges, state.counts))
-        return types.Property(panel, view=types.GridView(orientation="vertical", width=100, padding=1))
 
-    def _prompt(self, ctx: Any, button: str) -> None:
-        ctx.prompt(f"{PLUGIN}/{BUTTONS[button][1]}", on_success=self.refresh)
+    def _add_buttons(self, panel: types.Object) -> None:
+        works = panel.h_stack("buttons", gap=1, wrap=True)
+        works.btn("compute", label="Compute", icon="scatter_plot", variant="contained", on_click=self.compute)
+        works.btn("group", label="Group", icon="workspaces", variant="outlined", on_click=self.group)
+        works.btn("score", label="Outliers", icon="blur_on", variant="outlined", on_click=self.score)
+        works.btn("visualize", label="Visualize", icon="bubble_chart", variant="outlined", on_click=self.visualize)
+        views = panel.h_stack("views", gap=1, wrap=True)
+        views.btn("find_similar", label="Find similar", icon="image_search", on_click=self.find_similar)
+        views.btn("search", label="Search by text", icon="text_fields", on_click=self.search)
+        views.btn("show_all", label="Show all", icon="clear", on_click=self.show_all)
+        views.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
 
 
 def read_sizes(dataset: Any) -> list[tuple[str, int]]:

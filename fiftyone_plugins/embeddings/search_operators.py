@@ -11,18 +11,16 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.forms import add_problem
+from fiftyone_plugins.app.panels import tell_problems
 from fiftyone_plugins.app.running import find_curation_folder
+from fiftyone_plugins.embeddings.asking import find_shown_crops
 from fiftyone_plugins.embeddings.items import read_ids
 from fiftyone_plugins.embeddings.reading import read_stored
 from fiftyone_plugins.embeddings.searching import choose_text_key, find_by_text, find_like, list_text_keys
 from fiftyone_plugins.embeddings.store import EmbeddingStore
+from labels.errors import LabelingError
 
 DEFAULT_FOUND = 100
-
-
-def find_shown_crops(ctx: Any) -> str | None:
-    """Return the field whose crops the App shows; None: it shows whole images."""
-    return getattr(ctx.view, "_patches_field", None) if getattr(ctx.view, "_is_patches", False) else None
 
 
 class _Search(foo.Operator, ABC):  # type: ignore[misc]  # FiftyOne has no types
@@ -52,11 +50,25 @@ class _Search(foo.Operator, ABC):  # type: ignore[misc]  # FiftyOne has no types
         add_problem(inputs, self.fill_form(ctx, inputs))
         return types.Property(inputs, view=types.PromptView(label=self.label, submit_button_label="Search"))
 
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Show what is found, or say what is wrong."""
+        with tell_problems(ctx):
+            return self._show(ctx, *self.find(ctx))
+        return {}
+
     @abstractmethod
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Ask; return what is wrong, or None."""
 
-    def show(self, ctx: Any, key: str, ids: list[str]) -> dict[str, Any]:
+    @abstractmethod
+    def find(self, ctx: Any) -> tuple[str, list[str]]:
+        """Return the key of the vectors, and the ids of what is nearest in them.
+
+        Raises:
+            LabelingError: they cannot be searched.
+        """
+
+    def _show(self, ctx: Any, key: str, ids: list[str]) -> dict[str, Any]:
         """Set the App's view to these images or crops, in their order."""
         field = EmbeddingStore(_folder(), ctx.dataset.name).read_key(key).field
         samples = ctx.dataset if field is None else ctx.dataset.to_patches(field)
@@ -85,9 +97,9 @@ class FindSimilar(_Search):
         inputs.int("count", default=DEFAULT_FOUND, min=1, label="How many")
         return None
 
-    def execute(self, ctx: Any) -> dict[str, Any]:
-        """Show them."""
-        return self.show(ctx, *self._find(ctx.dataset, ctx.selected, find_shown_crops(ctx), ctx.params))
+    def find(self, ctx: Any) -> tuple[str, list[str]]:
+        """Return what is most like the selected."""
+        return self._find(ctx.dataset, ctx.selected, find_shown_crops(ctx), ctx.params.get("count"))
 
     def __call__(self, samples: Any, count: int = DEFAULT_FOUND, patches: str | None = None) -> list[str]:
         """Return the ids of the images most like those of a view, nearest first; of crops, like those of its labels.
@@ -95,13 +107,13 @@ class FindSimilar(_Search):
         Raises:
             LabelingError: there are no embeddings, or none of these.
         """
-        return self._find(samples._dataset, read_ids(samples, patches), patches, {"count": count})[1]
+        return self._find(samples._dataset, read_ids(samples, patches), patches, count)[1]
 
     @staticmethod
-    def _find(dataset: Any, ids: list[str], field: str | None, answers: dict[str, Any]) -> tuple[str, list[str]]:
+    def _find(dataset: Any, ids: list[str], field: str | None, count: int | None) -> tuple[str, list[str]]:
         store = EmbeddingStore(_folder(), dataset.name)
         found = read_stored(store, dataset, patches=field)
-        return found.key.name, find_like(found, ids, count=answers.get("count") or DEFAULT_FOUND).ids
+        return found.key.name, find_like(found, ids, count=count or DEFAULT_FOUND).ids
 
 
 class SearchByText(_Search):
@@ -121,14 +133,17 @@ class SearchByText(_Search):
             return "There are no embeddings of a model that reads text: run «Compute embeddings» with a CLIP first."
         if len(keys) > 1:
             inputs.enum("vectors", keys, default=keys[-1], label="Embeddings")
-        inputs.str("text", label="Text", description="a photo of a dog in the snow", required=True)
+        about = "In the words of a caption, such as: a photo of a dog in the snow"
+        inputs.str("text", label="Text", description=about, required=True)
         inputs.int("count", default=DEFAULT_FOUND, min=1, label="How many")
         return None
 
-    def execute(self, ctx: Any) -> dict[str, Any]:
-        """Show them."""
-        key, ids = self._find(ctx.dataset, ctx.params["text"], ctx.params.get("vectors"), ctx.params.get("count"))
-        return self.show(ctx, key, ids)
+    def find(self, ctx: Any) -> tuple[str, list[str]]:
+        """Return what is nearest to the text."""
+        text = (ctx.params.get("text") or "").strip()
+        if not text:
+            raise LabelingError("give a text to search for")
+        return self._find(ctx.dataset, text, ctx.params.get("vectors"), ctx.params.get("count"))
 
     def __call__(self, dataset: Any, text: str, count: int = DEFAULT_FOUND, vectors: str | None = None) -> list[str]:
         """Return the ids of the images nearest to a text, nearest first.

@@ -12,8 +12,7 @@ from typing import Any
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.forms import add_choice
-from fiftyone_plugins.app.journal import list_decided
-from fiftyone_plugins.app.operators import WorkOperator
+from fiftyone_plugins.app.operators import UndoOperator, WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.quality.checks import ALL_CHECKS, default_thresholds, find_check
@@ -82,7 +81,7 @@ class TagTrash(WorkOperator):
             label = f"{find_check(name).label}: {counts.get(name, 0):,} from {threshold:g} on"
             about = find_check(name).about
             default = find_check(name).threshold or 0.9
-            slider = types.SliderView(label=label, description=about)
+            slider = types.SliderView(label=label, description=about, value_precision=2)
             inputs.float(THRESHOLD + name, min=0, max=1, default=default, label=label, view=slider)
         if ctx.dataset.has_sample_field(fields.AESTHETIC_MEAN):
             about = "On AVA's scale of 1 to 10; 6 is called good there. Empty: ratings do not count"
@@ -101,36 +100,14 @@ class TagTrash(WorkOperator):
         return {"thresholds": thresholds} | {name: limit for name, limit in limits.items() if limit is not None}
 
 
-class UntagTrash(WorkOperator):
+class UntagTrash(UndoOperator):
     """Takes back one decision about trash."""
 
     name_in_app = "untag_trash"
     label = "Take back trash tags"
     about = "Take the tag off what one decision tagged"
-    icon = "undo"
     job = "quality_undo"
-    submit = "Take back"
-
-    def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
-        """Ask which decision; it says itself which samples it tagged."""
-        standing = [one for one in _list_decisions(ctx) if one.end != "undone"]
-        if not standing:
-            return "There is no decision to take back."
-        names = {one.run: f"{one.run}: {len(one.changes):,} images" for one in standing}
-        add_choice(inputs, "run", names, label="Which decision", default=standing[0].run)
-        return None
-
-    def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
-        """Ask nothing more."""
-        return None
-
-    def read_form(self, ctx: Any) -> dict[str, Any]:
-        """Return the decision."""
-        return self.read_answers(ctx.params)
-
-    def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
-        """Return the decision; none: the last one."""
-        return {"run": answers["run"]} if answers.get("run") else {}
+    kinds = tuple(TAGS)
 
 
 class LearnRatings(WorkOperator):
@@ -201,10 +178,6 @@ def read_rules(answers: dict[str, Any]) -> Rules:
 
 def _folder() -> Path:
     return find_curation_folder(os.environ)
-
-
-def _list_decisions(ctx: Any) -> list[Any]:
-    return list_decided(_folder(), ctx.dataset.name, *TAGS)
 
 
 def register(plugin: Any) -> None:

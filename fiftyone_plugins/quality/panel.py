@@ -3,54 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
-import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.charts import COLOUR, STRIKING, draw_rows, lay_out, to_plot
-from fiftyone_plugins.app.journal import Journal
+from fiftyone_plugins.app.panels import CurationPanel
 from fiftyone_plugins.app.running import find_curation_folder
+from fiftyone_plugins.app.targets import collect
 from fiftyone_plugins.quality.checks import default_thresholds, find_check
-from fiftyone_plugins.quality.deciding import KEEP_KIND, KIND
+from fiftyone_plugins.quality.deciding import keep_by_hand, trash_by_hand
 from fiftyone_plugins.quality.proposals import Rules
 from fiftyone_plugins.quality.scanning import count_unmeasured
 from fiftyone_plugins.quality.views import count_over, has_scores, list_measured, view_range, view_trash
 from labels import fields
 
-PLUGIN: Final = "@labelloop/quality"
 BINS: Final = 20
 FIRST: Final = "blurry"
 
 
-class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+class QualityPanel(CurationPanel):
     """A histogram of one check with its threshold, what all thresholds mean together, and the buttons that decide."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="quality",
-            label="Image quality",
-            icon="high_quality",
-            help_markdown="Scores are 0 to 1; higher: look here first. Click a bar to see its images.",
-        )
+    name_in_app = "quality"
+    label = "Image quality"
+    about = "Scores are 0 to 1; higher: look here first. Click a bar to see its images."
+    icon = "high_quality"
 
-    def on_load(self, ctx: Any) -> None:
-        """Read what there is."""
-        self.refresh(ctx)
-
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Read what there is in the new one."""
-        ctx.panel.state.clear()
-        self.refresh(ctx)
-
-    def refresh(self, ctx: Any) -> None:
-        """Read counts and the histogram anew."""
-        if ctx.dataset is None:
-            return
-        ctx.dataset.reload()
+    def read(self, ctx: Any) -> None:
+        """Read counts and the histogram."""
         state = ctx.panel.state
         state.thresholds = state.thresholds or default_thresholds()
         state.check = state.check or FIRST
@@ -109,55 +93,31 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         """Filter the grid to what is tagged."""
         ctx.ops.set_view(ctx.dataset.match_tags(fields.TRASH_TAG))
 
-    def show_all(self, ctx: Any) -> None:
-        """Take the filter off."""
-        ctx.ops.clear_view()
-
     def keep_selected(self, ctx: Any) -> None:
-        """Say of the selected samples that they are good: no proposal says otherwise from now on; logged."""
-        if self._lacks_selection(ctx):
-            return
-        chosen = ctx.dataset.select(list(ctx.selected)).match_tags(fields.KEEP_TAG, bool=False)
-        journal = Journal.begin(find_curation_folder(os.environ), ctx.dataset.name, KEEP_KIND, {"by": "hand"})
-        ids, tags = chosen.values(["id", "tags"])
-        journal.add(
-            {"sample_id": str(sample_id), "reason": "by hand", "was_trash": fields.TRASH_TAG in (tagged or ())}
-            for sample_id, tagged in zip(ids, tags, strict=True)
-        )
-        ctx.dataset.select(list(ctx.selected)).match_tags(fields.TRASH_TAG).untag_samples(fields.TRASH_TAG)
-        ctx.dataset.select(ids).tag_samples(fields.KEEP_TAG)
-        journal.close("done")
-        self._tell(ctx, f"{len(ids):,} are kept ({journal.run})")
+        """Say of the selected samples that they are good: no proposal says otherwise from now on."""
+        self._decide_on_selected(ctx, keep_by_hand, "kept")
 
     def trash_selected(self, ctx: Any) -> None:
-        """Tag the selected samples as trash; logged like every decision."""
-        if self._lacks_selection(ctx):
-            return
-        chosen = ctx.dataset.select(list(ctx.selected)).match_tags(fields.TRASH_TAG, bool=False)
-        journal = Journal.begin(find_curation_folder(os.environ), ctx.dataset.name, KIND, {"by": "hand"})
-        ids = chosen.values("id")
-        journal.add({"sample_id": str(sample_id), "reason": "by hand"} for sample_id in ids)
-        ctx.dataset.select(ids).tag_samples(fields.TRASH_TAG)
-        journal.close("done")
-        self._tell(ctx, f"{len(ids):,} are tagged as trash ({journal.run})")
+        """Tag the selected samples as trash."""
+        self._decide_on_selected(ctx, trash_by_hand, "tagged as trash")
 
     def measure(self, ctx: Any) -> None:
         """Open the form that measures."""
-        ctx.prompt(f"{PLUGIN}/check_quality", on_success=self.refresh)
+        self.open_form(ctx, "check_quality")
 
     def tag(self, ctx: Any) -> None:
         """Open the form that tags, with the thresholds that are set here."""
         thresholds = ctx.panel.state.thresholds or default_thresholds()
         params = {"checks": list(thresholds)} | {f"threshold_{name}": limit for name, limit in thresholds.items()}
-        ctx.prompt(f"{PLUGIN}/tag_trash", params=params, on_success=self.refresh)
+        self.open_form(ctx, "tag_trash", params)
 
     def undo(self, ctx: Any) -> None:
         """Open the form that takes a decision back."""
-        ctx.prompt(f"{PLUGIN}/untag_trash", on_success=self.refresh)
+        self.open_form(ctx, "untag_trash")
 
-    def render(self, ctx: Any) -> types.Property:
-        """Return buttons and charts, for a panel of half the window's width."""
-        panel, state = types.Object(), ctx.panel.state
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add buttons and charts."""
+        state = ctx.panel.state
         panel.md(state.summary or "No dataset is open.", name="told")
         self._add_buttons(panel)
         if state.counts:
@@ -165,43 +125,43 @@ class QualityPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             for name in state.measured or []:
                 choices.add_choice(name, label=find_check(name).label)
             panel.enum("check", choices.values(), label="Check", view=choices, on_change=self.choose_check)
-            chart = draw_histogram(state.check, state.counts, _threshold_of(state))
-            panel.plot("histogram", on_click=self.show_bar, **chart)
-            slider = types.SliderView(label="Trash from")
+            threshold = _threshold_of(state)
+            panel.plot("histogram", on_click=self.show_bar, **draw_histogram(state.check, state.counts, threshold))
             panel.float(
                 "threshold",
                 min=0,
                 max=1,
-                default=_threshold_of(state) or 1.0,
+                default=1.0 if threshold is None else threshold,
                 label="Trash from this score on",
-                view=slider,
+                view=types.SliderView(label="Trash from", value_precision=2),
                 on_change=self.choose_threshold,
             )
             panel.btn("forget", label="This check is no reason for trash", on_click=self.forget_threshold)
             panel.plot("over_chart", on_click=self.show_over, **draw_over(state.over, state.thresholds))
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
 
     def _add_buttons(self, panel: types.Object) -> None:
         first = panel.h_stack("work", gap=1, wrap=True)
-        first.btn("measure", label="Check image quality", on_click=self.measure, variant="outlined")
-        first.btn("show_trash", label="Show proposed trash", on_click=self.show_trash, variant="outlined")
-        first.btn("tag", label="Tag trash", on_click=self.tag, variant="contained")
-        first.btn("undo", label="Take back", on_click=self.undo, variant="outlined")
+        first.btn("measure", label="Check image quality", variant="outlined", on_click=self.measure)
+        first.btn("show_trash", label="Show proposed trash", variant="outlined", on_click=self.show_trash)
+        first.btn("tag", label="Tag trash", variant="contained", on_click=self.tag)
+        first.btn("undo", label="Take back", variant="outlined", on_click=self.undo)
         second = panel.h_stack("choose", gap=1, wrap=True)
-        second.btn("keep", label="Keep selected", on_click=self.keep_selected)
-        second.btn("trash", label="Trash selected", on_click=self.trash_selected)
-        second.btn("tagged", label="Show trash", on_click=self.show_tagged)
-        second.btn("all", label="Show all", on_click=self.show_all)
-        second.btn("refresh", label="Refresh", on_click=self.refresh)
+        second.btn("keep", label="Keep selected", variant="outlined", on_click=self.keep_selected)
+        second.btn("trash", label="Trash selected", variant="outlined", on_click=self.trash_selected)
+        second.btn("tagged", label="Show trash", variant="outlined", on_click=self.show_tagged)
+        second.btn("show_all", label="Show all", variant="outlined", on_click=self.show_all)
+        second.btn("refresh", label="Refresh", variant="outlined", on_click=self.refresh)
 
-    def _lacks_selection(self, ctx: Any) -> bool:
-        if ctx.selected:
-            return False
-        ctx.ops.notify("Select samples in the grid first.", variant="warning")
-        return True
-
-    def _tell(self, ctx: Any, text: str) -> None:
-        ctx.ops.notify(text, variant="success")
+    def _decide_on_selected(self, ctx: Any, decide: Callable[[Any, Path], tuple[str | None, int]], told: str) -> None:
+        if not ctx.selected:
+            ctx.ops.notify("Select samples in the grid first.", variant="warning")
+            return
+        samples = collect(ctx.dataset, ctx.view, ctx.selected, "selected")
+        run, count = decide(samples, find_curation_folder(os.environ))
+        if run is None:
+            ctx.ops.notify(f"All of them are {told} already.", variant="info")
+            return
+        ctx.ops.notify(f"{count:,} are {told} ({run})", variant="success")
         ctx.ops.reload_dataset()
         self.refresh(ctx)
 

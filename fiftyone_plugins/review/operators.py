@@ -12,7 +12,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.console import Console
-from fiftyone_plugins.app.forms import TARGET, add_targets, check_dataset, place_button
+from fiftyone_plugins.app.forms import TARGET, add_targets, check_dataset, place_button, to_sentence
 from fiftyone_plugins.app.markdown import status_to_markdown, tasks_to_markdown
 from fiftyone_plugins.app.operators import JobOperator
 from fiftyone_plugins.app.running import run_for_python
@@ -171,7 +171,7 @@ def _show_markdown(ctx: Any, text: str) -> None:
 
 def _show_problem(ctx: Any, error: LabelingError) -> dict[str, Any]:
     outputs = types.Object()
-    outputs.view("problem", types.Error(label=str(error)))
+    outputs.view("problem", types.Error(label=to_sentence(str(error))))
     ctx.ops.show_output(types.Property(outputs).to_json(), {})
     return {"error": str(error)}
 

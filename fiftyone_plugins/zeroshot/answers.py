@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bson import ObjectId
 from more_itertools import chunked
 
 from fiftyone_plugins.app.writing import group_in_sidebar, write_values
-from fiftyone_plugins.embeddings.items import find_label_paths
+from fiftyone_plugins.embeddings.items import find_label_paths, list_offered_fields
 from fiftyone_plugins.embeddings.store import Embeddings
 from fiftyone_plugins.embeddings.writing import SAMPLES_AT_ONCE
 from fiftyone_plugins.zeroshot.agreement import Agreement, compare
@@ -21,11 +22,30 @@ CONFIDENCE: Final = "zero_shot_confidence"
 GROUP: Final = "zero-shot"
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the CLIP's answers are compared with: ``other`` of the images; of crops, the labels of ``field`` itself."""
+
+    field: str | None
+    other: str
+
+
 def list_class_fields(samples: Any) -> list[str]:
     """Return the fields with one class for each image, without the one this plugin writes."""
     schema = samples.get_field_schema()
     names = [name for name, field in schema.items() if _kind(field) == "Classification"]
     return [name for name in names if name != fields.ZERO_SHOT]
+
+
+def list_comparisons(dataset: Any) -> dict[str, Comparison]:
+    """Return what the answers can be compared with, by its name: fields with a class of the image, labels of crops."""
+    found: dict[str, Comparison] = {}
+    if _kind(dataset.get_field(fields.ZERO_SHOT)) == "Classification":
+        found |= {name: Comparison(None, name) for name in list_class_fields(dataset)}
+    for name in list_offered_fields(dataset):
+        if dataset.get_field(f"{find_label_paths(dataset, name).root}.{fields.ZERO_SHOT}") is not None:
+            found[f"crops of {name}"] = Comparison(name, name)
+    return found
 
 
 def write_answers(

@@ -10,22 +10,18 @@ from typing import Any
 
 from fiftyone.operators import types
 
-from fiftyone_plugins.app.forms import add_choice
 from fiftyone_plugins.app.operators import WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
+from fiftyone_plugins.embeddings.asking import OTHER_MODEL, ask_for_crops, ask_for_model, read_crops, read_other_model
 from fiftyone_plugins.embeddings.embedders import OPEN_CLIP, SHORT_NAMES, describe_models
-from fiftyone_plugins.embeddings.items import list_offered_fields
 from fiftyone_plugins.embeddings.searching import list_text_sources
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.zeroshot.panel import AgreementPanel
 from fiftyone_plugins.zeroshot.prompts import TEMPLATES
 from fiftyone_plugins.zeroshot.work import JOB, classify, find_classes, read_params
 from labels.errors import LabelingError
-from labels.fields import ZERO_SHOT
-
-WHOLE_IMAGES = "whole images"
-OTHER_MODEL = "other"
+from labels.fields import GROUND_TRUTH, ZERO_SHOT
 
 
 class ClassifyByNames(WorkOperator):
@@ -40,44 +36,46 @@ class ClassifyByNames(WorkOperator):
 
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask for the classes, the model and images or crops; say how many are looked at."""
-        crops = {WHOLE_IMAGES: "Whole images"} | {name: f"Crops of {name}" for name in list_offered_fields(ctx.dataset)}
-        add_choice(inputs, "patches", crops, label="Of what", default=WHOLE_IMAGES)
+        ask_for_crops(ctx, inputs)
         about = "Parted by commas. Empty: the classes of the label config"
         inputs.str("classes", label="Class names", description=about)
-        self._ask_for_model(ctx, inputs)
+        problem = ask_for_model(ctx, inputs, self._list_models(ctx), "open_clip:ARCHITECTURE/TAG")
         about = f"One a line, with {{}} where the name goes. Empty: {TEMPLATES[0]} and {len(TEMPLATES) - 1} more"
         inputs.str("templates", label="Sentences", description=about, view=types.TextFieldView(multiline=True))
         inputs.bool("unlabelled", default=False, label="Only images without ground truth")
+        if problem is not None:
+            return problem
         try:
             arguments = dict(read_params(self.read_answers(ctx.params)))
             names = arguments["classes"] or find_classes(find_curation_folder(os.environ))
             plan = classify(samples, Tools(find_curation_folder(os.environ)), **{**arguments, "dry_run": True})
         except LabelingError as error:
             return str(error)
-        told = (
-            f"{plan.moved:,} get one of {len(names)} classes, in the field {ZERO_SHOT}. No label of a person changes."
-        )
+        crops = read_crops(ctx.params)
+        what, where = ("images", "the field") if crops is None else (f"crops of {crops}", "the attribute")
+        told = f"{plan.moved:,} {what} get one of {len(names)} classes, in {where} {ZERO_SHOT}."
+        told = f"{told} No label of a person changes."
         inputs.view("summary", types.Notice(label=told))
         return None
 
     def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
         """Return classes, model, sentences, and what is looked at."""
-        chosen = answers.get("model")
-        patches = answers.get("patches")
+        chosen = answers.get("model") or ""
         read: dict[str, Any] = {
             "classes": _split(answers.get("classes"), ","),
             "templates": _split(answers.get("templates"), "\n"),
-            "patches": None if patches in (None, WHOLE_IMAGES) else patches,
-            "unlabelled": "ground_truth" if answers.get("unlabelled") else None,
+            "patches": read_crops(answers),
+            "unlabelled": GROUND_TRUTH if answers.get("unlabelled") else None,
         }
         if chosen == OTHER_MODEL:
-            read |= {"model": _strip(answers.get("name")), "weights": _strip(answers.get("weights"))}
-        elif chosen:
+            read |= read_other_model(answers)
+        else:
             model, _, weights = chosen.partition("|")
-            read |= {"model": model, "weights": weights or None}
+            read |= {"model": model, "weights": weights}
         return {name: value for name, value in read.items() if value}
 
-    def _ask_for_model(self, ctx: Any, inputs: types.Object) -> None:
+    def _list_models(self, ctx: Any) -> types.Choices:
+        """Return the CLIPs that were used here, then those that are known by a short name."""
         choices = types.Choices()
         used = list_text_sources(EmbeddingStore(find_curation_folder(os.environ), ctx.dataset.name))
         for name, source in used.items():
@@ -85,19 +83,11 @@ class ClassifyByNames(WorkOperator):
         abouts = describe_models()
         for name in (one for one, full in SHORT_NAMES.items() if full.startswith(OPEN_CLIP)):
             choices.add_choice(name, label=name, description=abouts[name])
-        choices.add_choice(OTHER_MODEL, label="another one", description="by its name, or from a file of weights")
-        inputs.enum("model", choices.values(), default=choices.values()[0], label="Model", view=choices)
-        if ctx.params.get("model") == OTHER_MODEL:
-            inputs.str("name", label="Name of the model", description="open_clip:ARCHITECTURE/TAG", required=True)
-            inputs.str("weights", label="File of weights", description="Empty: the model's own, fetched once")
+        return choices
 
 
 def _split(text: object, by: str) -> list[str]:
     return [part.strip() for part in str(text or "").split(by) if part.strip()]
-
-
-def _strip(text: object) -> str | None:
-    return str(text or "").strip() or None
 
 
 def register(plugin: Any) -> None:

@@ -4,113 +4,96 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.charts import COLOUR, to_plot
+from fiftyone_plugins.app.panels import CurationPanel
 from fiftyone_plugins.zeroshot.agreement import Agreement
-from fiftyone_plugins.zeroshot.answers import compare_fields, list_class_fields
+from fiftyone_plugins.zeroshot.answers import CONFIDENCE, Comparison, compare_fields, list_comparisons
 from labels.fields import ZERO_SHOT
 
-CLASSIFY: Final = "@labelloop/zeroshot/classify_by_names"
 MOST_CLASSES: Final = 30
 CELL_PX: Final = 34
 SMALLEST_WIDTH_PX: Final = 500
 COLOURS: Final = [[0, "#23262d"], [1, COLOUR]]
 
 
-class AgreementPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
-    """Shows one table, and lets the other field be chosen."""
+class AgreementPanel(CurationPanel):
+    """Shows one table, and lets what the CLIP is compared with be chosen."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="agreement",
-            label="Zero-shot agreement",
-            icon="grid_on",
-            help_markdown="What the CLIP says of each image, against labels or another classifier. Click a cell.",
-        )
+    name_in_app = "agreement"
+    label = "Zero-shot agreement"
+    about = "What the CLIP says of each image or crop, against labels or another classifier. Click a cell."
+    icon = "grid_on"
 
-    def on_load(self, ctx: Any) -> None:
-        """Read what there is."""
-        self.refresh(ctx)
-
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Read what there is in the new one."""
-        ctx.panel.state.other = None
-        self.refresh(ctx)
-
-    def refresh(self, ctx: Any) -> None:
-        """Compare anew."""
-        ctx.panel.state.table = None
-        if ctx.dataset is None:
+    def read(self, ctx: Any) -> None:
+        """Compare."""
+        state = ctx.panel.state
+        known = list_comparisons(ctx.dataset)
+        state.known, state.table = list(known), None
+        if not known:
+            state.told = explain_nothing(ctx.dataset)
             return
-        ctx.dataset.reload()
-        known = list_class_fields(ctx.dataset)
-        ctx.panel.state.fields = known
-        if not known or not ctx.dataset.has_sample_field(ZERO_SHOT):
-            return
-        other = ctx.panel.state.other if ctx.panel.state.other in known else known[0]
-        said = compare_fields(ctx.dataset, None, other)
-        classes = said.classes[:MOST_CLASSES]
-        ctx.panel.state.other = other
-        ctx.panel.state.classes = classes
-        ctx.panel.state.told = describe(said, other)
-        ctx.panel.state.table = said.table(classes)
+        state.other = state.other if state.other in known else next(iter(known))
+        chosen = known[state.other]
+        said = compare_fields(ctx.dataset, chosen.field, chosen.other)
+        state.told = describe(said, chosen)
+        if said.compared:
+            state.classes = said.classes[:MOST_CLASSES]
+            state.table = said.table(state.classes)
 
     def choose(self, ctx: Any) -> None:
-        """Compare with another field."""
+        """Compare with something else."""
         ctx.panel.state.other = ctx.params.get("value")
         self.refresh(ctx)
 
     def show_cell(self, ctx: Any) -> None:
-        """Filter the grid to the images of the cell that was clicked, the surest first."""
-        first, second, other = ctx.params.get("y"), ctx.params.get("x"), ctx.panel.state.other
-        if first is not None and second is not None and other:
-            ctx.ops.set_view(view_cell(ctx.dataset, str(first), str(second), other))
+        """Filter the grid to the images or crops of the cell that was clicked, the surest first."""
+        first, second = ctx.params.get("y"), ctx.params.get("x")
+        chosen = list_comparisons(ctx.dataset).get(ctx.panel.state.other)
+        if first is not None and second is not None and chosen is not None:
+            ctx.ops.set_view(view_cell(ctx.dataset, str(first), str(second), chosen))
 
     def classify(self, ctx: Any) -> None:
         """Open the form that classifies."""
-        ctx.prompt(CLASSIFY, on_success=self.refresh)
+        self.open_form(ctx, "classify_by_names")
 
-    def show_all(self, ctx: Any) -> None:
-        """Take the filter off."""
-        ctx.ops.clear_view()
-
-    def render(self, ctx: Any) -> types.Property:
-        """Return the choice and the table, for a panel of half the window's width."""
-        panel = types.Object()
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add buttons, the choice and the table."""
         state = ctx.panel.state
-        panel.md(state.told if state.table else _explain_nothing(ctx), name="told")
+        panel.md(state.told or "No dataset is open.", name="told")
         buttons = panel.h_stack("buttons", gap=1, wrap=True)
-        buttons.btn("classify", label="Classify", on_click=self.classify, variant="outlined")
-        buttons.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
+        buttons.btn("classify", label="Classify", icon="style", variant="contained", on_click=self.classify)
         buttons.btn("show_all", label="Show all", icon="clear", on_click=self.show_all)
-        if len(state.fields or []) > 1:
-            panel.enum("other_field", state.fields, label="Compare with", default=state.other, on_change=self.choose)
+        buttons.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
+        if len(state.known or []) > 1:
+            panel.enum("other_field", state.known, label="Compare with", default=state.other, on_change=self.choose)
         if state.table:
             panel.plot("table_chart", on_click=self.show_cell, **draw_table(state.classes, state.table, state.other))
-        return types.Property(panel, view=types.GridView(orientation="vertical", width=100, padding=1))
 
 
-def view_cell(dataset: Any, first: str, second: str, other: str) -> Any:
-    """Return the images of which the CLIP says one class and another field another, the surest first."""
-    inside = (F(f"{ZERO_SHOT}.label") == first) & (F(f"{other}.label") == second)
-    return dataset.match(inside).sort_by(f"{ZERO_SHOT}.confidence", reverse=True)
+def view_cell(dataset: Any, first: str, second: str, chosen: Comparison) -> Any:
+    """Return the images, or crops, of which the CLIP says one class and the label another, the surest first."""
+    if chosen.field is None:
+        inside = (F(f"{ZERO_SHOT}.label") == first) & (F(f"{chosen.other}.label") == second)
+        return dataset.match(inside).sort_by(f"{ZERO_SHOT}.confidence", reverse=True)
+    inside = (F(ZERO_SHOT) == first) & (F("label") == second)
+    crops = dataset.filter_labels(chosen.field, inside).to_patches(chosen.field)
+    return crops.sort_by(f"{chosen.field}.{CONFIDENCE}", reverse=True)
 
 
-def describe(said: Agreement, other: str) -> str:
+def describe(said: Agreement, chosen: Comparison) -> str:
     """Return in words how the two agree.
 
     >>> from fiftyone_plugins.zeroshot.agreement import compare
-    >>> describe(compare([("cat", "cat"), ("cat", "dog")]), "label")
-    'The CLIP and `label` agree on **1 of 2** (50 %).'
+    >>> describe(compare([("cat", "cat"), ("cat", "dog")]), Comparison(None, "label"))
+    'The CLIP and `label` agree on **1 of 2** images (50 %).'
     """
+    what = "images" if chosen.field is None else "crops"
     if said.rate is None:
-        return f"The CLIP and `{other}` have said nothing of the same image."
-    told = f"The CLIP and `{other}` agree on **{said.agreed:,} of {said.compared:,}** ({said.rate:.0%})."
+        return f"The CLIP and `{chosen.other}` have said nothing of the same {what}."
+    told = f"The CLIP and `{chosen.other}` agree on **{said.agreed:,} of {said.compared:,}** {what} ({said.rate:.0%})."
     more = f" Of {said.only_first:,} more only the CLIP says something." if said.only_first else ""
     return told.replace("%", " %") + more
 
@@ -125,6 +108,8 @@ def draw_table(classes: list[str], table: list[list[int]], other: str) -> dict[s
         "z": table,
         "text": [[str(count) if count else "" for count in row] for row in table],
         "texttemplate": "%{text}",
+        "textfont": {"color": "#fff"},
+        "hovertemplate": f"{ZERO_SHOT}: %{{y}}<br>{other}: %{{x}}<br>%{{z}}<extra></extra>",
         "colorscale": COLOURS,
         "showscale": False,
     }
@@ -144,9 +129,8 @@ def draw_table(classes: list[str], table: list[list[int]], other: str) -> dict[s
     return to_plot(cells, layout)
 
 
-def _explain_nothing(ctx: Any) -> str:
-    if ctx.dataset is None:
-        return "No dataset is open."
-    if not ctx.dataset.has_sample_field(ZERO_SHOT):
+def explain_nothing(dataset: Any) -> str:
+    """Return why there is nothing to compare."""
+    if not dataset.has_sample_field(ZERO_SHOT):
         return "**No image was classified yet.** It needs the weights of a CLIP, as a file or by the network."
     return "There is no other field with one class an image to compare with."

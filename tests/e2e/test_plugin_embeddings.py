@@ -1,25 +1,19 @@
-"""A curator in the FiftyOne App computes embeddings, groups, and a map, and clicks on what they show."""
+"""A curator in the FiftyOne App computes embeddings, groups, and a map, searches, and clicks on what is shown."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import pytest
-import requests
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, expect
 
-from sync.services.ports import find_free_port
-from tests.e2e.conftest import RunningStack, open_window
-from tests.sync.job_queues import wait_for
-
-START_TIMEOUT_S = 120
-WORK_TIMEOUT_MS = 90_000
-LOOK_TIMEOUT_MS = 30_000
+from tests.e2e.conftest import RunningStack
+from tests.e2e.plugin_panels import LOOK_MS, CurationApp, open_curation_app, serve_lone_app
+from tests.fiftyone_plugins.tiny_clip import write_tiny_clip
 
 
 @pytest.fixture(scope="module")
@@ -34,86 +28,77 @@ def photos(stack: RunningStack) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An App server of its own, without a console: plugins work in its process."""
-    home, port = tmp_path_factory.mktemp("home"), find_free_port()
-    told = {"LABELLOOP_HOME": str(home), "LABELLOOP_PORT": str(port)}
-    told |= {"FIFTYONE_DATABASE_URI": stack.addresses.database_uri, "FIFTYONE_DATABASE_VALIDATION": "false"}
-    known = {name: value for name, value in os.environ.items() if not name.startswith("LABELLOOP_CONSOLE")}
-    log = home / "app.log"
-    with log.open("w") as output:
-        command = [sys.executable, "-m", "sync.services.app"]
-        server = subprocess.Popen(command, env={**known, **told}, stdout=output, stderr=output)
-        url = f"http://127.0.0.1:{port}"
-
-        def answers() -> bool:
-            assert server.poll() is None, log.read_text(encoding="utf-8")[-2000:]
-            try:
-                return requests.get(f"{url}/fiftyone", timeout=10).ok
-            except requests.ConnectionError:
-                return False
-
-        try:
-            wait_for(answers, timeout_s=START_TIMEOUT_S)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(START_TIMEOUT_S)
+    with serve_lone_app(stack, tmp_path_factory.mktemp("home")) as address:
+        yield address
 
 
-@pytest.fixture
-def page(browser: Browser, address: str, photos: Any) -> Iterator[Page]:
-    """The dataset's grid in a window."""
-    window = open_window(browser)
-    opened = window.new_page()
-    opened.add_locator_handler(opened.get_by_role("button", name="Dismiss"), lambda button: button.click())
-    opened.goto(f"{address}/datasets/{photos.name}")
-    opened.locator("[data-cy=looker]").first.wait_for(timeout=LOOK_TIMEOUT_MS)
-    yield opened
-    window.close()
+@pytest.fixture(scope="module")
+def app(browser: Browser, address: str, photos: Any) -> Iterator[CurationApp]:
+    with open_curation_app(browser, address, photos.name) as app:
+        yield app
 
 
-def run(page: Page, button: str, submit: str, choose: str | None = None) -> str:
-    """Press a button of the panel, submit its form, and return the report's first line."""
-    page.get_by_role("button", name=button, exact=True).first.click()
-    form = page.locator("[data-cy=operators-prompt-modal]")
-    if choose is not None:
-        form.get_by_text(choose).first.click()
-    start = form.get_by_role("button", name=submit, exact=True)
-    expect(start).to_be_enabled(timeout=LOOK_TIMEOUT_MS)
-    start.click()
-    result = page.locator("[data-cy=operators-prompt-view-modal]")
-    result.locator("[role=alert]").first.wait_for(timeout=WORK_TIMEOUT_MS)
-    told = result.locator("[role=alert]").first.inner_text().strip()
-    result.get_by_role("button", name="Done").click()
-    result.wait_for(state="detached")
-    return told
+@pytest.fixture(scope="module")
+def panel(app: CurationApp) -> Locator:
+    return app.open_panel("clusters")
 
 
-def click_bar(page: Page, bar: Locator) -> None:
-    place = bar.bounding_box()
-    assert place is not None
-    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-
-
-def test_groups_and_a_map_are_made_in_the_panel_and_a_click_filters_the_grid(page: Page, photos: Any) -> None:
-    page.locator("[data-cy=new-panel-btn]").last.click()
-    page.get_by_text("Groups and outliers", exact=True).click()
-    page.get_by_text("No embeddings yet.").wait_for(timeout=LOOK_TIMEOUT_MS)
+def test_groups_are_made_in_the_panel_and_a_click_filters_the_grid(
+    app: CurationApp, panel: Locator, photos: Any
+) -> None:
+    panel.get_by_text("No embeddings yet.").wait_for(timeout=LOOK_MS)
 
     count = len(photos)
-    assert run(page, "Compute", "Compute") == f"embed: {count} embedded, 0 unchanged"
-    assert run(page, "Group", "Group") == f"cluster: {count} grouped, 0 unchanged"
+    told = app.submit(app.open_form(panel, "Compute"), "Compute")
+    assert told == f"embed: {count} embedded, 0 unchanged"
+    assert app.submit(app.open_form(panel, "Group"), "Group") == f"cluster: {count} grouped, 0 unchanged"
     photos.reload()
     sizes = sorted(photos.count_values("cluster").values(), reverse=True)
-    bars = page.locator("g.bars path")
-    expect(bars).to_have_count(len(sizes), timeout=LOOK_TIMEOUT_MS)
-    click_bar(page, bars.first)
-    expect(page.locator("[data-cy=entry-counts]")).to_contain_text(f"{sizes[0]} ", timeout=LOOK_TIMEOUT_MS)
-    page.get_by_role("button", name="Show all").click()
-    expect(page.locator("[data-cy=entry-counts]")).to_contain_text(f"{count} ", timeout=LOOK_TIMEOUT_MS)
+    bars = panel.locator("g.bars path")
+    expect(bars).to_have_count(len(sizes), timeout=LOOK_MS)
+    app.click(bars.first)
+    app.wait_for_count(f"{sizes[0]} sample" + ("s" if sizes[0] > 1 else ""))
+    panel.get_by_role("button", name="Show all").click()
+    app.wait_for_count(f"{count} samples")
 
-    assert run(page, "Visualize", "Compute", "PCA") == f"visualize: {count} placed, 0 unchanged"
-    page.locator("[data-cy=new-panel-btn]").last.click()
-    page.locator("[data-cy=new-panel-option-Embeddings]").click()
-    page.get_by_text("pca_efficientnet_lite0_57934424").first.click(timeout=LOOK_TIMEOUT_MS)
-    page.get_by_text(f"{count} points").wait_for(timeout=LOOK_TIMEOUT_MS)
+
+def test_the_panels_parts_stand_off_its_edge(panel: Locator) -> None:
+    inner, outer = panel.get_by_role("button", name="Compute", exact=True).bounding_box(), panel.bounding_box()
+    assert inner is not None
+    assert outer is not None
+    assert inner["x"] - outer["x"] >= 12
+
+
+def test_a_text_is_searched_once_a_clip_has_embedded(
+    app: CurationApp, panel: Locator, photos: Any, tmp_path: Path
+) -> None:
+    form = app.open_form(panel, "Search by text")
+    form.get_by_text("There are no embeddings of a model that reads text").first.wait_for(timeout=LOOK_MS)
+    expect(form.get_by_role("button", name="Search", exact=True)).to_be_disabled()
+    form.get_by_role("button", name="Cancel").click()
+
+    form = app.open_form(panel, "Compute")
+    app.choose(form, "Model", "another one")
+    app.fill(form, "Name of the model", "open_clip:tiny")
+    app.fill(form, "File of weights", str(write_tiny_clip(tmp_path / "clip")))
+    form.get_by_text(f"{len(photos)} vectors will be computed").wait_for(timeout=LOOK_MS)
+    assert app.submit(form, "Compute") == f"embed: {len(photos)} embedded, 0 unchanged"
+
+    form = app.open_form(panel, "Search by text")
+    app.fill(form, "Text", "a bus in the city")
+    app.fill(form, "How many", "3")
+    app.press(form, "Search")
+    app.wait_for_count("3 samples")
+    panel.get_by_role("button", name="Show all").click()
+    app.wait_for_count(f"{len(photos)} samples")
+
+
+def test_a_map_is_made_for_the_apps_own_panel(app: CurationApp, panel: Locator, photos: Any) -> None:
+    form = app.open_form(panel, "Visualize")
+    form.get_by_text("PCA").first.click()
+    assert app.submit(form, "Compute") == f"visualize: {len(photos)} placed, 0 unchanged"
+    app.page.locator("[data-cy=new-panel-btn]").last.click()
+    app.page.locator("[data-cy=new-panel-option-Embeddings]").click()
+    # Which of the two models' vectors: the newest.
+    app.page.get_by_text("pca_tiny").first.click(timeout=LOOK_MS)
+    app.page.get_by_text(f"{len(photos)} points").wait_for(timeout=LOOK_MS)

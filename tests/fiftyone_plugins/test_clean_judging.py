@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fiftyone_plugins.app.journal import Journal, list_decided, read_decided, to_folder
 from fiftyone_plugins.app.work import DrawnBoxes, find_work
 from fiftyone_plugins.clean.claims import Claim, read_folder_claim, read_value_claim
 from fiftyone_plugins.clean.files import copy_file, find_free, move_file, place_beside
@@ -226,34 +225,3 @@ def test_a_second_copy_of_the_same_bytes_is_not_made(tmp_path: Path) -> None:
 
 def test_the_folder_beside_has_a_name_that_every_disk_takes() -> None:
     assert place_beside(Path("/p/people/x.jpg"), "without person/rider") == Path("/p/people-without-person-rider")
-
-
-# The log of a decision
-
-
-def test_half_a_line_of_a_killed_process_is_nobodys_change(tmp_path: Path) -> None:
-    journal = Journal.begin(tmp_path, "a/b", "move", {"classes": ["person"]})
-    journal.add([{"sample_id": "1"}])
-    with journal.file.open("a") as stream:
-        stream.write('{"sample_id": "2", "to')
-    assert read_decided(tmp_path, "a/b", "move-1").end is None
-    journal.add([{"sample_id": "3"}])
-    journal.close("done")
-
-    decided = read_decided(tmp_path, "a/b", "move-1")
-    assert (decided.about, decided.end) == ({"classes": ["person"]}, "done")
-    assert decided.changes == ({"sample_id": "1"}, {"sample_id": "3"})
-
-
-def test_decisions_are_numbered_by_kind_and_dataset(tmp_path: Path) -> None:
-    runs = [Journal.begin(tmp_path, name, kind, {}).run for name in ("a", "b") for kind in ("move", "copy", "move")]
-
-    assert runs == ["move-1", "copy-1", "move-2"] * 2
-    assert {one.run for one in list_decided(tmp_path, "a", "move")} == {"move-1", "move-2"}
-    with pytest.raises(LabelingError, match="decision 'move-9' is not known \\(known: copy-1, move-1, move-2\\)"):
-        read_decided(tmp_path, "a", "move-9")
-
-
-@pytest.mark.parametrize("name", ["..", "a/../../b", "."])
-def test_no_name_of_a_dataset_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    assert to_folder(tmp_path, name).resolve().parent == tmp_path.resolve() / "decisions"

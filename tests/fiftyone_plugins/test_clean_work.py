@@ -220,6 +220,39 @@ def test_only_what_is_new_is_looked_at_when_asked(photos: Any, tools: Tools) -> 
     assert (report.moved, report.unchanged, len(report.failed)) == (3, 2, 1)
 
 
+@pytest.mark.parametrize("action", [None, "retag", "move"])
+def test_a_rehearsal_says_what_would_come_of_it_and_writes_nothing(
+    photos: Any, tools: Tools, folder: Path, action: str | None
+) -> None:
+    def look() -> tuple[Any, ...]:
+        return list_files(folder), photos.to_dict(), list(photos.get_field_schema()), photos.list_runs()
+
+    before = look()
+    would = judge(photos, tools, dry_run=True, action=action)
+    assert look() == before
+    judged = judge(photos, tools)
+
+    assert not tools.folder.exists()
+    assert next(would.lines()) == "clean: 5 would be judged, 0 unchanged, 1 failed"
+    assert would.notes[: len(judged.notes)] == judged.notes
+    done = run(photos, tools, "clean_apply", action=action or "retag", dry_run=True)
+    foreseen = () if action is None else (f"{action}: 2 would be changed, 0 unchanged", *done.notes)
+    assert would.notes[len(judged.notes) :] == foreseen
+
+
+def test_a_rehearsal_counts_what_was_judged_before_too(photos: Any, tools: Tools) -> None:
+    judge(photos.limit(2), tools)
+    would = judge(photos, tools, only_new=True, dry_run=True, action="retag")
+
+    assert (would.moved, would.unchanged) == (3, 2)
+    assert "retag: 2 would be changed, 0 unchanged" in would.notes
+
+
+def test_acting_without_a_trial_is_another_job(photos: Any, tools: Tools) -> None:
+    with pytest.raises(LabelingError, match="'action': goes with 'dry_run'; the job clean_apply acts"):
+        judge(photos, tools, action="retag")
+
+
 # Acting
 
 

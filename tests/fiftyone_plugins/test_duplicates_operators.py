@@ -316,6 +316,8 @@ def test_fiftyone_loads_the_plugin_and_runs_its_operators(
 
     monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
     assert foo.get_operator(f"{PLUGIN}/duplicates").config.label == "Duplicates"
+    # The App loads the keys only where FiftyOne finds the file.
+    assert fiftyone.plugins.get_plugin(PLUGIN).has_js
     report = foo.get_operator(f"{PLUGIN}/find_duplicates")(photos, methods=["exact", "phash"])
     assert report["moved"] == 3
     assert foo.get_operator(f"{PLUGIN}/drop_duplicates")(photos)["moved"] == 2

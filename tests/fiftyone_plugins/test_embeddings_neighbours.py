@@ -66,6 +66,42 @@ def test_a_large_set_gives_the_same_pairs_in_cells_and_the_same_every_time() -> 
 
 
 @pytest.mark.usefixtures("searched_in_cells")
+def test_pairs_are_found_among_hundreds_that_are_alike_in_the_main_directions_alone() -> None:
+    random = np.random.default_rng(5)
+    vectors = make_vectors(3000, 128)
+    # The crowd differs where few others do: hundreds of it look near in the directions searched, and are not.
+    vectors[:, 64:] *= 0.3
+    vectors[:800, :64] = vectors[0, :64]
+    vectors[:800, 64:] = 0.4 * random.standard_normal((800, 64))
+    vectors[400:800] = vectors[:400] + 0.05 * random.standard_normal((400, 128))
+    distances = compare_all(vectors)
+    found, expected = pairs_of(vectors), list_pairs(distances)
+    assert len(expected) > 4000
+    assert expected <= found
+    assert all(distances[pair] < THRESHOLD + 1e-5 for pair in found)
+
+
+@pytest.mark.usefixtures("searched_in_cells")
+def test_of_a_few_nearest_those_within_the_threshold_are_told() -> None:
+    vectors = make_vectors(3000)
+    distances = compare_all(vectors)
+    pairs = build_index(vectors).pairs_within(THRESHOLD, most=12)
+    assert set(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)) == list_pairs(distances)
+    np.testing.assert_allclose(pairs.distance, distances[pairs.i, pairs.j], atol=1e-5)
+
+
+def test_what_was_found_is_thinned_out_to_the_nearest_of_each_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = make_vectors(3000)
+    monkeypatch.setattr(neighbours, "SMALL", 1000)
+    whole = build_index(vectors).pairs_within(0.4, most=40)
+    monkeypatch.setattr(neighbours, "PAIRS_HELD", 500)
+    thinned = build_index(vectors).pairs_within(0.4, most=40)
+    assert whole.i.tolist() == thinned.i.tolist()
+    assert whole.j.tolist() == thinned.j.tolist()
+    assert np.bincount(np.r_[whole.i, whole.j]).max() > 40
+
+
+@pytest.mark.usefixtures("searched_in_cells")
 def test_a_search_in_cells_finds_the_nearest_with_itself_first() -> None:
     vectors = make_vectors(3000)
     distances = compare_all(vectors)

@@ -65,12 +65,15 @@ def test_the_form_says_how_many_will_be_computed_and_of_what(fiftyone: Any, colo
 def test_a_model_that_is_not_known_is_a_sentence_in_the_form(fiftyone: Any, colours: Any) -> None:
     form = resolve_form(fiftyone, EMBED, colours, params={"model": "other", "name": "timm", "weights": "/nowhere.pt"})
 
-    assert form["problem"]["view"]["label"].startswith("model 'timm' is not known")
+    assert form["problem"]["view"]["label"].startswith("Model 'timm' is not known")
     assert form["problem"]["invalid"]
+    for operator in (EMBED, CLASSIFY):
+        unnamed = resolve_form(fiftyone, operator, colours, params={"model": "other", "classes": "red, blue"})
+        assert unnamed["problem"]["view"]["label"] == "Give the name of the model."
     form = resolve_form(
         fiftyone, EMBED, colours, params={"model": "other", "name": "resnet18", "weights": "/nowhere.pt"}
     )
-    assert form["problem"]["view"]["label"] == "weights '/nowhere.pt': no such file"
+    assert form["problem"]["view"]["label"] == "Weights '/nowhere.pt': no such file."
 
 
 def test_in_the_app_the_work_shows_its_progress_and_its_report(fiftyone: Any, colours: Any, home: Path) -> None:
@@ -158,6 +161,11 @@ def test_text_is_searched_with_a_clip_and_refused_without(fiftyone: Any, colours
     write_tiny_clip(clip, seed=1)
     with pytest.raises(LabelingError, match="were changed since"):
         fiftyone.operators.get_operator(BY_TEXT)(colours, "a red thing")
+    for text, problem in (("a red thing", "were changed since"), (" ", "give a text to search for")):
+        ((name, said),) = run_as_the_app(fiftyone, BY_TEXT, colours, params={"text": text})
+        assert name == "notify"
+        assert problem in said["message"]
+        assert said["variant"] == "error"
 
 
 def test_groups_are_named_by_the_words_that_a_clip_finds_nearest(fiftyone: Any, colours: Any, tmp_path: Path) -> None:
@@ -176,9 +184,13 @@ def test_classifying_says_in_its_form_how_many_and_that_people_are_left_alone(
     clip = write_tiny_clip(tmp_path / "clip")
     form = resolve_form(fiftyone, CLASSIFY, colours, params={"classes": "red, blue"})
     assert read_labels({"summary": form["summary"]}) == [
-        "6 get one of 2 classes, in the field zero_shot. No label of a person changes."
+        "6 images get one of 2 classes, in the field zero_shot. No label of a person changes."
     ]
     assert "problem" in resolve_form(fiftyone, CLASSIFY, colours, params={"classes": "red"})
+    crops = colours.to_patches("ground_truth")
+    assert resolve_form(fiftyone, CLASSIFY, colours, view=crops)["patches"]["default"] == "ground_truth"
+    form = resolve_form(fiftyone, CLASSIFY, colours, params={"classes": "red, blue", "patches": "ground_truth"})
+    assert form["summary"]["view"]["label"].startswith("6 crops of ground_truth get one of 2 classes, in the attribute")
 
     report = run(fiftyone, CLASSIFY, colours, model="open_clip:tiny", weights=str(clip), classes=["red", "blue"])
 

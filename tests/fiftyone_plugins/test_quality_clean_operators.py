@@ -81,9 +81,8 @@ class Ops:
 def open_panel(fiftyone: Any, uri: str, dataset: Any) -> tuple[Any, Any]:
     """Return a panel that was loaded, and the context it acts in."""
     panel = fiftyone.operators.get_operator(uri)
-    ctx = SimpleNamespace(
-        dataset=dataset, panel=SimpleNamespace(state=State()), ops=Ops(), params={}, selected=[], prompt=Ops().prompt
-    )
+    shown = {"dataset": dataset, "view": dataset.view(), "selected": []}
+    ctx = SimpleNamespace(panel=SimpleNamespace(state=State()), ops=Ops(), params={}, prompt=Ops().prompt, **shown)
     panel.on_load(ctx)
     return panel, ctx
 
@@ -194,11 +193,52 @@ def test_selected_images_are_kept_or_trashed_by_hand(fiftyone: Any, photos: Any)
     panel.keep_selected(ctx)
 
     assert photos.count_sample_tags() == {"trash": 1, "keep": 1}
+    panel.keep_selected(ctx)
+    assert ctx.ops.told[-1] == ("notify", "All of them are kept already.")
     run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "keep-1"})
     assert photos.count_sample_tags() == {"trash": 2}
     panel.keep_selected(ctx)
     run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "trash-1"})
     assert photos.count_sample_tags() == {"keep": 1}
+
+
+def test_of_selected_crops_the_images_are_trashed(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    ctx.view = photos.to_patches("predictions")
+    ctx.selected = ctx.view.values("id")[:1]
+    panel.trash_selected(ctx)
+
+    assert photos.values("tags") == [["trash"], [], []]
+
+
+def test_keeping_what_was_kept_and_trashed_takes_the_trash_off_and_comes_back_whole(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    photos.limit(1).tag_samples(["keep", "trash"])
+    ctx.selected = photos.values("id")[:1]
+    panel.keep_selected(ctx)
+    kept = photos.count_sample_tags()
+    run_as_the_app(fiftyone, f"{QUALITY}/untag_trash", photos, params={"run": "keep-1"})
+
+    assert kept == {"keep": 1}
+    assert photos.count_sample_tags() == {"keep": 1, "trash": 1}
+
+
+def test_a_threshold_of_zero_is_shown_as_zero(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    ctx.params = {"value": 0.0}
+    panel.choose_threshold(ctx)
+
+    assert panel.render(ctx).to_json()["type"]["properties"]["threshold"]["default"] == 0.0
+
+
+def test_another_dataset_begins_anew(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    ctx.params = {"value": 0.1}
+    panel.choose_threshold(ctx)
+    panel.on_change_dataset(ctx)
+
+    assert 0.1 not in ctx.panel.state.thresholds.values()
 
 
 def test_before_anything_is_measured_the_grid_stays_and_the_panel_says_what_to_do(fiftyone: Any, photos: Any) -> None:
@@ -229,6 +269,20 @@ def test_claims_are_checked_and_acted_on_from_the_app_without_a_console(fiftyone
     assert photos.count_sample_tags() == {}
 
 
+def test_the_form_counts_only_what_is_new_where_asked(fiftyone: Any, photos: Any) -> None:
+    def ask() -> str:
+        form = resolve_form(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM | {"only_new": True})
+        return str(form["summary"]["view"]["label"])
+
+    before = ask()
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    photos.reload()
+    photos.set_values("clean_outcome", ["true positive", None, None])
+
+    assert before == "3 images will be looked at; no file is changed."
+    assert ask() == "2 images will be looked at; no file is changed."
+
+
 def test_nobody_can_name_a_folder_to_write_to_in_the_app(fiftyone: Any, photos: Any, tmp_path: Path) -> None:
     run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
     params = {"action": "copy", "to": str(tmp_path / "elsewhere")}
@@ -253,8 +307,8 @@ def test_the_claims_panel_filters_the_grid_and_takes_a_persons_word(fiftyone: An
     ctx.params = {"x": "seen", "y": "not claimed: person"}
     panel.show_cell(ctx)
     assert ctx.ops.told[-1][1].values("id") == photos.values("id")[2:]
-    ctx.params = {"id": photos.values("id")[1]}
+    ctx.params = {"sample_id": photos.values("id")[1]}
     panel.confirm(ctx)
-    assert [one["id"] for one in ctx.panel.state.shown] == photos.values("id")[2:]
+    assert [one["sample_id"] for one in ctx.panel.state.shown] == photos.values("id")[2:]
     run_as_the_app(fiftyone, f"{CLEAN}/act_on_contradictions", photos, params={"action": "retag"})
     assert photos.count_sample_tags() == {"claim confirmed: person": 1, "with person": 1}

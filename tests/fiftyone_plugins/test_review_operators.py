@@ -153,7 +153,7 @@ def test_without_a_console_the_form_says_so_and_cannot_be_executed(
     form = resolve_form(fiftyone, uri, dataset)
 
     assert read_labels(form) == [
-        "this App was started without LABELLOOP_CONSOLE_URL: 'labelloop up' starts one that has it"
+        "This App was started without LABELLOOP_CONSOLE_URL: 'labelloop up' starts one that has it."
     ]
     assert form["problem"]["invalid"] is True
     with pytest.raises(fiftyone.operators.executor.ExecutionError, match="Validation error"):
@@ -166,13 +166,13 @@ def test_a_console_that_is_gone_cannot_be_asked(
     monkeypatch.setenv("LABELLOOP_CONSOLE_URL", "http://127.0.0.1:9")
 
     assert read_labels(resolve_form(fiftyone, SEND, dataset)) == [
-        "labelloop's console at http://127.0.0.1:9 does not answer: start it with 'labelloop up'"
+        "labelloop's console at http://127.0.0.1:9 does not answer: start it with 'labelloop up'."
     ]
 
 
 def test_another_dataset_than_the_consoles_cannot_be_sent(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
     console.status["dataset"] = "streets"
-    problem = "labelloop's console serves the dataset 'streets', not 'photos': open that one"
+    problem = "labelloop's console serves the dataset 'streets', not 'photos': open that one."
 
     assert read_labels(resolve_form(fiftyone, SEND, dataset)) == [problem]
     with pytest.raises(ServiceError, match="serves the dataset 'streets'"):
@@ -336,7 +336,7 @@ def test_the_tasks_of_the_selected_samples_are_shown_with_their_links(
 def test_without_an_image_there_is_no_task_to_show(fiftyone: Any, dataset: Any) -> None:
     ((_, params),) = run_as_the_app(fiftyone, TASKS, dataset)
     shown = params["outputs"]["type"]["properties"]["problem"]["view"]["label"]
-    assert shown == "open an image, or select samples first"
+    assert shown == "Open an image, or select samples first."
 
 
 # Python

@@ -14,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from fiftyone_plugins.app.work import Tools, find_work
 from fiftyone_plugins.zeroshot.agreement import compare
+from fiftyone_plugins.zeroshot.answers import Comparison, compare_fields, list_comparisons
 from fiftyone_plugins.zeroshot.panel import view_cell
 from fiftyone_plugins.zeroshot.prompts import TEMPLATES, compute_probabilities
 from labels.errors import LabelingError
@@ -91,7 +92,7 @@ def test_nothing_a_person_said_changes_and_the_report_says_how_they_agree(
     assert report.notes[0] == "classes: red car, green tree, blue sky"
     assert report.notes[1].startswith(f"agrees with label on {agreed} of 8 (")
     said, label = photos.values("zero_shot.label")[0], photos.values("label.label")[0]
-    assert photos.first().id in view_cell(photos, said, label, "label").values("id")
+    assert photos.first().id in view_cell(photos, said, label, Comparison(None, "label")).values("id")
 
 
 def test_only_what_has_no_label_is_given_one_where_asked(photos: Any, tmp_path: Path, clip: Path) -> None:
@@ -111,9 +112,25 @@ def test_crops_are_classified_on_their_labels(photos: Any, tmp_path: Path, clip:
     assert all(1 / 3 <= one <= 1 for one in sure)
     assert photos.values("ground_truth.detections.label", unwind=True) == CLASSES
     assert report.notes[1].startswith("agrees with ground_truth on ")
+    assert list_comparisons(photos) == {"crops of ground_truth": Comparison("ground_truth", "ground_truth")}
     # A box fills its picture here: crop and picture are the same.
     classify(photos, tmp_path / "curation", clip)
     assert photos.limit(3).values("zero_shot.label") == names
+
+
+def test_a_cell_of_the_table_shows_its_crops_the_surest_first(photos: Any) -> None:
+    answers = [("red car", 0.5), ("red car", 0.9), ("blue sky", 0.8)]
+    for sample, (name, sure) in zip(photos.limit(3), answers, strict=True):
+        box = sample["ground_truth"].detections[0]
+        box["zero_shot"], box["zero_shot_confidence"], box.label = name, sure, "green tree"
+        sample.save()
+    crops = Comparison("ground_truth", "ground_truth")
+
+    counted = compare_fields(photos, crops.field, crops.other).pairs
+    shown = view_cell(photos, "red car", "green tree", crops)
+
+    assert counted == {("red car", "green tree"): 2, ("blue sky", "green tree"): 1}
+    assert shown.values("sample_id") == [photos.values("id")[place] for place in (1, 0)]
 
 
 def test_without_names_the_classes_of_the_label_config_are_taken(photos: Any, tmp_path: Path, clip: Path) -> None:
