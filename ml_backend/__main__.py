@@ -21,8 +21,10 @@ from labels.errors import LabelingError
 from ml_backend.models.building import import_libraries
 from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
-from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+from ml_backend.serving.holding import LoadState, ModelHolder
+from ml_backend.serving.loading import load_model
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.process import keep_answering, spare_the_cores
 from ml_backend.serving.swapped import read_swapped, record_swapped
 from ml_backend.settings import Settings
 
@@ -50,6 +52,18 @@ def serve(settings: Settings) -> None:
     spare_the_cores()
     swapped = read_swapped(settings.models_dir, settings.model)
     import_libraries(swapped or settings.model)
+    with keep_answering():
+        state = _serve(settings, swapped)
+    if not state.is_ready and state.problem is not None:
+        raise LabelingError(state.problem)
+    if state.loading is not None:
+        # The libraries do not like it when the interpreter goes while they load a model.
+        logging.shutdown()
+        os._exit(0)
+
+
+def _serve(settings: Settings, swapped: str | None) -> LoadState:
+    """Serve until interrupted, and return where loading stood then."""
     metrics = Metrics()
     remember = partial(record_swapped, settings.models_dir, settings.model)
     holder = ModelHolder(partial(load_model, settings), metrics=metrics, remember=remember)
@@ -67,13 +81,7 @@ def serve(settings: Settings) -> None:
     finally:
         engine.close()
         server.close()
-    state = holder.read_state()
-    if not state.is_ready and state.problem is not None:
-        raise LabelingError(state.problem)
-    if state.loading is not None:
-        # The libraries do not like it when the interpreter goes while they load a model.
-        logging.shutdown()
-        os._exit(0)
+    return holder.read_state()
 
 
 def _listen(settings: Settings, engine: Engine) -> Any:

@@ -113,6 +113,7 @@ def _read_options(read: Environment, models_dir: Path) -> DetectorOptions:
         is_trusted=read.flag("LABELLOOP_TRUST_WEIGHTS"),
         runtime=read.choice("LABELLOOP_RUNTIME", "auto", RUNTIMES),
         precision=read.choice("LABELLOOP_PRECISION", usual.precision, PRECISIONS),
+        is_torch_compiled=read.flag("LABELLOOP_TORCH_COMPILE"),
         nms_iou=read.fraction("LABELLOOP_NMS_IOU", usual.nms_iou),
         is_nms_free=read.flag("LABELLOOP_NMS_FREE"),
         cache_dir=models_dir / "compiled",

@@ -6,9 +6,10 @@ pads by what else is in the list, and takes one lock for the call. Importing thi
 
 from __future__ import annotations
 
+import logging
 import pickle
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from ultralytics.nn.tasks import WorldModel, YOLOEModel, guess_model_task, torch
 
 from labels.errors import LabelingError
 from ml_backend.detectors import DetectorOptions
+from ml_backend.detectors.compiled import CompiledForward
 from ml_backend.detectors.devices import choose_device, to_torch_dtype
 from ml_backend.detectors.vocabulary import VocabularyDetector, find_vocabulary
 from ml_backend.detectors.yolo import (
@@ -32,6 +34,8 @@ from ml_backend.detectors.yolo import (
     Network,
     YoloDetector,
 )
+
+logger = logging.getLogger(__name__)
 
 LICENCE: Final = "AGPL-3.0"
 CLASSIFIER_SIDE: Final = 224
@@ -64,11 +68,27 @@ def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> Yo
     models_dir = None if options.cache_dir is None else options.cache_dir.parent
     vocabulary = find_vocabulary(loaded.module, weights, models_dir)
     if vocabulary is None:
-        return YoloDetector(loaded.network, forward, nms_iou=options.nms_iou)
+        yolo = YoloDetector(loaded.network, forward, nms_iou=options.nms_iou)
+        if options.is_torch_compiled:
+            compile_network(loaded.module, place, yolo)
+        return yolo
+    if options.is_torch_compiled:
+        logger.info("%s: is told what to look for, so torch does not compile it", weights.name)
     detector = VocabularyDetector(loaded.network, forward, vocabulary, nms_iou=options.nms_iou)
     if options.class_names:
         detector.set_classes(options.class_names)
     return detector
+
+
+def compile_network(
+    module: Any, place: torch.device, detector: YoloDetector, *, backend: str | Callable[..., Any] = "inductor"
+) -> None:
+    """Have torch compile a detector's module, for the shapes of its usual images."""
+    head: Any = module.model[-1]
+    if isinstance(getattr(head, "stride", None), torch.Tensor):
+        # A compiler cannot follow numbers that are read from a tensor, nor what a head remembers of the image before.
+        head.stride, head.dynamic = head.stride.tolist(), True
+    CompiledForward(module, place, backend=backend).learn(detector.detect, side=detector.input_side or DEFAULT_SIDE)
 
 
 class TorchForward:

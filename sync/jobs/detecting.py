@@ -23,7 +23,7 @@ from sync.settings import Project
 if TYPE_CHECKING:
     from ml_backend.detectors import Detections
     from ml_backend.serving.engine import Engine
-    from ml_backend.serving.loading import ServedModel
+    from ml_backend.serving.served import ServedModel
 
 FOLDER: Final = "drawn"
 # Far enough ahead that the model is never without work, near enough that what was asked for comes soon.

@@ -7,27 +7,22 @@
 - ``official``: Label Studio's own example in style: Flask with 8 threads, for each task Ultralytics' ``predict(path)``.
 - ``simulated``: a model that takes 6 ms and 0.6 ms an image, as a small accelerator does; batches of 32 and of 1.
 
-Caches are off, each server is a process of its own, clients ask for one task at a time as people do. Numbers of
-different runs say nothing about each other: the machine is shared.
+Caches are off, each server and each client is a process of its own, clients ask for one task at a time as people do.
+Numbers of different runs say nothing about each other: the machine is shared.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import importlib.util
-import itertools
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,25 +32,17 @@ from PIL import Image as PillowImage
 
 from labels.config import default_label_config_path
 from ml_backend.settings import Settings
+from tests.benchmarks.serving_clients import (
+    LONG_TASKS,
+    ask_as_a_person,
+    check,
+    check_beside_a_long_request,
+    measure,
+    run_jobs,
+)
 
 CLIENTS: Final = (1, 8, 32)
 START_S: Final = 180.0
-PEOPLE_S: Final = 0.15  # between an answer and the next question of one person
-
-
-@dataclass(frozen=True)
-class Load:
-    """What some clients measured."""
-
-    clients: int
-    images_per_s: float
-    p50_ms: float
-    p95_ms: float
-    cpu_ms: float | None = None  # of the server for each image: what a busy machine changes least
-
-    def __str__(self) -> str:
-        cpu = "" if self.cpu_ms is None else f"  cpu {self.cpu_ms:4.0f}"
-        return f"{self.images_per_s:6.1f}/s  p50 {self.p50_ms:5.0f}  p95 {self.p95_ms:5.0f}{cpu} ms"
 
 
 def main() -> None:
@@ -74,6 +61,8 @@ def main() -> None:
                 click.echo(f"{name:34}" + "  ".join(str(load) for load in loads))
                 if name in {"ours, its own runtime", "simulated accelerator, ours"}:
                     print_meanwhile(port, urls, options.seconds)
+                if name == "simulated accelerator, ours":
+                    print_long_request(port, urls)
         print_split(home, urls, options)
 
 
@@ -171,111 +160,24 @@ def find_port() -> int:
 
 def is_ready(port: int, waits: list[float]) -> bool:
     """Return whether the model is there, and add how long the answer took if it was none yet."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    started = time.perf_counter()
     try:
-        connection.request("GET", "/ready")
-        status = connection.getresponse().status
+        status, seconds = check(port, "/ready")
     except OSError:
         return False
-    finally:
-        connection.close()
     if status != 200:
-        waits.append(time.perf_counter() - started)
+        waits.append(seconds)
     return status == 200
-
-
-class Client:
-    """Asks for one image after the other over one connection."""
-
-    def __init__(self, port: int, urls: Sequence[str], first: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        self._urls = itertools.islice(itertools.cycle(urls), first, None)
-        self._config = default_label_config_path().read_text(encoding="utf-8")
-
-    def ask(self, count: int = 1, **headers: str) -> float:
-        """Return the seconds until the answer to a predict for as many tasks."""
-        tasks = [{"id": number, "data": {"image": next(self._urls)}} for number in range(count)]
-        body = json.dumps({"tasks": tasks, "label_config": self._config, "params": {}})
-        started = time.perf_counter()
-        self._connection.request("POST", "/predict", body, {"Content-Type": "application/json", **headers})
-        answer = self._connection.getresponse()
-        content = answer.read()
-        seconds = time.perf_counter() - started
-        if answer.status != 200 or len(json.loads(content)["results"]) != count:
-            sys.exit(f"a predict was answered {answer.status}: {content[:300]!r}")
-        return seconds
-
-
-def measure(port: int, urls: Sequence[str], clients: int, seconds: float, server: psutil.Process) -> Load:
-    """Have clients ask one task at a time for some seconds; what came before all had begun does not count."""
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    Client(port, urls, 0).ask()
-    begin, end = threading.Barrier(clients + 1), threading.Event()
-
-    def run(number: int) -> None:
-        client = Client(port, urls, number * 7)
-        client.ask()
-        begin.wait()
-        while not end.is_set():
-            latencies[number].append(client.ask())
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    begin.wait()
-    started, cpu_s = time.perf_counter(), read_cpu_s(server)
-    time.sleep(seconds)
-    end.set()
-    for thread in threads:
-        thread.join()
-    passed, used_s = time.perf_counter() - started, read_cpu_s(server) - cpu_s
-    load = to_load(clients, [one for each in latencies for one in each], passed)
-    return replace(load, cpu_ms=1000 * used_s / (load.images_per_s * passed))
-
-
-def read_cpu_s(server: psutil.Process) -> float:
-    times = server.cpu_times()
-    return float(times.user + times.system)
-
-
-def to_load(clients: int, latencies: Sequence[float], seconds: float) -> Load:
-    ordered = sorted(latencies)
-    return Load(
-        clients,
-        len(ordered) / seconds,
-        1000 * statistics.median(ordered),
-        1000 * ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)],
-    )
 
 
 def print_meanwhile(port: int, urls: Sequence[str], seconds: float) -> None:
     """Print how long a person waits while two batch jobs run, and what those still get done."""
-    end = threading.Event()
-    done = [0, 0]
-
-    def run(number: int) -> None:
-        client = Client(port, urls, number * 11)
-        while not end.is_set():
-            client.ask(16, **{"X-Labelloop-Priority": "batch"})
-            done[number] += 16
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
     alone = ask_as_a_person(port, urls, seconds)
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
-    started, before = time.perf_counter(), sum(done)
-    beside = ask_as_a_person(port, urls, seconds)
-    images = (sum(done) - before) / (time.perf_counter() - started)
-    waits = [0.0]
-    for _ in range(100):
-        began = time.perf_counter()
-        is_ready(port, [])
-        waits.append(time.perf_counter() - began)
-    end.set()
-    for thread in threads:
-        thread.join()
+    with run_jobs(port, urls, 2) as read_done:
+        time.sleep(1)
+        started, before = time.perf_counter(), read_done()
+        beside = ask_as_a_person(port, urls, seconds)
+        images = (read_done() - before) / (time.perf_counter() - started)
+        waits = [check(port, "/health")[1] for _ in range(100)]
     click.echo(
         f"  a person alone: p50 {alone.p50_ms:.0f}, p95 {alone.p95_ms:.0f} ms; beside two batch jobs that get"
         f" {images:.0f} images/s: p50 {beside.p50_ms:.0f}, p95 {beside.p95_ms:.0f} ms;"
@@ -283,12 +185,14 @@ def print_meanwhile(port: int, urls: Sequence[str], seconds: float) -> None:
     )
 
 
-def ask_as_a_person(port: int, urls: Sequence[str], seconds: float) -> Load:
-    client, latencies, started = Client(port, urls, 3), [], time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        latencies.append(client.ask())
-        time.sleep(PEOPLE_S)
-    return to_load(1, latencies, seconds)
+def print_long_request(port: int, urls: Sequence[str]) -> None:
+    """Print how long checks of health take while a request of ten thousand tasks is answered."""
+    checks = check_beside_a_long_request(port, urls)
+    click.echo(
+        f"  a request of {LONG_TASKS} tasks, {checks.request_bytes / 1e6:.0f} MB, took {checks.request_s:.1f} s;"
+        f" of {checks.count} checks of health meanwhile the median took {checks.p50_ms:.0f}, the slowest"
+        f" {checks.slowest_ms:.0f} ms"
+    )
 
 
 def print_split(home: Path, urls: Sequence[str], options: argparse.Namespace) -> None:
@@ -297,8 +201,10 @@ def print_split(home: Path, urls: Sequence[str], options: argparse.Namespace) ->
 
     from ml_backend.serving.app import create_app
     from ml_backend.serving.engine import Engine
-    from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+    from ml_backend.serving.holding import ModelHolder
+    from ml_backend.serving.loading import load_model
     from ml_backend.serving.metrics import Metrics
+    from ml_backend.serving.process import spare_the_cores
 
     spare_the_cores()
     settings = Settings.from_environment({"LABELLOOP_HOME": str(home), "LABELLOOP_OFFLINE": "1"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,17 +51,23 @@ def serve(options: argparse.Namespace) -> None:
     """Run one of the servers we compare with."""
     import waitress
 
+    from ml_backend.serving.process import keep_answering
+
     app = make_official(options) if options.server == "official" else make_simulated(options)
     threads = OFFICIAL_THREADS if options.server == "official" else 44
-    waitress.serve(app, host="127.0.0.1", port=options.port, threads=threads)
+    with keep_answering() if options.server == "simulated" else nullcontext():
+        waitress.serve(app, host="127.0.0.1", port=options.port, threads=threads)
 
 
 def make_simulated(options: argparse.Namespace) -> Any:
+    from ml_backend.models.building import import_libraries
     from ml_backend.serving.app import create_app
     from ml_backend.serving.engine import Engine
-    from ml_backend.serving.loading import ModelHolder, ServedModel
+    from ml_backend.serving.holding import ModelHolder
     from ml_backend.serving.metrics import Metrics
+    from ml_backend.serving.served import ServedModel
 
+    import_libraries("yolo11n")  # none is used, but they are what a server has in memory
     settings = Settings(options.media.parent / "models", options.media, batch_size=options.batch_size, cache_bytes=0)
     metrics = Metrics()
     holder = ModelHolder(

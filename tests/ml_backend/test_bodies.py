@@ -1,13 +1,16 @@
 """The reader of bodies reads what Python's own reads, and refuses what that one refuses."""
 
+import io
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import BadRequest
 
-from ml_backend.serving.bodies import read_context, read_label_counts, read_object, write_answer
+from ml_backend.serving import bodies
+from ml_backend.serving.bodies import read_context, read_label_counts, write_answer
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -16,11 +19,50 @@ json_values = st.recursive(
 )
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    return bodies.read_object(io.BytesIO(body))
+
+
+class Trickle:
+    """A body that comes in pieces of a few bytes, whatever is asked for."""
+
+    def __init__(self, body: bytes, size: int) -> None:
+        self._file = io.BytesIO(body)
+        self._size = size
+
+    def read(self, size: int, /) -> bytes:
+        return self._file.read(min(size, self._size))
+
+
 @given(value=st.dictionaries(st.text(), json_values, max_size=4), indent=st.sampled_from([None, 0, 3]))
 def test_every_object_is_read_as_python_reads_it(value: dict[str, object], indent: int | None) -> None:
     expected = {key: item for key, item in value.items() if key != "tasks"}
 
     assert read_object(json.dumps(expected, indent=indent).encode()) == expected
+
+
+@given(value=st.dictionaries(st.text(), json_values, max_size=4), size=st.integers(1, 7), is_ascii=st.booleans())
+def test_a_body_in_pieces_is_the_same_body(value: dict[str, object], size: int, is_ascii: bool) -> None:
+    body = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+    try:
+        expected = read_object(body)
+    except BadRequest:  # half of a pair, which is no UTF-8
+        with pytest.raises(BadRequest):
+            bodies.read_object(Trickle(body, size))
+    else:
+        assert bodies.read_object(Trickle(body, size)) == expected
+
+
+@pytest.mark.parametrize("body", [b'{"a": 12.5e-3}', b'{"a": [1.5, -20]}', '{"ä": "\u2603"}'.encode()])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_number_or_a_letter_that_is_cut_off_is_read_to_its_end(body: bytes, size: int) -> None:
+    assert bodies.read_object(Trickle(body, size)) == json.loads(body)
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1', b'{"a": "x', b'{"a"', b"{", b"", b'{"a": 1.}', b'{"a": [1,'])
+def test_a_body_that_ends_too_soon_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        bodies.read_object(Trickle(body, 2))
 
 
 @given(text=st.text('{}[]":,0a \n', max_size=12))
@@ -88,4 +130,15 @@ def test_label_counts_are_whole_numbers_or_nothing(params: object, counts: dict[
 def test_an_answer_is_json() -> None:
     answer = write_answer(['{"score": 1.0}', "[]"], [{"task": "ü", "error": "no"}])
 
-    assert json.loads(answer) == {"results": [{"score": 1.0}, []], "errors": [{"task": "ü", "error": "no"}]}
+    assert json.loads(b"".join(answer)) == {"results": [{"score": 1.0}, []], "errors": [{"task": "ü", "error": "no"}]}
+
+
+def test_a_long_answer_is_in_pieces_and_they_are_the_same_answer() -> None:
+    results = [json.dumps({"result": ["x" * 1000] * (number % 7)}) for number in range(500)]
+    errors = [{"task": number, "error": "y" * 1000} for number in range(700)]
+
+    answer = write_answer(results, errors)
+
+    assert len(answer) > 2
+    assert max(len(piece) for piece in answer) < 2 * bodies.PIECE_BYTES
+    assert json.loads(b"".join(answer)) == {"results": [json.loads(result) for result in results], "errors": errors}

@@ -14,8 +14,9 @@ from flask.testing import FlaskClient
 from labels.errors import LabelingError
 from ml_backend.serving.app import create_app
 from ml_backend.serving.engine import Engine
-from ml_backend.serving.loading import Announce, LoadingError, ModelHolder, ServedModel
+from ml_backend.serving.holding import Announce, LoadingError, ModelHolder
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.served import ServedModel
 from ml_backend.serving.swapped import read_swapped, record_swapped
 from ml_backend.settings import Settings
 from tests.ml_backend.conftest import FakeDetector, make_detections
