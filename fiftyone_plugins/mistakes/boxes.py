@@ -27,12 +27,15 @@ PEERS: Final = 8.0
 OTHER_CLASS: Final = 0.3
 """What it says for an object that the detector sees one of another class there."""
 
+HARDLY_SEEN: Final = 0.4
+"""How much less it says of a box's place where the detector sees nothing like it anywhere."""
+
 EXPLAINED_INSIDE: Final = 0.8
 """How far a box within a label of its class counts as part of that object."""
 
 # What the evidence (about -1..1) means: slope and middle of a logistic curve, so that scores of different kinds can
 # stand in one list. Fitted once to planted mistakes on one half of coco128; tests/benchmarks/mistakes.py plants others.
-CURVES: Final = {"swapped": (6.1, 0.81), "location": (7.2, 0.68), "spurious": (9.0, 0.8), "missing": (7.8, 0.85)}
+CURVES: Final = {"swapped": (6.1, 0.81), "location": (6.5, 0.58), "spurious": (9.0, 0.8), "missing": (7.8, 0.85)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,11 +69,13 @@ class BoxScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """Of the labels: ``agrees`` a box of the class in the same place, ``other`` one of another class, ``shifted``
-    one of the class beside it, ``seen`` anything there. Of the detector's boxes: ``new``, no label explains it.
+    """Of the labels: ``agrees`` a box of the class in the same place, ``fits`` one of any class, ``other`` one of
+    another that no label explains, ``shifted`` one of the class beside it, ``seen`` anything there. Of the detector's
+    boxes: ``new``, no label explains it.
     """
 
     agrees: Floats
+    fits: Floats
     other: Floats
     shifted: Floats
     seen: Floats
@@ -99,7 +104,8 @@ def score_boxes(
     expected = expect(evidence.seen, classes, _compute_sizes(images), is_known)
     # Square roots: between a box that is hardly seen and none lies more than between two that are seen well.
     swapped = _to_score("swapped", np.sqrt(evidence.other) - np.sqrt(evidence.agrees))
-    location = _to_score("location", np.sqrt(evidence.shifted) - np.sqrt(evidence.agrees))
+    beside = np.sqrt(evidence.shifted) - np.sqrt(evidence.fits)
+    location = _to_score("location", beside - HARDLY_SEEN * (1 - np.sqrt(expected)))
     spurious = _to_score("spurious", np.sqrt(expected) - np.sqrt(evidence.seen))
     of_labels = [np.where(is_known, scores, np.nan) for scores in (swapped, location, spurious)]
     of_labels += [evidence.seen_as, evidence.seen_at]
@@ -159,6 +165,7 @@ def _weigh(images: Sequence[ImageBoxes]) -> _Evidence:
     start = np.repeat(first_found, [len(image.label_classes) for image in images])
     return _Evidence(
         agrees=_highest(count, label_rows, np.where(same, sure * _ramp(iou, 0.3, 0.75), 0)),
+        fits=_highest(count, label_rows, sure * _ramp(iou, 0.3, 0.75)),
         other=_highest(count, label_rows, other),
         shifted=_highest(count, label_rows, shifted),
         seen=_highest(count, label_rows, seen),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from more_itertools import chunked
+from numpy.typing import NDArray
 
 from fiftyone_plugins.app.work import Tools
-from fiftyone_plugins.mistakes.image_labels import Floats, judge_labels, predict_out_of_sample, spread_answers
+from fiftyone_plugins.mistakes.datalab import HOW_TO_GET_IT, describe_dataset, find_issues, has_datalab
+from fiftyone_plugins.mistakes.image_labels import OWN_HEAD, Floats, judge_labels, predict_out_of_sample, spread_answers
 from fiftyone_plugins.mistakes.storing import SAMPLES_PER_READ
-from fiftyone_plugins.mistakes.verdicts import Judgement, Verdict, judge_class
-from fiftyone_plugins.mistakes.work import OWN_HEAD
+from fiftyone_plugins.mistakes.verdicts import Judgement, Values, Verdict, judge_class, to_datalab
 from labels.errors import LabelingError
 from labels.report import Failure
 
@@ -20,15 +23,32 @@ Document = Mapping[str, Any]
 
 
 def judge_all_classes(
-    documents: Sequence[Document], dataset: Any, tools: Tools, *, labels: str, against: str | None
+    documents: Sequence[Document], dataset: Any, tools: Tools, *, labels: str, against: str | None, datalab: bool
 ) -> Judgement:
-    """Return what is suspected of the classes of images, from embeddings or from a model's answers."""
+    """Return what is suspected of the classes of images, from embeddings or from a model's answers.
+
+    ``datalab``: also what cleanlab's Datalab says of them.
+    """
     if against is None or against == OWN_HEAD:
-        return _judge_by_embeddings(documents, dataset, tools, labels)
-    return _judge_by_answers(documents, dataset, labels, against)
+        return _judge_by_embeddings(documents, dataset, tools, labels, datalab=datalab)
+    return _judge_by_answers(documents, dataset, labels, against, datalab=datalab)
 
 
-def _judge_by_embeddings(documents: Sequence[Document], dataset: Any, tools: Tools, labels: str) -> Judgement:
+def check_datalab(kind: str) -> None:
+    """Return if Datalab can be asked about labels of this kind.
+
+    Raises:
+        LabelingError: it cannot; the text says why.
+    """
+    if kind != "images":
+        raise LabelingError(f"Datalab looks at classes of whole images, not at {kind}")
+    if not has_datalab():
+        raise LabelingError(HOW_TO_GET_IT)
+
+
+def _judge_by_embeddings(
+    documents: Sequence[Document], dataset: Any, tools: Tools, labels: str, *, datalab: bool
+) -> Judgement:
     from fiftyone_plugins.embeddings.store import EmbeddingStore
 
     store = EmbeddingStore(tools.folder, dataset.name)
@@ -58,12 +78,17 @@ def _judge_by_embeddings(documents: Sequence[Document], dataset: Any, tools: Too
     ]
     tools.on_progress(0.2, f"comparing {len(rows)} images")
     names = [given[row] for row in rows]
-    probabilities, classes = predict_out_of_sample(embeddings.vectors[rows], names)
-    pairs = _judge_given([chosen[row] for row in rows], names, probabilities, classes)
-    return Judgement(pairs, failed, [f"compared by the embeddings {key}, in cross-validation"])
+    vectors = embeddings.vectors[rows]
+    probabilities, classes = predict_out_of_sample(vectors, names)
+    notes = [f"compared by the embeddings {key}, in cross-validation"]
+    kept = [chosen[row] for row in rows]
+    issues = _ask_datalab(kept, names, probabilities, classes, vectors, notes) if datalab else None
+    return Judgement(_judge_given(kept, names, probabilities, classes, issues), failed, notes)
 
 
-def _judge_by_answers(documents: Sequence[Document], dataset: Any, labels: str, against: str) -> Judgement:
+def _judge_by_answers(
+    documents: Sequence[Document], dataset: Any, labels: str, against: str, *, datalab: bool
+) -> Judgement:
     import fiftyone as fo
 
     schema = dataset.get_field_schema()
@@ -82,12 +107,36 @@ def _judge_by_answers(documents: Sequence[Document], dataset: Any, labels: str, 
     chosen = [by_id[one] for one in answers]
     names = [str(document[labels]["label"]) for document in chosen]
     said, sure = [label for label, _ in answers.values()], [confidence for _, confidence in answers.values()]
-    pairs = _judge_given(chosen, names, *spread_answers(said, sure, names)) if chosen else []
-    return Judgement(pairs, failed, [f"compared with the field {against!r}"])
+    notes = [f"compared with the field {against!r}"]
+    if not chosen:
+        return Judgement([], failed, notes)
+    probabilities, classes = spread_answers(said, sure, names)
+    issues = _ask_datalab(chosen, names, probabilities, classes, None, notes) if datalab else None
+    return Judgement(_judge_given(chosen, names, probabilities, classes, issues), failed, notes)
+
+
+def _ask_datalab(
+    documents: Sequence[Document],
+    names: Sequence[str],
+    probabilities: Floats,
+    classes: Sequence[str],
+    vectors: NDArray[np.float32] | None,
+    notes: list[str],
+) -> list[Values]:
+    found = find_issues(names, probabilities, classes, vectors)
+    notes += describe_dataset(found)
+    files = [Path(document["filepath"]).name for document in documents]
+    return [to_datalab(one, None if one.twin is None else files[one.twin]) for one in found]
 
 
 def _judge_given(
-    documents: Sequence[Document], names: Sequence[str], probabilities: Floats, classes: Sequence[str]
+    documents: Sequence[Document],
+    names: Sequence[str],
+    probabilities: Floats,
+    classes: Sequence[str],
+    issues: Sequence[Values] | None,
 ) -> list[tuple[Document, Verdict]]:
     judged = judge_labels(names, probabilities, classes)
-    return [(document, judge_class(name, one)) for document, name, one in zip(documents, names, judged, strict=True)]
+    said: Sequence[Values | None] = issues or [None] * len(names)
+    rows = zip(documents, names, judged, said, strict=True)
+    return [(document, judge_class(name, one, datalab)) for document, name, one, datalab in rows]

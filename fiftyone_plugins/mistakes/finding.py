@@ -15,7 +15,7 @@ from more_itertools import chunked
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.app.writing import group_in_sidebar
 from fiftyone_plugins.mistakes.box_judging import judge_all_boxes
-from fiftyone_plugins.mistakes.class_judging import judge_all_classes
+from fiftyone_plugins.mistakes.class_judging import check_datalab, judge_all_classes
 from fiftyone_plugins.mistakes.decisions import Decisions
 from fiftyone_plugins.mistakes.ranking import compute_mistakenness
 from fiftyone_plugins.mistakes.storing import (
@@ -62,6 +62,7 @@ def find_mistakes(
     against: str | None,
     threshold: float,
     objectlab: bool,
+    datalab: bool,
     dry_run: bool,
 ) -> Report:
     """Judge the labels of a dataset or view and write scores, reasons, suggestions and proposals on its samples.
@@ -76,6 +77,8 @@ def find_mistakes(
     found_kind = find_kind(dataset, labels)
     if kind not in (None, found_kind):
         raise LabelingError(f"field {labels!r} holds {found_kind}, not {kind}")
+    if datalab:
+        check_datalab(found_kind)
     tools.on_progress(None, "reading labels")
     sample_ids = [str(one) for one in samples.values("id")]
     documents, silent = _read(dataset, sample_ids, labels)
@@ -90,7 +93,7 @@ def find_mistakes(
             documents, dataset, tools, labels=labels, model=model, against=against, objectlab=objectlab, part=DRAWN
         )
     else:
-        judged = judge_all_classes(documents, dataset, tools, labels=labels, against=against)
+        judged = judge_all_classes(documents, dataset, tools, labels=labels, against=against, datalab=datalab)
     outcome.failed += judged.failed
     outcome.notes += judged.notes
     declare(dataset, labels, found_kind)
@@ -188,7 +191,8 @@ def _finish(dataset: Any, sample_ids: Sequence[str], threshold: float, outcome: 
             dataset.select(sorted(tagged - over)).untag_samples(fields.MISTAKE_TAG)
         suspected |= over
     outcome.counts[f"samples tagged {fields.MISTAKE_TAG!r}"] = len(suspected)
-    group_in_sidebar(dataset, "mistakes", [*OF_A_SAMPLE, fields.MISTAKE_PROPOSALS])
+    of_classes = [fields.MISTAKE_DATALAB] if dataset.has_sample_field(fields.MISTAKE_DATALAB) else []
+    group_in_sidebar(dataset, "mistakes", [*OF_A_SAMPLE, *of_classes, fields.MISTAKE_PROPOSALS])
     outcome.notes += _save_view(dataset, threshold)
 
 

@@ -17,6 +17,9 @@ from labels.errors import LabelingError
 
 Floats = NDArray[np.float64]
 
+OWN_HEAD: Final = "embeddings"
+"""Where the classes of images come from that theirs are compared with; any other word is a field."""
+
 FOLDS: Final = 5
 STRENGTH: Final = 10.0
 """Inverse of the head's regularisation, for vectors of length 1."""

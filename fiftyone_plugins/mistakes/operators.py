@@ -10,9 +10,11 @@ from typing import Any
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.operators import WorkOperator
+from fiftyone_plugins.mistakes.datalab import HOW_TO_GET_IT, has_datalab
+from fiftyone_plugins.mistakes.image_labels import OWN_HEAD
 from fiftyone_plugins.mistakes.panel import MistakesPanel
 from fiftyone_plugins.mistakes.storing import list_judgeable
-from fiftyone_plugins.mistakes.work import OWN_HEAD, THRESHOLD
+from fiftyone_plugins.mistakes.work import THRESHOLD
 from labels import fields
 
 DETECTOR = "detector"
@@ -52,6 +54,10 @@ class FindMistakes(WorkOperator):
         inputs.float("threshold", default=THRESHOLD, min=0, max=1, label="Tag and save as a view from")
         if is_boxes:
             inputs.bool("objectlab", default=False, label="Also cleanlab's ObjectLab (slow)")
+        elif has_datalab():
+            inputs.bool("datalab", default=False, label="Also cleanlab's Datalab: outliers, copies, rare classes, ...")
+        else:
+            inputs.view("no_datalab", types.Notice(label=HOW_TO_GET_IT))
         count = len(samples.exists(chosen))
         told = f"{count:,} of {len(samples):,} samples have labels in {chosen}: they get scores and reasons."
         inputs.view("summary", types.Notice(label=f"{told} No label is changed."))
@@ -59,7 +65,7 @@ class FindMistakes(WorkOperator):
 
     def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
         """Return the labels, what they are compared with, and from where on samples are tagged."""
-        named = {name: answers.get(name) for name in ("labels", "against", "threshold", "objectlab")}
+        named = {name: answers.get(name) for name in ("labels", "against", "threshold", "objectlab", "datalab")}
         if named["against"] == DETECTOR:
             named["against"] = None
         return {name: value for name, value in named.items() if value not in (None, False)}

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
-from urllib.parse import quote
 
-import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.console import Console
 from fiftyone_plugins.app.forms import FORM_TIMEOUT_S, check_dataset
 from fiftyone_plugins.app.markdown import escape
+from fiftyone_plugins.app.panels import CurationPanel, tell_problems, to_media_url
 from fiftyone_plugins.app.running import find_curation_folder, run_for_python
 from fiftyone_plugins.mistakes.deciding import IN_WORDS, accept, keep, undo
 from fiftyone_plugins.mistakes.decisions import Decisions
@@ -24,48 +23,37 @@ from fiftyone_plugins.mistakes.storing import read_highest, read_judged
 from labels import fields
 from labels.errors import ItemError, LabelingError
 
-PLUGIN: Final = "@labelloop/mistakes"
 PER_PAGE: Final = 6
 MOST_SAMPLES: Final = 300
 """Samples that are read for the list: nobody works through more before the next run."""
 
 MOST_SHOWN_IDS: Final = 100_000
+MARKED: Final = "tasks with marked mistakes"
+"""What the console's push counts them as."""
+
 PICTURES: Final = "mistake_pictures"
 ALL: Final = "all"
 
 
-class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+class MistakesPanel(CurationPanel):
     """The list and its buttons. What is shown lives in the panel's state; what is decided, in files and labels."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="mistakes",
-            label="Label mistakes",
-            icon="spellcheck",
-            help_markdown="Labels that are likely wrong, the likeliest first. Red: the label; green: a suggestion.",
-        )
+    name_in_app = "mistakes"
+    label = "Label mistakes"
+    about = "Labels that are likely wrong, the likeliest first. Red: the label; green: a suggestion."
+    icon = "spellcheck"
 
     def on_load(self, ctx: Any) -> None:
-        """Read the list."""
+        """Read the list, from its first page on."""
         ctx.panel.state.page = 0
         self.refresh(ctx)
-
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Read the other dataset's list."""
-        self.on_load(ctx)
 
     def on_change_view(self, ctx: Any) -> None:
         """List what is in the view; the same comes when samples were only read again."""
         self.refresh(ctx)
 
-    def refresh(self, ctx: Any) -> None:
-        """Read the list anew."""
-        if ctx.dataset is None:
-            return
-        # The job may have written them in another process.
-        ctx.dataset.reload()
+    def read(self, ctx: Any) -> None:
+        """Read the list."""
         found = read_list(ctx.dataset, _list_shown_ids(ctx))
         state = ctx.panel.state
         state.counts = dict(Counter(one.kind for one in found))
@@ -81,7 +69,7 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def find(self, ctx: Any) -> None:
         """Open the form that finds mistakes."""
-        ctx.prompt(f"{PLUGIN}/find_mistakes", on_success=self.on_load)
+        self.open_form(ctx, "find_mistakes", then=self.on_load)
 
     def choose_kind(self, ctx: Any) -> None:
         """Show one kind alone, or all."""
@@ -103,23 +91,21 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def undo(self, ctx: Any) -> None:
         """Take the last decision back."""
-        try:
+        with tell_problems(ctx):
             undo(ctx.dataset, find_curation_folder(os.environ))
-        except LabelingError as error:
-            ctx.ops.notify(str(error), variant="error")
-        else:
             ctx.ops.reload_samples()
         self.refresh(ctx)
 
     def send(self, ctx: Any) -> None:
-        """Have annotators look: the sample gets its task, where it has none."""
-        try:
-            report = run_for_python(ctx.dataset.name, "push", {"sample_ids": [ctx.params["sample_id"]]})
-        except LabelingError as error:
-            ctx.ops.notify(str(error), variant="error")
-            return
-        ctx.ops.notify(report["lines"][0], variant="warning" if report["failed"] else "success")
-        self.refresh(ctx)
+        """Have annotators look: the sample gets its task, where it has none, with what is suspected marked on it."""
+        with tell_problems(ctx):
+            params = {"sample_ids": [ctx.params["sample_id"]], "mark_mistakes": True}
+            report = run_for_python(ctx.dataset.name, "push", params)
+            told = report["lines"][0]
+            if report["details"].get(MARKED):
+                told = f"{told}. It is marked there: the tab «{fields.MISTAKES_VERSION}» of its task"
+            ctx.ops.notify(told, variant="warning" if report["failed"] else "success")
+            self.refresh(ctx)
 
     def show(self, ctx: Any) -> None:
         """Show the samples of the list in the grid, the likeliest mistakes first."""
@@ -129,21 +115,8 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         """Open the sample in the App's own window."""
         ctx.ops.open_sample(id=ctx.params["sample_id"])
 
-    def _decide(self, ctx: Any, decision: Any) -> None:
-        rows = {row["key"]: row for row in ctx.panel.state.rows or []}
-        row = rows.get(ctx.params.get("key"))
-        if row is not None:
-            try:
-                decision(ctx.dataset, find_curation_folder(os.environ), to_finding(row))
-            except LabelingError as error:
-                ctx.ops.notify(str(error), variant="error")
-            else:
-                ctx.ops.reload_samples()
-        self.refresh(ctx)
-
-    def render(self, ctx: Any) -> types.Property:
-        """Return the list, for a panel of half the window's width."""
-        panel = types.Object()
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add the buttons and a page of the list."""
         state = ctx.panel.state
         buttons = panel.h_stack("buttons", gap=1, wrap=True)
         buttons.btn("find", label="Find mistakes", icon="spellcheck", variant="contained", on_click=self.find)
@@ -158,7 +131,15 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             for row in state.rows or []:
                 self._add_row(panel, row)
             self._add_pages(panel, state.page or 0, state.total or 0)
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
+
+    def _decide(self, ctx: Any, decision: Any) -> None:
+        rows = {row["key"]: row for row in ctx.panel.state.rows or []}
+        row = rows.get(ctx.params.get("key"))
+        if row is not None:
+            with tell_problems(ctx):
+                decision(ctx.dataset, find_curation_folder(os.environ), to_finding(row))
+                ctx.ops.reload_samples()
+        self.refresh(ctx)
 
     def _add_kinds(self, panel: types.Object, counts: dict[str, int], chosen: str) -> None:
         kinds = panel.h_stack("kinds", gap=1, wrap=True)
@@ -193,12 +174,12 @@ class MistakesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             decide.btn(
                 "keep", label="Keep as it is", icon="block", variant="outlined", on_click=self.keep, params=target
             )
-        if row["link"] is None:
-            decide.btn(
-                "send", label="Send to Label Studio", icon="send", variant="outlined", on_click=self.send, params=target
-            )
-        else:
-            about.md(f"[Open in Label Studio]({row['link']})", name="link")
+        look = about.h_stack("look", gap=1, align_y="center")
+        look.btn(
+            "send", label="Send to Label Studio", icon="send", variant="outlined", on_click=self.send, params=target
+        )
+        if row["link"] is not None:
+            look.md(f"[Open in Label Studio]({row['link']})", name="link")
 
     def _add_pages(self, panel: types.Object, page: int, total: int) -> None:
         last = max(0, (total - 1) // PER_PAGE)
@@ -215,7 +196,7 @@ def read_list(dataset: Any, sample_ids: Sequence[str] | None = None) -> list[Fin
     names = read_judged(dataset)
     kept = Decisions(find_curation_folder(os.environ), dataset.name).kept()
     documents: dict[str, Any] = {}
-    for field in (fields.MISTAKENNESS, fields.DISAGREEMENT):
+    for field in (fields.MISTAKENNESS, fields.DISAGREEMENT, f"{fields.MISTAKE_DATALAB}.score"):
         if dataset.has_sample_field(field):
             found = read_highest(dataset, field, MOST_SAMPLES, names, sample_ids)
             documents |= {str(document["_id"]): document for document in found}
@@ -243,7 +224,7 @@ def _to_row(finding: Finding, link: str | None) -> dict[str, Any]:
     # Named by its picture: text and pictures reach the browser apart, and no text may stand beside another's picture.
     try:
         file = make_picture(finding, find_curation_folder(os.environ) / PICTURES)
-        name, picture = f"row_{file.stem}", f"/media?filepath={quote(str(file), safe='')}"
+        name, picture = f"row_{file.stem}", to_media_url(str(file))
     except ItemError:
         name, picture = f"row_{finding.key.replace(':', '_')}", ""
     accepting = "" if finding.remedy is None else IN_WORDS[finding.remedy]

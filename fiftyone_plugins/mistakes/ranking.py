@@ -21,6 +21,7 @@ MISSING: Final = "missing"
 RULE: Final = "rule"
 CLASS: Final = "class"
 DISAGREEMENT: Final = "disagreement"
+DATALAB: Final = "datalab"
 KINDS: Final[Mapping[str, str]] = {
     SWAPPED: "Another class",
     LOCATION: "Box in the wrong place",
@@ -29,6 +30,7 @@ KINDS: Final[Mapping[str, str]] = {
     RULE: "Odd box",
     CLASS: "Another class (image)",
     DISAGREEMENT: "People disagree",
+    DATALAB: "Odd image (Datalab)",
 }
 FIELD_OF_KIND: Final[Mapping[str, str]] = {
     SWAPPED: fields.MISTAKE_SWAPPED,
@@ -139,9 +141,10 @@ def list_findings(
 def compute_mistakenness(document: Mapping[str, Any], labels: Sequence[str], kept: Sequence[Kept]) -> float | None:
     """Return the score of the likeliest mistake that no person has kept; None: the sample was never judged.
 
-    How much people disagree is a field of its own, and no part of it.
+    How much people disagree, and what Datalab says of the image, are fields of their own, and no part of it.
     """
-    findings = [one for one in read_findings(document, labels, every=True) if one.kind != DISAGREEMENT]
+    found = read_findings(document, labels, every=True)
+    findings = [one for one in found if one.kind not in (DISAGREEMENT, DATALAB)]
     left = [one.score for one in findings if not any(kept_one.covers(one) for kept_one in kept)]
     if left:
         return max(left)
@@ -161,6 +164,9 @@ def read_findings(document: Mapping[str, Any], labels: Sequence[str], *, every: 
         findings += [one for one in read if one is not None]
     for proposal in (document.get(fields.MISTAKE_PROPOSALS) or {}).get("detections", ()):
         findings.append(_read_proposal(document, proposal))
+    datalab = document.get(fields.MISTAKE_DATALAB) or {}
+    if datalab.get("kind") is not None:
+        findings.append(_read_datalab(document, datalab))
     disagreement = document.get(fields.DISAGREEMENT)
     if disagreement:
         people = document.get(fields.ANNOTATORS)
@@ -217,6 +223,19 @@ def _read_proposal(document: Mapping[str, Any], proposal: Mapping[str, Any]) -> 
         proposal.get("label"),
         _to_box(proposal.get("bounding_box")),
         "add",
+    )
+
+
+def _read_datalab(document: Mapping[str, Any], said: Mapping[str, Any]) -> Finding:
+    # Named by its kind: a person who keeps one issue has not decided about another one.
+    return Finding(
+        str(document["_id"]),
+        document["filepath"],
+        None,
+        DATALAB,
+        float(said.get("score") or 0.0),
+        said.get("reason") or "",
+        label=said["kind"],
     )
 
 

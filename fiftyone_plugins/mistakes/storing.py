@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fiftyone_plugins.app.writing import CHANGED_AT
+from fiftyone_plugins.mistakes.datalab import KINDS as DATALAB_KINDS
 from fiftyone_plugins.mistakes.ranking import BOX_KINDS, CLASS, FIELD_OF_KIND
 from fiftyone_plugins.mistakes.verdicts import LABEL_ATTRIBUTES, Verdict
 from labels import fields
@@ -48,6 +49,8 @@ def declare(dataset: Any, labels: str, kind: str) -> None:
         path = f"{fields.MISTAKE_PROPOSALS}.detections"
         wanted[f"{path}.{fields.MISTAKE_MISSING}"] = (fo.FloatField, {})
         wanted |= {f"{path}.{name}": (fo.StringField, {}) for name in (fields.MISTAKE_REASON, fields.MISTAKE_FIELD)}
+    else:
+        wanted |= _of_datalab()
     path = f"{labels}.detections" if kind == "boxes" else labels
     texts = (fields.MISTAKE_KIND, fields.MISTAKE_REASON, fields.MISTAKE_SUGGESTION)
     for name in OF_A_LABEL[kind]:
@@ -63,6 +66,16 @@ def declare(dataset: Any, labels: str, kind: str) -> None:
     if labels not in judged:
         dataset.info[INFO] = [*judged, labels]
         dataset.save()
+
+
+def _of_datalab() -> dict[str, tuple[Any, dict[str, Any]]]:
+    import fiftyone as fo
+
+    name = fields.MISTAKE_DATALAB
+    whole = {name: (fo.EmbeddedDocumentField, {"embedded_doc_type": fo.DynamicEmbeddedDocument})}
+    texts = {f"{name}.{part}": (fo.StringField, dict[str, Any]()) for part in ("kind", "reason")}
+    numbers = {f"{name}.{part}": (fo.FloatField, dict[str, Any]()) for part in ("score", *DATALAB_KINDS)}
+    return {**whole, **numbers, **texts}
 
 
 def read_judged(dataset: Any) -> list[str]:
@@ -96,7 +109,7 @@ def _to_projection(labels: Sequence[str]) -> list[str]:
     of_boxes = ("_id", "label", "bounding_box", fields.ROTATION_DEG, *OF_A_LABEL["boxes"])
     of_classes = ("_id", "label", *OF_A_LABEL["images"])
     names = ["filepath", "tags", "metadata.width", "metadata.height", fields.DISAGREEMENT, fields.ANNOTATORS]
-    names += [*OF_A_SAMPLE, fields.MISTAKE_PROPOSALS, fields.TASK_ID]
+    names += [*OF_A_SAMPLE, fields.MISTAKE_DATALAB, fields.MISTAKE_PROPOSALS, fields.TASK_ID]
     for field in labels:
         names += [f"{field}.detections.{name}" for name in of_boxes] + [f"{field}.{name}" for name in of_classes]
     return names

@@ -11,6 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from fiftyone_plugins.mistakes.boxes import BoxScores, Floats, compute_areas, compute_overlaps
+from fiftyone_plugins.mistakes.datalab import IN_WORDS as DATALAB_IN_WORDS
+from fiftyone_plugins.mistakes.datalab import KINDS as DATALAB_KINDS
+from fiftyone_plugins.mistakes.datalab import NEAR_DUPLICATE, Issues
 from fiftyone_plugins.mistakes.image_labels import Judged
 from fiftyone_plugins.mistakes.ranking import (
     BOX_KINDS,
@@ -104,8 +107,8 @@ def judge_boxes(
     return Verdict(labels, values, tuple(_propose(sample, scores, field)))
 
 
-def judge_class(label: str, judged: Judged) -> Verdict:
-    """Return what is said of the class of a whole image."""
+def judge_class(label: str, judged: Judged, datalab: Values | None = None) -> Verdict:
+    """Return what is said of the class of a whole image; ``datalab`` None: Datalab was not asked."""
     score = _to_number(judged.score)
     values = dict.fromkeys(LABEL_ATTRIBUTES) | {fields.MISTAKE_CLASS: score}
     if (judged.is_issue or judged.score >= SHOWN) and judged.suggestion != label:
@@ -113,7 +116,18 @@ def judge_class(label: str, judged: Judged) -> Verdict:
         values[fields.MISTAKE_SUGGESTION] = judged.suggestion
         told = f"labelled {label}, looks like {judged.suggestion} ({judged.suggestion_probability:.0%})"
         values[fields.MISTAKE_REASON] = told
-    return Verdict((values,), {fields.MISTAKE_CLASS: score}, None)
+    return Verdict((values,), {fields.MISTAKE_CLASS: score, fields.MISTAKE_DATALAB: datalab}, None)
+
+
+def to_datalab(found: Issues, twin: str | None) -> Values:
+    """Return what Datalab says, as a sample holds it; ``twin``: the file that the image is nearly the same as."""
+    kind = found.issues[0] if found.issues else None
+    reason = None if kind is None else DATALAB_IN_WORDS[kind]
+    if kind == NEAR_DUPLICATE and twin is not None:
+        reason = f"nearly the same as {twin}"
+    score = 0.0 if kind is None else _to_number(found.scores[kind])
+    numbers = {name: _to_number(found.scores.get(name)) for name in DATALAB_KINDS}
+    return {"_cls": "DynamicEmbeddedDocument", "score": score, "kind": kind, "reason": reason, **numbers}
 
 
 def _judge_box(

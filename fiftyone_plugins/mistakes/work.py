@@ -15,12 +15,9 @@ KINDS: Final = ("boxes", "images")
 THRESHOLD: Final = 0.3
 """From this mistakenness on a sample is tagged and in the saved view."""
 
-OWN_HEAD: Final = "embeddings"
-"""Where the classes of images come from that theirs are compared with; any other word is a field."""
-
 
 def _read(params: Params) -> Mapping[str, Any]:
-    refuse_others(params, "labels", "kind", "model", "against", "threshold", "objectlab", "dry_run")
+    refuse_others(params, "labels", "kind", "model", "against", "threshold", "objectlab", "datalab", "dry_run")
     kind = read_text(params, "kind")
     if kind is not None and kind not in KINDS:
         raise LabelingError(f"kind {kind!r} is not known (known: {', '.join(KINDS)})")
@@ -32,6 +29,7 @@ def _read(params: Params) -> Mapping[str, Any]:
         "against": read_text(params, "against"),
         "threshold": THRESHOLD if threshold is None else threshold,
         "objectlab": read_flag(params, "objectlab"),
+        "datalab": read_flag(params, "datalab"),
         "dry_run": read_flag(params, "dry_run"),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from sync.settings import Home
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--labels",
     type=click.Path(exists=True, path_type=Path),
@@ -28,15 +29,22 @@ from sync.settings import Home
     help="Take their class OLD as NEW of the label config, or leave it out with OLD=; may be given several times.",
 )
 @click.option("--control", help="For --format folders: the Choices that the folders answer.")
+@click.option(
+    "--unpack",
+    is_flag=True,
+    help="Write the images that lie inside WebDataset, TFRecord or Parquet files to FOLDER; without FOLDER, into the "
+    "state folder.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and what does not fit; change nothing.")
 @click.pass_obj
 def ingest(
     home: Home,
-    folder: Path,
+    folder: Path | None,
     labels: Path | None,
     label_format: str | None,
     mapped: tuple[str, ...],
     control: str | None,
+    unpack: bool,
     dry_run: bool,
 ) -> None:
     """Add a folder's images, with its subfolders, to the running project; nothing is sent yet.
@@ -45,17 +53,22 @@ def ingest(
 
     Example: labelloop ingest ~/more-photos --labels ~/more-photos/annotations --format voc --map 'rbc=RBC'
     """
-    if labels is None and (label_format or mapped or control or dry_run):
-        raise click.UsageError("--format, --map, --control and --dry-run are for --labels")
+    if labels is None and (label_format or mapped or control or unpack or dry_run):
+        raise click.UsageError("--format, --map, --control, --unpack and --dry-run are for --labels")
+    if folder is None and not unpack:
+        raise click.UsageError("FOLDER is missing; only --unpack does without")
+    if folder is not None and not unpack and not folder.is_dir():
+        raise click.BadParameter(f"{folder}: no such folder", param_hint="FOLDER")
     given = {
+        "folder": None if folder is None else str(folder.expanduser().absolute()),
         "labels": None if labels is None else str(labels.expanduser().absolute()),
         "format": label_format,
         "classes": dict(_read_mapping(mapped)) or None,
         "control": control,
+        "unpack": unpack or None,
         "dry_run": dry_run or None,
     }
-    params = {"folder": str(folder.expanduser().absolute())}
-    run_here(home, "ingest", params | {name: value for name, value in given.items() if value is not None})
+    run_here(home, "ingest", {name: value for name, value in given.items() if value is not None})
 
 
 def _read_mapping(mapped: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -91,13 +104,19 @@ def prelabel(home: Home, everything: bool, unreviewed: bool, sample_ids: tuple[s
     multiple=True,
     help="Id of a sample to send, or the name of its file; may be given several times.",
 )
+@click.option(
+    "--mark-mistakes",
+    is_flag=True,
+    help="Also mark in Label Studio what labelloop mistakes found there; without --sample, of all samples it tagged.",
+)
 @click.pass_obj
-def push(home: Home, sample_ids: tuple[str, ...]) -> None:
+def push(home: Home, sample_ids: tuple[str, ...], mark_mistakes: bool) -> None:
     """Send samples to Label Studio as tasks with their predictions; those that are there stay as they are.
 
     Example: labelloop push
     """
-    run_here(home, "push", {"sample_ids": list(sample_ids)} if sample_ids else {})
+    params: dict[str, Any] = {"sample_ids": list(sample_ids)} if sample_ids else {}
+    run_here(home, "push", params | ({"mark_mistakes": True} if mark_mistakes else {}))
 
 
 @click.command()

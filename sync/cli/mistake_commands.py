@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from fiftyone_plugins.mistakes.work import KINDS, OWN_HEAD, THRESHOLD
+from fiftyone_plugins.mistakes.image_labels import OWN_HEAD
+from fiftyone_plugins.mistakes.work import KINDS, THRESHOLD
 from labels.fields import GROUND_TRUTH
 from sync.cli.running import run_here
 from sync.cli.sample_options import sample_options, to_params
@@ -24,6 +25,7 @@ from sync.settings import Home
     "--threshold", type=click.FloatRange(0, 1), default=THRESHOLD, help="Tag and save as a view from this score on."
 )
 @click.option("--objectlab", is_flag=True, help="Also cleanlab's ObjectLab score of each image.")
+@click.option("--datalab", is_flag=True, help="Also what cleanlab's Datalab says of images with a class.")
 @click.option("--dry-run", is_flag=True, help="Say how many samples would be judged, and change nothing.")
 @sample_options
 @click.pass_obj
@@ -35,6 +37,7 @@ def mistakes(
     against: str | None,
     threshold: float,
     objectlab: bool,
+    datalab: bool,
     dry_run: bool,
     view: str | None,
     sample_ids: tuple[str, ...],
@@ -48,5 +51,5 @@ def mistakes(
     Example: labelloop mistakes --model yolo26s --view reviewed
     """
     given = {"labels": labels, "kind": kind, "model": model, "against": against, "threshold": threshold}
-    flags = {"objectlab": objectlab or None, "dry_run": dry_run or None}
+    flags = {"objectlab": objectlab or None, "datalab": datalab or None, "dry_run": dry_run or None}
     run_here(home, "mistakes", to_params(view, sample_ids, **given, **flags))

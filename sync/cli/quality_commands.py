@@ -127,9 +127,7 @@ def to_run(name: str) -> str | None:
 @click.option("--apply", "action", type=click.Choice(["retag", "copy", "move"]), help="Act on the contradictions.")
 @click.option("--to", "folder", type=FOLDER, help="With --apply copy or move: where to.  [default: beside]")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="With --apply: only contradictions that are this sure.")
-@click.option(
-    "--dry-run", is_flag=True, help="With --apply: say what would be done; what is seen is written all the same."
-)
+@click.option("--dry-run", is_flag=True, help="Say what is seen and what --apply would do, and write nothing.")
 @click.option("--yes", is_flag=True, help="With --apply: do not ask.")
 @click.option("--undo", metavar="RUN", help="Take back what --apply did, such as move-1, or the 'last'.")
 @sample_options
@@ -146,20 +144,23 @@ def clean(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **given:
         return
     if not given["classes"]:
         raise LabelingError("--class: say what the images should hold, such as --class person")
-    if given["dry_run"] and given["action"] is None:
-        raise LabelingError("--dry-run: goes with --apply")
     if given["dry_run"] and given["send_unsure"]:
         raise LabelingError("--dry-run and --send-unsure: give one of them, since sending is no trial")
     names = ("claim", "threshold", "unsure_from", "min_size", "model", "seen_in")
     criteria = {name: given[name] for name in names} | {"only_new": given["only_new"] or None}
-    goes_on = given["send_unsure"] or given["action"] is not None
-    run_here(home, "clean", to_params(view, sample_ids, classes=list(given["classes"]), **criteria), go_on=goes_on)
+    folder = None if given["folder"] is None else str(given["folder"].absolute())
+    wish = {"action": given["action"], "to": folder, "min_score": given["min_score"]}
+    judging = to_params(view, sample_ids, classes=list(given["classes"]), **criteria)
+    if given["dry_run"]:
+        run_here(home, "clean", judging | to_params(None, (), dry_run=True, **wish))
+        return
+    run_here(home, "clean", judging, go_on=given["send_unsure"] or given["action"] is not None)
     if given["send_unsure"]:
         send_unsure(home, view, sample_ids)
     if given["action"] is not None:
-        folder = None if given["folder"] is None else str(given["folder"].absolute())
-        params = to_params(view, sample_ids, action=given["action"], to=folder, min_score=given["min_score"])
-        decide(home, "clean_apply", params, f"{given['action'].capitalize()} these?", given)
+        decide(
+            home, "clean_apply", to_params(view, sample_ids, **wish), f"{given['action'].capitalize()} these?", given
+        )
 
 
 def send_unsure(home: Home, view: str | None, sample_ids: Sequence[str]) -> None:

@@ -12,9 +12,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from fiftyone_plugins.app.work import Tools, find_work
+from labels import fields
 from sync.jobs.pull import pull
 from sync.jobs.push import push
+from sync.jobs.verify import verify
 from sync.ledger import Ledger
+from sync.workbench.label_studio import Task
 from tests.e2e.conftest import RunningStack, open_window
 from tests.e2e.fiftyone_app import App
 from tests.e2e.job_home import JobHome, open_app_server, open_console, open_job_home
@@ -86,6 +89,12 @@ def read(job_home: JobHome, number: int) -> Any:
     return sample
 
 
+def read_task(job_home: JobHome, number: int) -> Task:
+    project = job_home.project
+    (task,) = project.context.label_studio.fetch_tasks([sorted(project.task_ids().items())[number][1]])
+    return task
+
+
 def test_the_list_shows_each_mistake_with_a_picture_and_a_reason(page: Page) -> None:
     expect(page.get_by_text("labelled dog, the detector sees car here")).to_be_visible(timeout=PANEL_TIMEOUT_MS)
     expect(page.get_by_role("button", name="Change to car")).to_be_visible()
@@ -98,6 +107,27 @@ def test_each_finding_links_to_its_task_in_label_studio(page: Page, job_home: Jo
     tasks = {int(link.rpartition("task=")[2]) for link in links}
     assert tasks
     assert tasks <= set(job_home.project.task_ids().values())
+
+
+def test_what_is_sent_is_marked_in_label_studio_beside_what_people_drew(
+    page: Page, job_home: JobHome, annotator: Page, stack: RunningStack
+) -> None:
+    project = job_home.project
+    before = read_task(job_home, SWAPPED)
+    # Below the box in the wrong place, which is likelier.
+    page.get_by_role("button", name="Send to Label Studio").nth(1).click()
+    expect(page.get_by_text("It is marked there")).to_be_visible(timeout=PANEL_TIMEOUT_MS)
+
+    annotator.goto(f"{stack.addresses.label_studio}/projects/{project.project_id}/data?task={before.task_id}")
+    annotator.get_by_text(fields.MISTAKES_VERSION, exact=True).first.click(timeout=PANEL_TIMEOUT_MS)
+    annotator.locator(".lsf-outliner-item, [class*=outliner-item]").first.click()
+    expect(annotator.get_by_text("Another class: labelled dog, the detector sees car here")).to_be_visible()
+    after = read_task(job_home, SWAPPED)
+    assert after.annotations == before.annotations
+    assert list(project.context.label_studio.fetch_task_ids_with(fields.MISTAKES_VERSION)) == [before.task_id]
+    assert len(after.predictions[-1].result) == len(before.annotations[0].result)
+    with Ledger.open(job_home.home.ledger) as ledger:
+        assert verify(replace(project.context, ledger=ledger)).failed == ()
 
 
 def test_an_accepted_class_is_a_curators_change_that_the_push_carries_back(page: Page, job_home: JobHome) -> None:
