@@ -26,6 +26,7 @@ COPIES_FOLDER: Final = "_converted"
 OUR_FILES: Final = ("labelloop.json", "project.json")
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
+PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 ORIENTATION_TAG: Final = 0x0112
 UPRIGHT: Final = 1
 SIDEWAYS: Final = (5, 6, 7, 8)
@@ -146,6 +147,13 @@ def write_copy(path: Path, target: Path) -> None:
     except UNREADABLE as error:
         raise ItemError(str(path), f"cannot be converted ({_in_words(error, path)})") from error
     part.replace(target)
+
+
+def is_whole_png(path: Path) -> bool:
+    """Return whether a PNG ends as one does: one that was broken off does not."""
+    with path.open("rb") as file:
+        file.seek(-min(len(PNG_END), path.stat().st_size), os.SEEK_END)
+        return file.read() == PNG_END
 
 
 def read_preview(path: Path, *, longest_px: int) -> bytes:

@@ -155,7 +155,7 @@ def test_every_command_line_is_one_that_labelloop_takes(document: Path) -> None:
         "labelloop app",
         "labelloop export coco",
         "uv run labelloop up --app-port high",
-        "docker compose exec console python -P -m sync.cli ingest",
+        "docker compose exec console python -P -m sync.cli relabel",
     ],
 )
 def test_the_check_of_command_lines_finds_wrong_ones(line: str) -> None:

@@ -75,15 +75,15 @@ def _submit_job() -> Schema:
 
 
 def _submission(job: str) -> Schema:
-    params: Schema = {"type": "object", "description": "What it cannot be given is refused (400), and named"}
-    described = PARAM_SCHEMAS.get(job, params)
+    params = PARAM_SCHEMAS[job]
+    needs_some = "required" in params or "else" in params
     return {
         "title": job,
         "type": "object",
-        "required": ["job", *(["params"] if "required" in described else [])],
+        "required": ["job", *(["params"] if needs_some else [])],
         "properties": {
             "job": {"const": job},
-            "params": described,
+            "params": params,
             "started_by": {"enum": ["api", "app"], "default": "api"},
         },
         "additionalProperties": False,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -16,58 +15,43 @@ from labels.config import Control, LabelConfig
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure
 from labels.results import Label
-from sync.exports.folder import open_stage
+from sync.exports.drafts import Draft, Written
 from sync.exports.images import PlacedImage
-from sync.exports.items import Item, Tally, finish, place_in
+from sync.exports.items import Item, Tally
 from sync.exports.layout import export_stems
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.records import ExportImage
 
 QUALITY: Final = "quality"
 # Whatever a person may call a class, but for what leads out of the folder or hides it.
 HARMLESS: Final = " !#$&'()+,;=@[]{}~"
 
 
-def write_folders(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-    control: str | None = None,
-) -> ExportResult:
-    """Write the images that have one answer, each in the folder of its class; the same input gives the same bytes.
+def write_folders(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the images that have one answer, each in the folder of its class.
 
     Raises:
-        LabelingError: the label config has no such Choices; the images would not be in it; or the place holds something
-            that no export wrote.
+        LabelingError: the label config has no such Choices, or the images would not be in it.
     """
-    if images_mode == "none":
+    if draft.order.images_mode == "none":
         raise LabelingError("format folders: the folder of an image is its class, so images is copy or link (not none)")
-    chosen = find_choices(config, control)
-    known = {one.sample_id: one for one in images}
-    tally = Tally()
-    with open_stage(out_dir) as stage:
-        classes = dict(_find_classes(known.values(), chosen, tally))
-        place = place_in(
-            stage, images_mode, lambda image: f"{image.part}/{to_folder(classes[image.sample_id].class_name)}"
-        )
-        stems = export_stems(image.path for image in known.values())
-        items = []
-        for image in sorted(known.values(), key=lambda image: stems[image.path]):
-            if image.sample_id in classes:
-                try:
-                    placed: PlacedImage = place(image, stems[image.path])
-                except ItemError as error:
-                    tally.left_out.append(Failure(error.item, error.problem))
-                    continue
-                tally.turned += placed.is_turned
-                tally.copied += placed.is_copied
-                items.append(Item(replace(image, labels=()), stems[image.path], placed.file_name, ()))
-        notes = [f"the classes are the answers of {chosen.name!r}", *_to_notes(len(known) - len(classes))]
-        order = Order("folders", out_dir, images_mode, version)
-        labels = len(items)
-        return finish(stage, chosen.classes, items, tally, order, labels=labels, notes=notes, holds_answers=True)
+    chosen = find_choices(draft.config, draft.order.control)
+    known, tally = {one.sample_id: one for one in images}, draft.tally
+    classes = dict(_find_classes(known.values(), chosen, tally))
+    place = draft.place_in(lambda image: f"{image.part}/{to_folder(classes[image.sample_id].class_name)}")
+    stems = export_stems(image.path for image in known.values())
+    items = []
+    for image in sorted(known.values(), key=lambda image: stems[image.path]):
+        if image.sample_id in classes:
+            try:
+                placed: PlacedImage = place(image, stems[image.path])
+            except ItemError as error:
+                tally.left_out.append(Failure(error.item, error.problem))
+                continue
+            tally.turned += placed.is_turned
+            tally.copied += placed.is_copied
+            items.append(Item(replace(image, labels=()), stems[image.path], placed.file_name, ()))
+    notes = [f"the classes are the answers of {chosen.name!r}", *_to_notes(len(known) - len(classes))]
+    return Written(items, len(items), notes, chosen.classes)
 
 
 def find_choices(config: LabelConfig, name: str | None = None) -> Control:

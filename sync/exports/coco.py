@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from labels.config import LabelConfig
 from labels.geometry import Box
-from sync.exports.folder import Stage, open_stage
-from sync.exports.items import Item, Region, Tally, finish, place_in, prepare_items
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.drafts import Draft, Written
+from sync.exports.folder import Stage
+from sync.exports.items import Item, Region
+from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.shapes import to_run_lengths
 from sync.versions.manifest import SPLITS, Split
 
@@ -28,33 +28,14 @@ IMAGES_FOLDER: Final = "data"
 LABELS_NAME: Final = "labels.json"
 DIGITS: Final = 4
 VISIBLE: Final = 2
+ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def write_coco(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as a COCO data set; the same input gives the same bytes.
-
-    An earlier export at that place is replaced.
-
-    Raises:
-        LabelConfigError: a label's class is not in the config.
-        LabelingError: the place holds something that no export wrote, or cannot be written to.
-    """
-    tally = Tally()
-    with open_stage(out_dir) as stage:
-        place = place_in(stage, images_mode, lambda _image: IMAGES_FOLDER)
-        items = prepare_items(images, config, place=place, tally=tally)
-        _write_labels(stage, config, items, images_mode)
-        order = Order("coco", out_dir, images_mode, version)
-        return finish(
-            stage, config.region_classes, items, tally, order, labels=sum(len(item.regions) for item in items)
-        )
+def write_coco(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as a COCO data set."""
+    items = draft.prepare(images, lambda _image: IMAGES_FOLDER)
+    _write_labels(draft.stage, draft.config, items, draft.order.images_mode)
+    return Written(items, labels=sum(len(item.regions) for item in items))
 
 
 def _write_labels(stage: Stage, config: LabelConfig, items: Sequence[Item], images_mode: ImagesMode) -> None:
@@ -127,4 +108,4 @@ def _round(value: float) -> float:
 
 
 def _to_text(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return ENCODER.encode(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,10 +11,9 @@ from labels.config import LabelConfig
 from labels.errors import ItemError, LabelConfigError
 from labels.report import Failure
 from labels.results import MEND_CLASS, Label
-from sync.exports.folder import Stage
-from sync.exports.images import PlacedImage, place_image
+from sync.exports.images import PlacedImage
 from sync.exports.layout import export_stems, export_suffix
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.records import ExportImage
 from sync.exports.shapes import Shape, ShapeError, to_shape
 
 UNKNOWN_SHOWN: Final = 20
@@ -52,11 +51,6 @@ class Tally:
 
 Place = Callable[[ExportImage, str], PlacedImage]
 """Puts an image under a name without suffix into the export; raises ItemError where that cannot be done."""
-
-
-def place_in(stage: Stage, mode: ImagesMode, folder_of: Callable[[ExportImage], str]) -> Place:
-    """Return what puts images as files into folders of the stage."""
-    return lambda image, stem: place_image(stage, folder_of(image), stem, image, mode)
 
 
 def place_nowhere(image: ExportImage, stem: str) -> PlacedImage:
@@ -131,61 +125,3 @@ def _to_regions(image: ExportImage, class_indexes: Mapping[str, int], tally: Tal
         else:
             tally.clipped += shape.is_clipped
             yield region
-
-
-def finish(
-    stage: Stage,
-    classes: Sequence[str],
-    items: Sequence[Item],
-    tally: Tally,
-    order: Order,
-    *,
-    labels: int,
-    notes: Iterable[str] = (),
-    holds_answers: bool = False,
-) -> ExportResult:
-    """Write the manifest and say what was exported; ``labels`` is the number of labels the format could hold."""
-    listed = [
-        {
-            "file_name": item.file_name,
-            "sample_id": item.image.sample_id,
-            "source": str(item.image.path),
-            "sha256": item.image.sha256,
-            "labels": sorted(region.label.id for region in item.regions),
-            **({} if item.image.split is None else {"split": item.image.split}),
-        }
-        for item in items
-    ]
-    facts = {
-        "format": order.format,
-        "images_mode": order.images_mode,
-        "classes": list(classes),
-        "images": listed,
-    }
-    content_sha256 = stage.write_manifest(facts | ({} if order.version is None else {"version": order.version}))
-    return ExportResult(
-        format=order.format,
-        path=order.out_dir,
-        images=len(items),
-        labels=labels,
-        negatives=sum(_is_negative(item.image) for item in items),
-        clipped=tally.clipped,
-        left_out=tuple(tally.left_out),
-        notes=(*_to_notes(tally, order.images_mode, holds_answers=holds_answers), *notes),
-        content_sha256=content_sha256,
-    )
-
-
-def _is_negative(image: ExportImage) -> bool:
-    return all(label.geometry is None for label in image.labels)
-
-
-def _to_notes(tally: Tally, images_mode: ImagesMode, *, holds_answers: bool) -> Iterator[str]:
-    if tally.clipped:
-        yield f"{tally.clipped} labels reached beyond their image and were cut at its edge"
-    if tally.turned:
-        yield f"{tally.turned} images were written upright, as their EXIF tag says"
-    if images_mode == "link" and tally.copied:
-        yield f"{tally.copied} images were copied: they lie on another file system"
-    for control, count in () if holds_answers else sorted(tally.answers.items()):
-        yield f"{count} answers of {control!r} are not in it: the format holds drawn labels only"

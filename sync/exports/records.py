@@ -41,12 +41,16 @@ class ExportImage:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked of a writer: where to, what becomes of the images, and which version it is, if it is one."""
+    """What is asked for: where to, what becomes of the images, and which version it is, if it is one.
+
+    ``control`` names the one that is written, where a format holds one.
+    """
 
     format: str
     out_dir: Path
     images_mode: ImagesMode = "copy"
     version: str | None = None
+    control: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ TensorFlow. With ``none`` the images are not in it, their paths are.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +16,11 @@ from typing import Any, Final
 
 from more_itertools import chunked
 
-from labels.config import LabelConfig
+from sync.exports.drafts import Draft, Written
 from sync.exports.embedding import Embedded, embed
-from sync.exports.folder import open_stage
-from sync.exports.items import Item, Tally, finish, place_nowhere, prepare_items
+from sync.exports.items import Item
 from sync.exports.objects import Object, to_objects
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.records import ExportImage
 from sync.versions.manifest import SPLITS
 
 IMAGES_A_SHARD: Final = 1000
@@ -30,48 +30,27 @@ WriteShard = Callable[[Path, Iterable[Embedded]], Iterator[Item]]
 """Writes one file and yields the items that are in it."""
 
 
-def write_webdataset(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as WebDataset shards; raises what ``write_coco`` does."""
-    order = Order("webdataset", out_dir, images_mode, version)
-    return _write_shards(images, config, order, ".tar", _write_tar)
+def write_webdataset(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as WebDataset shards."""
+    return _write_shards(images, draft, ".tar", _write_tar)
 
 
-def write_tfrecord(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as TFRecord shards; raises what ``write_coco`` does."""
-    order = Order("tfrecord", out_dir, images_mode, version)
-    return _write_shards(images, config, order, ".tfrecord", _write_tfrecord)
+def write_tfrecord(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as TFRecord shards."""
+    return _write_shards(images, draft, ".tfrecord", _write_tfrecord)
 
 
-def _write_shards(
-    images: Iterable[ExportImage], config: LabelConfig, order: Order, suffix: str, write: WriteShard
-) -> ExportResult:
-    tally = Tally()
-    with open_stage(order.out_dir) as stage:
-        items = prepare_items(images, config, place=place_nowhere, tally=tally, looked_only=False)
-        written: list[Item] = []
-        for split in SPLITS:
-            some = [item for item in items if item.image.part == split]
-            for number, chunk in enumerate(chunked(some, IMAGES_A_SHARD)):
-                name = f"{split}-{number:06}{suffix}"
-                written += write(stage.path / name, embed(chunk, order.images_mode, tally))
-                stage.add_written(name)
-        stage.write(CLASSES_NAME, "".join(f"{name}\n" for name in config.region_classes).encode())
-        labels = sum(len(list(to_objects(item))) for item in written)
-        return finish(stage, config.region_classes, written, tally, order, labels=labels, holds_answers=True)
+def _write_shards(images: Iterable[ExportImage], draft: Draft, suffix: str, write: WriteShard) -> Written:
+    items = draft.prepare(images)
+    written: list[Item] = []
+    for split in SPLITS:
+        some = [item for item in items if item.image.part == split]
+        for number, chunk in enumerate(chunked(some, IMAGES_A_SHARD)):
+            name = f"{split}-{number:06}{suffix}"
+            written += write(draft.stage.path / name, embed(chunk, draft.order.images_mode, draft.tally))
+            draft.stage.add_written(name)
+    draft.stage.write(CLASSES_NAME, "".join(f"{name}\n" for name in draft.config.region_classes).encode())
+    return Written(written, sum(len(list(to_objects(item))) for item in written))
 
 
 def _write_tar(path: Path, images: Iterable[Embedded]) -> Iterator[Item]:
@@ -102,11 +81,17 @@ def _to_values(one: Embedded) -> dict[str, Any]:
 
 
 def _write_tfrecord(path: Path, images: Iterable[Embedded]) -> Iterator[Item]:
-    from tfrecord.writer import TFRecordWriter  # it imports torch
+    from tfrecord.example_pb2 import Example  # it imports torch
+    from tfrecord.writer import TFRecordWriter
 
-    with closing(TFRecordWriter(str(path))) as writer:
+    with path.open("wb") as file:
         for one in images:
-            writer.write(_to_features(one))
+            example = Example.FromString(TFRecordWriter.serialize_tf_example(_to_features(one)))
+            # The library's own writing puts the features into another order in each process.
+            record = example.SerializeToString(deterministic=True)
+            length = struct.pack("<Q", len(record))
+            sums = [TFRecordWriter.masked_crc(part) for part in (length, record)]
+            file.write(b"".join((length, sums[0], record, sums[1])))
             yield one.item
 
 

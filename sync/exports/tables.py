@@ -12,17 +12,16 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from more_itertools import chunked
 
-from labels.config import LabelConfig
+from sync.exports.drafts import Draft, Written
 from sync.exports.embedding import Embedded, embed
-from sync.exports.folder import Stage, open_stage
-from sync.exports.items import Item, Tally, finish, place_in, place_nowhere, prepare_items
+from sync.exports.folder import Stage
+from sync.exports.items import Item
 from sync.exports.objects import NAMES, to_objects
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.records import ExportImage, ImagesMode
 from sync.versions.manifest import SPLITS, Split
 
 if TYPE_CHECKING:
@@ -36,22 +35,10 @@ ROWS_AT_ONCE: Final = 200
 NUMBERS: Final = {"class_index": "int32", "rating": "int32", **dict.fromkeys(("x", "y", "width", "height"), "float64")}
 
 
-def write_csv(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as a table; raises what ``write_coco`` does."""
-    tally = Tally()
-    with open_stage(out_dir) as stage:
-        place = place_in(stage, images_mode, lambda _image: IMAGES_FOLDER)
-        items = prepare_items(images, config, place=place, tally=tally, looked_only=False)
-        labels = _write_table(stage, items, images_mode)
-        order = Order("csv", out_dir, images_mode, version)
-        return finish(stage, config.region_classes, items, tally, order, labels=labels, holds_answers=True)
+def write_csv(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as a table."""
+    items = draft.prepare(images, lambda _image: IMAGES_FOLDER)
+    return Written(items, _write_table(draft.stage, items, draft.order.images_mode))
 
 
 def _write_table(stage: Stage, items: Sequence[Item], images_mode: ImagesMode) -> int:
@@ -91,38 +78,26 @@ def from_cell(text: str) -> str:
     return text[1:] if text.startswith("'") else text
 
 
-def write_parquet(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as Parquet, a file a split; raises what ``write_coco`` does."""
+def write_parquet(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as Parquet, a file a split."""
     import pyarrow.parquet as pq  # a tenth of a second, and only for this
 
-    tally = Tally()
-    with open_stage(out_dir) as stage:
-        items = prepare_items(images, config, place=place_nowhere, tally=tally, looked_only=False)
-        # What loads the file knows the classes in their order.
-        schema = _to_schema().with_metadata({"labelloop": json.dumps({"classes": list(config.region_classes)})})
-        written: list[Embedded] = []
-        for split in SPLITS:
-            some = [item for item in items if item.image.part == split]
-            if not some:
-                continue
-            name = f"{split}.parquet"
-            with pq.ParquetWriter(stage.path / name, schema) as writer:  # type: ignore[no-untyped-call]  # ships none
-                for chunk in chunked(some, ROWS_AT_ONCE):
-                    held = list(embed(chunk, images_mode, tally))
-                    writer.write_table(_to_arrow([_to_row(one, split) for one in held], schema))
-                    written += [Embedded(one.item, None, one.file_name) for one in held]
-            stage.add_written(name)
-        items = [one.item for one in written]
-        labels = sum(len(list(to_objects(item))) for item in items)
-        order = Order("parquet", out_dir, images_mode, version)
-        return finish(stage, config.region_classes, items, tally, order, labels=labels, holds_answers=True)
+    items = draft.prepare(images)
+    # What loads the file knows the classes in their order.
+    schema = _to_schema().with_metadata({"labelloop": json.dumps({"classes": list(draft.config.region_classes)})})
+    written: list[Item] = []
+    for split in SPLITS:
+        some = [item for item in items if item.image.part == split]
+        if not some:
+            continue
+        name = f"{split}.parquet"
+        with pq.ParquetWriter(draft.stage.path / name, schema) as writer:  # type: ignore[no-untyped-call]  # ships none
+            for chunk in chunked(some, ROWS_AT_ONCE):
+                held = list(embed(chunk, draft.order.images_mode, draft.tally))
+                writer.write_table(_to_arrow([_to_row(one, split) for one in held], schema))
+                written += [one.item for one in held]
+        draft.stage.add_written(name)
+    return Written(written, sum(len(list(to_objects(item))) for item in written))
 
 
 def _to_schema() -> pa.Schema:

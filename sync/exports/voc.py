@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from labels.config import LabelConfig
-from sync.exports.folder import open_stage
-from sync.exports.items import Item, Region, Tally, finish, place_in, prepare_items
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.drafts import Draft, Written
+from sync.exports.items import Item, Region
+from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.yolo_lines import KINDS, to_kind
 
 ROOT: Final = "VOCdevkit/VOC2007"
@@ -28,33 +26,16 @@ DIGITS: Final = 4
 FORBIDDEN: Final = {code: None for code in range(32) if chr(code) not in "\t\n\r"}
 
 
-def write_voc(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-) -> ExportResult:
-    """Write the reviewed images as a VOC data set; the same input gives the same bytes.
-
-    Raises:
-        LabelConfigError: a label's class is not in the config.
-        LabelingError: the place holds something that no export wrote, or cannot be written to.
-    """
-    tally = Tally()
-    with open_stage(out_dir) as stage:
-        place = place_in(stage, images_mode, lambda _image: f"{ROOT}/JPEGImages")
-        items = prepare_items(images, config, place=place, tally=tally)
-        for item in items:
-            stage.write(f"{ROOT}/Annotations/{item.stem}.xml", _to_xml(item, images_mode).encode())
-        for name, parts in SETS.items():
-            stems = [item.stem for item in items if item.image.part in parts]
-            if stems:
-                stage.write(f"{ROOT}/ImageSets/Main/{name}.txt", "".join(f"{stem}\n" for stem in stems).encode())
-        order = Order("voc", out_dir, images_mode, version)
-        labels = sum(len(_boxes(item)) for item in items)
-        return finish(stage, config.region_classes, items, tally, order, labels=labels, notes=_to_notes(items))
+def write_voc(images: Iterable[ExportImage], draft: Draft) -> Written:
+    """Write the reviewed images as a VOC data set."""
+    items = draft.prepare(images, lambda _image: f"{ROOT}/JPEGImages")
+    for item in items:
+        draft.stage.write(f"{ROOT}/Annotations/{item.stem}.xml", _to_xml(item, draft.order.images_mode).encode())
+    for name, parts in SETS.items():
+        stems = [item.stem for item in items if item.image.part in parts]
+        if stems:
+            draft.stage.write(f"{ROOT}/ImageSets/Main/{name}.txt", "".join(f"{stem}\n" for stem in stems).encode())
+    return Written(items, sum(len(_boxes(item)) for item in items), _to_notes(items))
 
 
 def _boxes(item: Item) -> list[Region]:

@@ -11,58 +11,33 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from labels.config import LabelConfig
-from sync.exports.folder import open_stage
-from sync.exports.items import Item, Tally, finish, place_in, prepare_items
-from sync.exports.records import ExportImage, ExportResult, ImagesMode, Order
+from sync.exports.drafts import Draft, Written
+from sync.exports.items import Item
+from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.yolo_lines import KINDS, TASK_NAMES, Lines, Pose, Task, find_pose, to_lines
 from sync.versions.manifest import SPLITS, Split
 
 SPLIT: Final = "train"
 
 
-def write_yolo(
-    images: Iterable[ExportImage],
-    config: LabelConfig,
-    out_dir: Path,
-    *,
-    images_mode: ImagesMode = "copy",
-    version: str | None = None,
-    task: Task = "detect",
-) -> ExportResult:
-    """Write the reviewed images as a YOLO data set; the same input gives the same bytes.
-
-    An earlier export at that place is replaced.
+def write_yolo(images: Iterable[ExportImage], draft: Draft, *, task: Task = "detect") -> Written:
+    """Write the reviewed images as a YOLO data set.
 
     Raises:
-        LabelConfigError: a label's class is not in the config.
-        LabelingError: the place holds something that no export wrote, or cannot be written to; or the label config has
-            no keypoints, for ``pose``.
+        LabelingError: the label config has no keypoints, for ``pose``.
     """
-    tally = Tally()
-    pose = find_pose(config) if task == "pose" else None
-    with open_stage(out_dir) as stage:
-        place = place_in(stage, images_mode, lambda image: f"images/{image.part}")
-        items = prepare_items(images, config, place=place, tally=tally)
-        written = Lines()
-        for item in items:
-            text = "".join(f"{line}\n" for line in to_lines(item, task, pose, written))
-            stage.write(f"labels/{item.image.part}/{item.stem}.txt", text.encode())
-        stage.write("data.yaml", _to_yaml(config, items, pose).encode())
-        tally.left_out += written.left_out
-        name = "yolo" if task == "detect" else f"yolo-{task}"
-        return finish(
-            stage,
-            config.region_classes,
-            items,
-            tally,
-            Order(name, out_dir, images_mode, version),
-            labels=written.labels,
-            notes=_to_notes(items, images_mode, task, written),
-        )
+    pose = find_pose(draft.config) if task == "pose" else None
+    items = draft.prepare(images, lambda image: f"images/{image.part}")
+    lines = Lines()
+    for item in items:
+        text = "".join(f"{line}\n" for line in to_lines(item, task, pose, lines))
+        draft.stage.write(f"labels/{item.image.part}/{item.stem}.txt", text.encode())
+    draft.stage.write("data.yaml", _to_yaml(draft.config, items, pose).encode())
+    draft.tally.left_out += lines.left_out
+    return Written(items, lines.labels, _to_notes(items, draft.order.images_mode, task, lines))
 
 
 def _find_parts(items: Sequence[Item]) -> dict[Split, Split]:

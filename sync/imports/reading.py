@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from labels.errors import LabelingError
+from labels.limits import MAX_IMAGE_BYTES
 
 LARGEST_TEXT_BYTES: Final = 16 * 1024**2
 """One label file of one image, or a list of classes, is never this large."""
@@ -51,6 +52,23 @@ def read_json(path: Path) -> Any:
         raise LabelingError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise LabelingError(f"{path}: is no JSON, or broken off ({in_one_line(error)})") from error
+
+
+def read_span(path: Path, start: int, byte_count: int) -> bytes:
+    """Return the bytes of an image that lies in a larger file.
+
+    Raises:
+        UnreadableError: it is too large for an image, or the file ends before it does.
+        OSError: the file cannot be read.
+    """
+    if byte_count > MAX_IMAGE_BYTES:
+        raise UnreadableError(f"has {byte_count} bytes (expected at most {MAX_IMAGE_BYTES})")
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read(byte_count)
+    if len(content) != byte_count:
+        raise UnreadableError(f"is broken off in {path.name}")
+    return content
 
 
 def find_files(folder: Path, *suffixes: str) -> Iterator[Path]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from labels.errors import LabelingError
 from labels.geometry import Geometry, ImageSize
-from sync.imports.reading import in_one_line
+from sync.imports.reading import UnreadableError, in_one_line
 
 ShapeKind = Literal["box", "turned box", "polygon", "keypoint", "run lengths"]
 Unit = Literal["px", "relative"]
@@ -46,7 +48,8 @@ class ImportedLabel:
 class ImportedImage:
     """An image that a file speaks of, by its name as written there, and by the SHA-256 of its content if it is said.
 
-    ``size`` None: the file does not say it, or says 0 x 0.
+    ``size`` None: the file does not say it, or says 0 x 0. ``read_content`` gives the bytes of an image that lies in
+    the label file itself, and raises UnreadableError or OSError; None: there are none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ImportedImage:
     size: ImageSize | None = None
     sha256: str | None = None
     has_regions: bool = True
+    read_content: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,25 @@ class ImportedSet:
     def extend(self, images: Iterable[ImportedImage]) -> None:
         """Take these images up."""
         self.images.extend(images)
+
+
+def read_each(files: Iterable[Path], read: Callable[[Path, ImportedSet], None]) -> ImportedSet:
+    """Return what files hold of which each says all of its images; of one that is broken off, what is whole.
+
+    Raises:
+        LabelingError: none of it can be read.
+    """
+    found = ImportedSet()
+    errors: list[str] = []
+    for file in files:
+        try:
+            read(file, found)
+        except UnreadableError as error:
+            found.refuse(file.name, f"{error}; what comes after it is not imported")
+            errors.append(f"{file}: {error}")
+    if errors and not found.images:
+        raise LabelingError(errors[0])
+    return found
 
 
 def to_size(width: object, height: object) -> ImageSize | None:

@@ -1,7 +1,7 @@
 """CSV and Parquet: a line a label, or a row an image with a list of objects.
 
 CSV of others is read too, when its columns are the file, the class, and the sides of the box: ``filename`` or
-``image``, ``class`` or ``label``, and ``xmin``, ``ymin``, ``xmax``, ``ymax``. Images inside Parquet files are not read.
+``image``, ``class`` or ``label``, and ``xmin``, ``ymin``, ``xmax``, ``ymax``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from labels.errors import LabelingError
+from labels.limits import MAX_IMAGE_BYTES
 from sync.exports.tables import CSV_NAME, from_cell
 from sync.imports.objects import to_label
 from sync.imports.reading import LARGEST_SET_BYTES, UnreadableError, find_files, in_one_line, read_text, to_number
-from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
+from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, read_each
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 OTHER_NAMES: Final = {
     "image": ("image", "filename", "file_name", "file", "image_path", "path", "image_name"),
@@ -24,6 +32,8 @@ OTHER_NAMES: Final = {
 }
 SIDES: Final = ("xmin", "ymin", "xmax", "ymax")
 PARQUET_COLUMNS: Final = ("width", "height", "sha256", "has_regions", "objects")
+PICTURES: Final = "image.bytes"
+PICTURES_AT_ONCE: Final = 8
 CELL_CHARACTERS: Final = 64 * 1024**2
 
 
@@ -123,37 +133,88 @@ def read_parquet(path: Path) -> ImportedSet:
     """Return what Parquet files hold.
 
     Raises:
-        LabelingError: there are none, or one is damaged or has other columns.
+        LabelingError: there are none, or none of it can be read.
     """
     files = list(find_files(path, ".parquet")) if path.is_dir() else [path]
     if not files:
         raise LabelingError(f"{path}: no label files (expected .parquet files)")
-    found = ImportedSet()
-    for file in files:
-        for number, row in enumerate(_read_rows(file)):
+    return read_each(files, _read_table)
+
+
+def _read_table(file: Path, found: ImportedSet) -> None:
+    with _opening(file) as table:
+        names = set(table.schema_arrow.names)
+        if not {"image", *PARQUET_COLUMNS} <= names:
+            raise UnreadableError(f"its columns are {in_one_line(sorted(names))} (expected those of an export)")
+        pictures = _Pictures(file) if _holds_pictures(table) else None
+        # The images themselves stay where they are until somebody asks for them.
+        batches = table.iter_batches(columns=["image.path", *PARQUET_COLUMNS])  # type: ignore[no-untyped-call]
+        for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
             try:
-                found.images.append(_to_image(row, f"{file.name}, row {number}", found))
+                image = _to_image(row, f"{file.name}, row {number}", found)
             except (ValueError, LookupError, TypeError) as error:
                 found.refuse(f"{file.name}, row {number}", in_one_line(error))
-    return found
+            else:
+                read_content = None if pictures is None else partial(pictures.read, number)
+                found.images.append(replace(image, read_content=read_content))
 
 
-def _read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
+@contextmanager
+def _opening(file: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq  # a tenth of a second, and only for this
 
     try:
         with pq.ParquetFile(file) as table:  # type: ignore[no-untyped-call]  # ships none
-            names = set(table.schema_arrow.names)
-            if not {"image", *PARQUET_COLUMNS} <= names:
-                raise LabelingError(
-                    f"{file}: its columns are {in_one_line(sorted(names))} (expected those of an export)"
-                )
-            # The images themselves stay where they are.
-            for batch in table.iter_batches(columns=["image.path", *PARQUET_COLUMNS]):
-                yield from batch.to_pylist()
+            yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise LabelingError(f"{file}: is no Parquet file, or damaged ({in_one_line(error)})") from error
+        raise UnreadableError(f"is no Parquet file, or damaged ({in_one_line(error)})") from error
+
+
+def _holds_pictures(table: pq.ParquetFile) -> bool:
+    return any(
+        column.statistics is None or column.statistics.null_count != column.num_values
+        for column in _picture_columns(table)
+    )
+
+
+def _picture_columns(table: pq.ParquetFile) -> Iterator[Any]:
+    """Yield the column of pictures of each part of the file, if it has one."""
+    for part in range(table.metadata.num_row_groups):
+        columns = table.metadata.row_group(part)
+        yield from (one for one in map(columns.column, range(columns.num_columns)) if one.path_in_schema == PICTURES)
+
+
+class _Pictures:
+    """The images in a Parquet file, some at a time: asked for in their order, the file is read once."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._next = 0
+        self._rows: Iterator[bytes | None] = iter(())
+
+    def read(self, number: int) -> bytes:
+        """Return the image in a row.
+
+        Raises:
+            UnreadableError: there is none, it is too large, or the file is damaged.
+        """
+        if number < self._next or self._next == 0:
+            self._rows, self._next = self._read_rows(), 0
+        content = next(islice(self._rows, number - self._next, None), None)
+        self._next = number + 1
+        if content is None:
+            raise UnreadableError(f"has no image in {self._file.name}")
+        return content
+
+    def _read_rows(self) -> Iterator[bytes | None]:
+        with _opening(self._file) as table:
+            for column in _picture_columns(table):
+                if column.total_uncompressed_size > column.num_values * MAX_IMAGE_BYTES:
+                    raise UnreadableError(f"lies in {self._file.name} with images that are too large")
+            batches = table.iter_batches(PICTURES_AT_ONCE, columns=[PICTURES])  # type: ignore[no-untyped-call]
+            for batch in batches:
+                yield from (None if row["image"] is None else row["image"]["bytes"] for row in batch.to_pylist())
 
 
 def _to_image(row: Mapping[str, Any], item: str, found: ImportedSet) -> ImportedImage:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 from sync.exports.folder import check_replaceable
-from sync.exports.formats import FORMATS, Format
-from sync.exports.records import ExportResult, ImagesMode
+from sync.exports.formats import FORMATS, Format, write_export
+from sync.exports.records import ExportResult, ImagesMode, Order
 from sync.jobs.context import Context
 from sync.jobs.freezing import Frozen, freeze
 from sync.jobs.reviewed import ONLY_ANSWERED, Choice, choose_reviewed, describe, explain_nothing
 from sync.ledger import Export
 from sync.versions.exporting import to_export_images
-from sync.versions.manifest import Version, read_version
+from sync.versions.manifest import read_version
 from sync.versions.splits import Ratios
 
 
@@ -62,7 +61,8 @@ def export(
         else:
             frozen = Frozen(read_version(context.home, version), is_new=False)
         on_progress(None, f"writing {target}")
-        result = _write(chosen, frozen.version, target, images_mode, control)
+        order = Order(export_format, target, images_mode, frozen.version.id, control)
+        result = write_export(to_export_images(frozen.version), frozen.version.config, order)
     context.ledger.record_export(
         Export(
             str(target),
@@ -96,17 +96,6 @@ def _check_something(choice: Choice, chosen: Format) -> None:
     """
     if not any(one.said.has_regions or chosen.holds_answers for one in choice.chosen):
         raise LabelingError(explain_nothing(choice))
-
-
-def _write(
-    chosen: Format, version: Version, target: Path, images_mode: ImagesMode, control: str | None
-) -> ExportResult:
-    write = chosen.write
-    if chosen.takes_control:
-        write = partial(write, control=control)
-    elif control is not None:
-        raise LabelingError("control: only the format folders has one")
-    return write(to_export_images(version), version.config, target, images_mode=images_mode, version=version.id)
 
 
 def _to_report(choice: Choice, chosen: Format, frozen: Frozen, target: Path, result: ExportResult) -> Report:

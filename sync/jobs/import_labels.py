@@ -4,13 +4,14 @@ Labels that are there are never written over: an image that has others is named 
 label cannot be read, or does not fit, is left out with all its labels: without that one they would teach that its
 object is background. What is imported
 counts as reviewed once push has sent it, as every label that is made in FiftyOne does.
-Order of writes: the images, then the labels, image by image; a second time changes nothing.
+Order of writes: the images inside the label files, if that is asked for, then the images of the folder, then the
+labels, image by image; a second time changes nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,16 +20,19 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleImage, SampleLabels
+from sync.images import ImageFacts, find_images
 from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, find_controls, fit_labels
 from sync.imports.formats import read_labels
 from sync.imports.matching import FileIndex, NoMatchError, shorten
 from sync.imports.records import ImportedImage, ImportedSet
 from sync.jobs.context import Context
-from sync.jobs.ingest import foresee, ingest
+from sync.jobs.ingest import check_folder, foresee, ingest
+from sync.jobs.unpacking import Unpacked, to_unpacked_folder, unpack
 
 FAILURES_LISTED: Final = 500
 CLASSES_LISTED: Final = 40
 LEFT_OUT: Final = "; nothing was imported for this image"
+UNPACK: Final = "it lies inside the label file, and is taken from there with --unpack"
 HAS_LABELS: Final = "has labels already that say something else; they stay as they are, and nothing was imported for it"
 
 
@@ -36,15 +40,17 @@ HAS_LABELS: Final = "has labels already that say something else; they stay as th
 class Wish:
     """What is asked for: where images and labels lie, in which format, and what of ours each of their classes is.
 
-    A class that is mapped to an empty text is left out. ``labels`` None: images alone.
+    A class that is mapped to an empty text is left out. ``labels`` None: images alone. ``unpacks``: the images that lie
+    inside the label files are written to the folder; ``folder`` None: to one of the home's own.
     """
 
-    folder: Path
+    folder: Path | None
     labels: Path | None = None
     format: str | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
     control: str | None = None
     is_dry_run: bool = False
+    unpacks: bool = False
 
 
 @dataclass(slots=True)
@@ -76,18 +82,46 @@ def ingest_labels(context: Context, wish: Wish, on_progress: OnProgress = ignore
     classes = Classes(context.config, wish.classes)
     _check_classes(wish, found, classes)
     tally = _Tally(failed=[Failure(problem.item, problem.text) for problem in found.problems])
-    new: dict[Path, SampleImage] = {}
-    if wish.is_dry_run:
-        added, facts = foresee(context.home, context.dataset, wish.folder, on_progress)
-        new = {path: SampleImage("", path, one.size, one.sha256, None) for path, one in facts.items()}
-    else:
-        added = ingest(context.home, context.dataset, wish.folder, on_progress)
-    tally.failed += added.failed
-    images = _find_samples(context, wish.folder) | new
+    folder = wish.folder or to_unpacked_folder(context.home, wish.labels)
+    unpacked = _unpack(context, wish, found, folder, on_progress) if wish.unpacks else Unpacked()
+    added, new = _add_images(context, wish, folder, unpacked, on_progress)
+    tally.failed += [*unpacked.failed.values(), *added.failed]
+    if wish.unpacks:
+        tally.counts.update({"images unpacked": len(unpacked.new), "images inside that were there": unpacked.known})
+    images = _find_samples(context, folder, {*unpacked.files.values()}) | new
     on_progress(None, "fitting labels")
-    fits = list(_fit_all(found, wish.folder, images, classes, tally))
+    fits = list(_fit_all(found, folder, images, classes, unpacked, tally))
     written = _write(context, fits, wish, tally)
     return _to_report(wish, found, classes, tally, added, written)
+
+
+def _unpack(context: Context, wish: Wish, found: ImportedSet, folder: Path, on_progress: OnProgress) -> Unpacked:
+    """Write the images inside the label files to the folder; what the catalogue has is not written again."""
+    if all(image.read_content is None for image in found.images):
+        raise LabelingError(
+            f"{wish.labels}: has no images inside (expected WebDataset, TFRecord or Parquet, written with images)"
+        )
+    check_folder(context.home, folder.resolve())
+    catalogued = {image.source_path or image.path: image.sha256 for image in context.dataset.images().values()}
+    return unpack(found.images, folder.resolve(), catalogued, is_dry_run=wish.is_dry_run, on_progress=on_progress)
+
+
+def _add_images(
+    context: Context, wish: Wish, folder: Path, unpacked: Unpacked, on_progress: OnProgress
+) -> tuple[Report, dict[Path, SampleImage]]:
+    """Take the folder's images into the catalogue; of a dry run return those that are not in it."""
+    if wish.unpacks and (not folder.is_dir() or next(find_images(folder), None) is None):
+        # All were there under other names, or none could be written, or it is a dry run.
+        added, facts = Report("ingest"), dict[Path, ImageFacts]()
+    elif wish.is_dry_run:
+        added, facts = foresee(context.home, context.dataset, folder, on_progress)
+    else:
+        added, facts = ingest(context.home, context.dataset, folder, on_progress), {}
+    if not wish.is_dry_run:
+        return added, {}
+    facts |= unpacked.new
+    new = {path: SampleImage("", path, one.size, one.sha256, None) for path, one in facts.items()}
+    return replace(added, moved=len(new)), new
 
 
 def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
@@ -107,17 +141,22 @@ def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
         )
 
 
-def _find_samples(context: Context, folder: Path) -> dict[Path, SampleImage]:
-    """Return the samples whose own file lies in the folder, by that file."""
+def _find_samples(context: Context, folder: Path, others: Collection[Path]) -> dict[Path, SampleImage]:
+    """Return the samples whose own file lies in the folder, or is one of the others, by that file."""
     root = folder.resolve()
     images = ((image.source_path or image.path, image) for image in context.dataset.images().values())
-    return {path: image for path, image in images if path.is_relative_to(root)}
+    return {path: image for path, image in images if path.is_relative_to(root) or path in others}
 
 
 def _fit_all(
-    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], classes: Classes, tally: _Tally
+    found: ImportedSet,
+    folder: Path,
+    images: Mapping[Path, SampleImage],
+    classes: Classes,
+    unpacked: Unpacked,
+    tally: _Tally,
 ) -> Iterator[_Fit]:
-    owners, faults = _find_owners(found, folder, images, tally)
+    owners, faults = _find_owners(found, folder, images, unpacked, tally)
     tally.counts["images that no label file names"] = len(images) - len(owners)
     taken: set[str] = set()
     for path, one in sorted(owners.items()):
@@ -140,17 +179,24 @@ def _fit_all(
 
 
 def _find_owners(
-    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], tally: _Tally
+    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], unpacked: Unpacked, tally: _Tally
 ) -> tuple[dict[Path, ImportedImage], dict[Path, list[str]]]:
     """Return what is said of each file, and why that may not be all of it."""
-    index = FileIndex(folder.resolve(), images, {path: image.sha256 for path, image in images.items()})
+    root = folder.resolve()
+    inside = {path: image for path, image in images.items() if path.is_relative_to(root)}
+    index = FileIndex(root, inside, {path: image.sha256 for path, image in inside.items()})
     owners: dict[Path, ImportedImage] = {}
     faults: dict[Path, list[str]] = {}
-    for one in found.images:
+    for number, one in enumerate(found.images):
+        place = unpacked.files.get(number)
+        if number in unpacked.failed or (place is not None and place not in images):
+            # That its image could not be written, or not be taken, has been said.
+            continue
         try:
-            path = index.find(one.name, one.sha256)
+            path = place or index.find(one.name, one.sha256)
         except NoMatchError as error:
-            tally.failed.append(Failure(shorten(one.name), str(error)))
+            hint = "" if one.read_content is None else f"; {UNPACK}"
+            tally.failed.append(Failure(shorten(one.name), f"{error}{hint}"))
             continue
         fault = found.find_fault(one)
         if fault is not None:
@@ -212,10 +258,11 @@ def _choose_fresh(
         has_said = said is not None and (said.has_regions if fit.has_regions else any(
             label.control in controls for label in known
         ))  # fmt: skip
-        if not has_said:
-            answered = {label.control for label in fit.labels if label.geometry is None}
-            kept = [label for label in known if label.control not in answered]
-            yield key, (fit, (*kept, *fit.labels))
+        answers = {label.control: label for label in known if label.geometry is None}
+        news = [label for label in fit.labels if label.control not in answers]
+        contradicts = any(not is_same(answers[one.control], one) for one in fit.labels if one.control in answers)
+        if not has_said and not contradicts:
+            yield key, (fit, (*known, *news))
         elif _says_all(known, fit.labels):
             tally.unchanged += 1
         else:

@@ -83,7 +83,7 @@ def foresee(
 
 
 def _find_paths(home: Home, folder: Path, failed: list[Failure]) -> list[Path]:
-    _check_folder(home, folder)
+    check_folder(home, folder)
     paths = list(find_images(folder, lambda error: failed.append(_to_failure(error))))
     if not paths:
         unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
@@ -91,7 +91,7 @@ def _find_paths(home: Home, folder: Path, failed: list[Failure]) -> list[Path]:
     return paths
 
 
-def _check_folder(home: Home, folder: Path) -> None:
+def check_folder(home: Home, folder: Path) -> None:
     """Refuse a folder that must not be linked: Label Studio shows every file below it to everybody who can log in.
 
     Raises:
@@ -126,7 +126,7 @@ def complete_images(
                 failed.append(Failure(outcome.item, outcome.problem, sample_id))
             else:
                 facts[sample_id] = outcome
-        dataset.write_sizes({key: (one.size, one.sha256) for key, one in facts.items()})
+        dataset.write_sizes({key: (one.size, one.sha256, one.byte_count) for key, one in facts.items()})
     return failed
 
 

@@ -1,148 +1,203 @@
 """What jobs may be given, as JSON Schema: for programs that read the API's document. ``parameters.py`` is what checks.
 
-A job that is not described here takes what its own reader allows, and says so when it is given something else.
+What only the command line may choose, a folder to write to or a file of weights, is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
+from ml_backend.environment import DEVICE_PATTERN
 from ml_backend.models.calibration_fit import METHODS
 from sync.exports.formats import FORMATS, IMAGES_MODES
 from sync.imports.formats import FORMAT_NAMES
+from sync.jobs.parameters import FOR_LABELS
 from sync.jobs.pull import PREFERENCES
 from sync.jobs.queue import RANDOM_PERCENT, STRATEGIES
 from sync.jobs.resolve import SIDES
+from sync.jobs.schema_words import (
+    SAMPLE_IDS,
+    Schema,
+    a_choice,
+    a_count,
+    a_flag,
+    a_number,
+    a_text,
+    texts_by_name,
+    to_object,
+)
+from sync.jobs.work_schemas import WORK_SCHEMAS
+from sync.models.gate import Rules
 from sync.review.annotators import POLICIES
+from sync.versions.manifest import SPLITS
 
-Schema = dict[str, Any]
-
-
-def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
-    schema: Schema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
-    return schema | ({"required": list(required)} if required else {})
-
-
-def _text(description: str) -> Schema:
-    return {"type": "string", "pattern": "\\S", "description": description}
-
-
-def _flag(description: str) -> Schema:
-    return {"type": "boolean", "default": False, "description": description}
-
-
-def _choice(words: Iterable[str], description: str, *, default: str | None = None) -> Schema:
-    schema: Schema = {"enum": list(words), "description": description}
-    return schema if default is None else schema | {"default": default}
-
-
-_SIDE: Final = _choice(SIDES, "whose version: Label Studio's or FiftyOne's")
-_SAMPLE_IDS: Final[Schema] = {
-    "type": "array",
-    "items": {"type": "string"},
-    "description": "Only these samples: ids, or paths or names of their files; without, all",
-}
+_SIDE: Final = a_choice(SIDES, "whose version: Label Studio's or FiftyOne's")
+_VERSION: Final = "A frozen version, by its number or name; without, "
+# Of this machine's files only the command line may name one.
+_MODEL_NAME: Final = "^[A-Za-z0-9][^/]*$"
+_RULES: Final = Rules()
 
 PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
-    "ingest": _object(
+    "ingest": to_object(
         {
-            "folder": _text("A folder of images on this machine"),
-            "labels": _text("What another tool said of them: a file or a folder on this machine"),
-            "format": _choice(FORMAT_NAMES, "The format of the labels; without, it is told by what is there"),
-            "classes": {
-                "type": "object",
-                "additionalProperties": {"type": "string"},
-                "description": "By their class: which of ours it is; empty: its labels are left out",
-            },
-            "control": _text("For class folders: the Choices that the folders answer"),
-            "dry_run": _flag("Only say what would be imported"),
-        },
-        "folder",
+            "folder": a_text("A folder of images on this machine"),
+            "labels": a_text("What another tool said of them: a file or a folder on this machine"),
+            "format": a_choice(FORMAT_NAMES, "The format of the labels; without, it is told by what is there"),
+            "classes": texts_by_name("By their class: which of ours it is; empty: its labels are left out"),
+            "control": a_text("For class folders: the Choices that the folders answer"),
+            "dry_run": a_flag("Only say what would be imported"),
+            "unpack": a_flag("Take the images that lie inside the labels, into a folder of the home"),
+        }
     )
-    | {"dependentRequired": {name: ["labels"] for name in ("format", "classes", "control", "dry_run")}},
-    "prelabel": _object(
+    | {
+        "dependentRequired": {name: ["labels"] for name in FOR_LABELS},
+        "if": {"properties": {"unpack": {"const": True}}, "required": ["unpack"]},
+        "then": {"not": {"required": ["folder"]}},
+        "else": {"required": ["folder"]},
+    },
+    "prelabel": to_object(
         {
-            "sample_ids": _SAMPLE_IDS,
-            "everything": _flag("Draw anew what these weights have drawn"),
-            "unreviewed": _flag("Only what nobody has answered"),
+            "sample_ids": SAMPLE_IDS,
+            "everything": a_flag("Draw anew what these weights have drawn"),
+            "unreviewed": a_flag("Only what nobody has answered"),
         }
     ),
-    "push": _object({"sample_ids": _SAMPLE_IDS}),
-    "pull": _object(
+    "push": to_object(
         {
-            "prefer": _choice(PREFERENCES, "Which side wins where both changed a label; without, that is a conflict"),
-            "everything": _flag("Read all tasks again, not only those changed since the last pull"),
-            "annotators": _choice(POLICIES, "What counts where several people answered; without, as the project says"),
+            "sample_ids": SAMPLE_IDS,
+            "mark_mistakes": a_flag("Also mark in Label Studio what is likely wrong; without samples, of those tagged"),
         }
     ),
-    "sweep": _object({}),
-    "verify": _object({}),
-    "resolve": _object(
+    "pull": to_object(
+        {
+            "prefer": a_choice(PREFERENCES, "Which side wins where both changed a label; without, that is a conflict"),
+            "everything": a_flag("Read all tasks again, not only those changed since the last pull"),
+            "annotators": a_choice(POLICIES, "What counts where several people answered; without, as the project says"),
+        }
+    ),
+    "sweep": to_object({}),
+    "verify": to_object({}),
+    "resolve": to_object(
         {
             "decisions": {
                 "type": "object",
                 "additionalProperties": {"anyOf": [_SIDE, {"type": "object", "additionalProperties": _SIDE}]},
                 "description": "By sample id: whose version, for the whole sample or by label id",
             },
-            "shown": {
-                "type": "object",
-                "additionalProperties": {"type": "string"},
-                "description": "By sample id: the name of what the person saw; what has changed since is not decided",
-            },
+            "shown": texts_by_name(
+                "By sample id: the name of what the person saw; what has changed since is not decided"
+            ),
         },
         "decisions",
     ),
-    "export": _object(
+    "export": to_object(
         {
-            "format": _choice(FORMATS, "What is written", default="coco"),
-            "images": _choice(IMAGES_MODES, "What becomes of the image files", default="copy"),
-            "version": _text("A frozen version, by its number or name; without, what is reviewed now is frozen first"),
+            "format": a_choice(FORMATS, "What is written", default="coco"),
+            "images": a_choice(IMAGES_MODES, "What becomes of the image files", default="copy"),
+            "version": a_text(f"{_VERSION}what is reviewed now is frozen first"),
             "splits": {
                 "type": "string",
                 "examples": ["80,10,10"],
                 "description": "Shares of train, val, test in percent",
             },
-            "group_by": _text("A field: samples that share its value stay in one split"),
-            "control": _text("The control of the label config that is written, for formats that hold one"),
+            "group_by": a_text("A field: samples that share its value stay in one split"),
+            "control": a_text("The control of the label config that is written, for formats that hold one"),
         }
     ),
-    "queue": _object(
+    "queue": to_object(
         {
-            "by": _text(f"What is chosen by: {', '.join(STRATEGIES)}, or a field with a number for each sample"),
-            "count": {"type": "integer", "minimum": 1, "description": "How many images"},
-            "view": _text("The name of the view that shows what was chosen"),
+            "by": a_text(f"What is chosen by: {', '.join(STRATEGIES)}, or a field with a number for each sample"),
+            "count": a_count("How many images"),
+            "view": a_text("The name of the view that shows what was chosen"),
             "seed": {
                 "type": "integer",
                 "default": 0,
                 "description": "Of a random choice: the same seed, the same images",
             },
-            "random_percent": {
-                "type": "integer",
-                "minimum": 0,
-                "maximum": 100,
-                "default": RANDOM_PERCENT,
-                "description": "So many percent are drawn at random all the same",
-            },
-            "dry_run": _flag("Only say what would be chosen"),
+            "random_percent": a_count(
+                "So many percent are drawn at random all the same", least=0, most=100, default=RANDOM_PERCENT
+            ),
+            "dry_run": a_flag("Only say what would be chosen"),
         },
         "by",
         "count",
     ),
-    "relabel": _object(
+    "relabel": to_object(
         {
-            "old": _text("The class as it is named now"),
-            "new": _text("Its new name, or the class it goes into"),
-            "control": _text("The control of the label config, where several have the class"),
-            "dry_run": _flag("Only count what would change"),
+            "old": a_text("The class as it is named now"),
+            "new": a_text("Its new name, or the class it goes into"),
+            "control": a_text("The control of the label config, where several have the class"),
+            "dry_run": a_flag("Only count what would change"),
         },
         "old",
         "new",
     ),
-    "calibrate": _object(
+    "calibrate": to_object(
         {
-            "method": _choice(METHODS, "How probabilities are mended", default=METHODS[0]),
-            "look_again": _flag("Have the model look at the reviewed images again"),
+            "method": a_choice(METHODS, "How probabilities are mended", default=METHODS[0]),
+            "look_again": a_flag("Have the model look at the reviewed images again"),
         }
     ),
+    "train": to_object(
+        {
+            "version": a_text(f"{_VERSION}what is reviewed now is frozen first"),
+            "model": a_text(
+                "What is trained on; without, as the last training, else the served model", pattern=_MODEL_NAME
+            ),
+            "control": a_text("Learn the classes of this control of the label config alone"),
+            "device": a_text("auto, cpu, cuda or cuda:N", default="auto", pattern=f"^({DEVICE_PATTERN.pattern})$"),
+            "epochs": a_count("Passes over the images", default=50),
+            "imgsz": a_count("Longer side of the input in pixels; without, as the kind of model needs it", least=32),
+            "batch": a_count("Images learned from at once", default=8),
+            "seed": a_count("The same seed trains the same on a CPU", least=0, default=0),
+            "freeze": a_count("So many first layers stay as they are", least=0, default=0),
+            "workers": a_count("How many read images ahead", least=0, default=0),
+            "patience": a_count("End after so many epochs without a gain", default=20),
+            "replay": a_count("Go on from a model trained here with what is new and so many older images", least=0),
+            "lr": {"type": "number", "exclusiveMinimum": 0, "description": "Learning rate"},
+            "corrections_weight": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "default": 1,
+                "description": "How often an image that people corrected is seen in an epoch",
+            },
+            "dry_run": a_flag("Only say what would be trained on what"),
+        }
+    ),
+    "evaluate": to_object(
+        {
+            "model": a_text(
+                "A candidate, or a registered or known name; without, the current model", pattern=_MODEL_NAME
+            ),
+            "version": a_text(f"{_VERSION}the one the model learned from, else the newest"),
+            "split": a_choice(SPLITS, "Which of its images", default="test"),
+            "fields": a_flag("Write what is right and wrong into FiftyOne, with a view of the worst"),
+            "precision_floor": a_number("Choose thresholds that keep this precision; without, the best F1"),
+        }
+    ),
+    "promote": to_object(
+        {
+            "candidate": a_text("What train made, or another known model", pattern=_MODEL_NAME),
+            "version": a_text(f"{_VERSION}the one the candidate learned from"),
+            "force": a_flag("Promote it whatever the gate says; needs a reason"),
+            "reason": a_text("Why; it is kept"),
+            "by": a_text("Who asks; it is kept"),
+            "margin": a_number("By how much no class may fall", default=_RULES.class_margin),
+            "min_examples": a_count("Of a class, for that to count", default=_RULES.fewest_examples),
+            "confidence": a_number("Of the interval", least=0.5, most=0.999, default=_RULES.confidence),
+            "dry_run": a_flag("Only say what the gate says"),
+        },
+        "candidate",
+    ),
+    "rollback": to_object(
+        {
+            "to": a_text("A registered model; without, the one before the current one"),
+            "reason": a_text("Why; it is kept"),
+            "by": a_text("Who asks; it is kept"),
+            "dry_run": a_flag("Only say which model would come back"),
+        }
+    ),
+    "report": to_object({}),
+    **WORK_SCHEMAS,
 }

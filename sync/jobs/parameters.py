@@ -37,6 +37,8 @@ FROM_THE_COMMAND_LINE: Final[Mapping[str, str]] = {
 }
 """Who asks from elsewhere does not choose where this machine writes."""
 
+FOR_LABELS: Final = ("format", "classes", "control", "dry_run", "unpack")
+"""What ``ingest`` is given only with labels."""
 
 MODELS: Final[Mapping[str, str]] = {"evaluate": "model", "promote": "candidate", "train": "model"}
 """The parameter in which a job is given a model."""
@@ -49,7 +51,7 @@ def check_params(job: str, params: Params, *, is_again: bool = False) -> None:
         LabelingError: a parameter is not known, is missing, or cannot be used.
     """
     READERS[job](params)
-    local = FROM_THE_COMMAND_LINE.get(job)
+    local = "folder" if job == "ingest" and params.get("unpack") else FROM_THE_COMMAND_LINE.get(job)
     if not is_again and local is not None and params.get(local) is not None:
         raise LabelingError(
             f"parameter {local!r}: only the command line may choose a folder; without, it goes into the state folder"
@@ -72,23 +74,27 @@ def _refuse_paths(params: Params, model: str | None) -> None:
 
 
 def _read_ingest(params: Params) -> Arguments:
-    _refuse_others(params, "folder", "labels", "format", "classes", "control", "dry_run")
+    _refuse_others(params, "folder", "labels", "format", "classes", "control", "dry_run", "unpack")
     labels, name = _read_optional_text(params, "labels"), _read_optional_text(params, "format")
-    classes = params.get("classes") or {}
+    classes = {} if params.get("classes") is None else params["classes"]
     if not isinstance(classes, Mapping) or not all(isinstance(one, str) for one in (*classes, *classes.values())):
         raise LabelingError("parameter 'classes': expected an object with a class of ours for each of theirs")
-    if labels is None and any(params.get(key) for key in ("format", "classes", "control", "dry_run")):
-        raise LabelingError("parameters format, classes, control and dry_run are for labels (missing: labels)")
+    if labels is None and any(params.get(key) is not None for key in FOR_LABELS):
+        raise LabelingError(f"parameters {', '.join(FOR_LABELS)} are for labels (missing: labels)")
     if name is not None:
         _refuse_unknown("format", name, FORMAT_NAMES)
+    unpacks = _read_flag(params, "unpack")
+    # Images that are unpacked have a folder of their own in the home.
+    folder = _read_optional_text(params, "folder") if unpacks else _read_text(params, "folder")
     return {
         "wish": Wish(
-            Path(_read_text(params, "folder")),
+            None if folder is None else Path(folder),
             None if labels is None else Path(labels),
             name,
             dict(classes),
             _read_optional_text(params, "control"),
-            _read_flag(params, "dry_run"),
+            is_dry_run=_read_flag(params, "dry_run"),
+            unpacks=unpacks,
         )
     }
 
@@ -100,8 +106,8 @@ def _read_prelabel(params: Params) -> Arguments:
 
 
 def _read_push(params: Params) -> Arguments:
-    _refuse_others(params, "sample_ids")
-    return {"sample_ids": _read_ids(params)}
+    _refuse_others(params, "sample_ids", "mark_mistakes")
+    return {"sample_ids": _read_ids(params), "mark_mistakes": _read_flag(params, "mark_mistakes")}
 
 
 def _read_pull(params: Params) -> Arguments:
@@ -121,13 +127,15 @@ def _read_nothing(params: Params) -> Arguments:
 
 def _read_resolve(params: Params) -> Arguments:
     _refuse_others(params, "decisions", "shown")
-    decisions, shown = params.get("decisions"), params.get("shown") or {}
-    for name, value in (("decisions", decisions), ("shown", shown)):
+    decisions, shown = params.get("decisions"), params.get("shown")
+    for name, value in (("decisions", decisions), ("shown", {} if shown is None else shown)):
         if not isinstance(value, Mapping):
             raise LabelingError(f"parameter {name!r}: expected an object with sample ids")
+    if not all(isinstance(one, str) for one in (shown or {}).values()):
+        raise LabelingError("parameter 'shown': expected the name of what was seen for each sample id")
     for sample_id, decision in dict(decisions or {}).items():
         to_sides(sample_id, decision)
-    return {"decisions": dict(decisions or {}), "shown": dict(shown)}
+    return {"decisions": dict(decisions or {}), "shown": dict(shown or {})}
 
 
 def _read_calibrate(params: Params) -> Arguments:

@@ -76,6 +76,7 @@ def _ingest(context: Context, params: Params, on_progress: OnProgress) -> Report
     wish: Wish = READERS["ingest"](params)["wish"]
     if wish.labels is not None:
         return ingest_labels(context, wish, on_progress)
+    assert wish.folder is not None
     return ingest(context.home, context.dataset, wish.folder, on_progress)
 
 

@@ -27,6 +27,7 @@ MANIFEST_VERSION: Final = 1
 LATEST: Final = "latest"
 SHA_DIGITS: Final = 8
 HEAD_LINES: Final = 12
+ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 ID: Final = re.compile(r"v(\d+)-[0-9a-f]{8}")
 
 Split = Literal["train", "val", "test"]
@@ -354,4 +355,4 @@ def _image_from_record(record: Mapping[str, Any]) -> VersionImage:
 
 
 def _to_json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return ENCODER.encode(value)

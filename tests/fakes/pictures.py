@@ -42,7 +42,8 @@ def show(project: FakeProject, number: int, picture: int) -> None:
     """Put a picture in the place of a sample's image."""
     sample = project.dataset.samples[project.sample_ids[number]]
     sha256 = write_picture(sample.image.path, picture)
-    sample.image = replace(sample.image, sha256=sha256)
+    byte_count = sample.image.path.stat().st_size
+    sample.image = replace(sample.image, sha256=sha256, byte_count=byte_count)
 
 
 @contextmanager

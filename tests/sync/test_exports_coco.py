@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from labels.errors import LabelConfigError, LabelingError
 from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.report import Failure
 from labels.results import Label
-from sync.exports.coco import write_coco
+from sync.exports.formats import write_export
 from sync.exports.layout import export_stem
-from sync.exports.records import ExportImage
+from sync.exports.records import ExportImage, ExportResult, Order
 
 # pycocotools 2.0.11 was built before numpy 2 settled this; its numbers are right.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -42,6 +42,10 @@ BRUSH = Label("f", "brush", ("bus",), Mask(PAINT))
 POINT = Label("g", "points", ("no",), Keypoint(20, 10, 4))
 KEEP = Label("h", "quality", ("keep",))
 EVERY_KIND = (POINT, KEEP, BRUSH, TRIANGLE, TURNED, OVER_THE_EDGE, BOX)
+
+
+def write_coco(images: Iterable[ExportImage], config: LabelConfig, out_dir: Path, **options: Any) -> ExportResult:
+    return write_export(images, config, Order("coco", out_dir, **options))
 
 
 def _read(out_dir: Path) -> COCO:

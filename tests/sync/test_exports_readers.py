@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +25,8 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
-from sync.exports.formats import FORMATS
-from sync.exports.records import ExportImage, ExportResult
+from sync.exports.formats import FORMATS, write_export
+from sync.exports.records import ExportImage, ExportResult, Order
 from sync.versions.manifest import VersionLabel
 
 AddImage = Callable[..., ExportImage]
@@ -51,7 +52,7 @@ def images(add_image: AddImage) -> list[ExportImage]:
 
 
 def write(name: str, images: list[ExportImage], config: LabelConfig, folder: Path, **options: Any) -> ExportResult:
-    return FORMATS[name].write(images, config, folder, version="v1-00000000", **options)
+    return write_export(images, config, Order(name, folder, version="v1-00000000", **options))
 
 
 def run(script: str, *arguments: Path) -> Any:
@@ -240,6 +241,20 @@ def test_pyarrow_reads_parquet(images: list[ExportImage], config: LabelConfig, t
     assert row["objects"][0]["class_index"] == 1
     (empty,) = pq.read_table(tmp_path / "out" / "test.parquet").to_pylist()
     assert (empty["objects"], empty["has_regions"]) == ([], True)
+
+
+def test_the_features_of_a_tfrecord_have_one_order_in_every_process(
+    images: list[ExportImage], config: LabelConfig, tmp_path: Path
+):
+    from tfrecord.example_pb2 import Example
+
+    write("tfrecord", images, config, tmp_path / "out")
+    content = (tmp_path / "out" / "train-000000.tfrecord").read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    record = content[12 : 12 + length]
+    assert len(content) == length + 16
+    # What this protobuf writes without being told to sort them differs from one process to the next.
+    assert record == Example.FromString(record).SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ import pytest
 from labels.config import LabelConfig
 from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
+from sync.exports.formats import write_export
 from sync.exports.layout import export_stem
-from sync.exports.records import ExportImage
-from sync.exports.yolo import write_yolo
+from sync.exports.records import ExportImage, ExportResult, Order
 
 AddImage = Callable[..., ExportImage]
 PAINT = np.zeros((20, 40), dtype=bool)
@@ -40,6 +40,10 @@ LINES = """\
 2 0.12500000 0.20000000 0.25000000 0.40000000
 2 0.86250000 0.17500000 0.22500000 0.15000000
 """
+
+
+def write_yolo(images: Iterable[ExportImage], config: LabelConfig, out_dir: Path, **options: Any) -> ExportResult:
+    return write_export(images, config, Order("yolo", out_dir, **options))
 
 
 def _files(out_dir: Path) -> dict[str, bytes]:

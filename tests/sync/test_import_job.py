@@ -14,10 +14,11 @@ from labels.results import Label
 from sync.catalogue.samples import SampleLabels
 from sync.jobs.export import export
 from sync.jobs.import_labels import LEFT_OUT, Wish, ingest_labels
+from sync.jobs.ingest import ingest
 from sync.jobs.parameters import READERS
 from sync.jobs.push import push
 from sync.versions.manifest import read_version
-from tests.fakes.pictures import write_picture
+from tests.fakes.pictures import open_reviewed, write_picture
 from tests.fakes.project import SIZE, FakeProject, open_fake_project
 from tests.sync.test_imports import XML, write_json
 
@@ -78,6 +79,24 @@ def test_what_people_drew_is_never_written_over(project: FakeProject, folder: Pa
     assert boxes_of(project)["a.png"] == [("dog", MINE.geometry)]
     assert [(one.item, one.sample_id) for one in report.failed] == [("a.png", first)]
     assert "has labels already" in report.failed[0].problem
+
+
+@pytest.mark.parametrize(("said", "written"), [("keep", True), ("trash", False)])
+def test_a_persons_answer_about_the_image_is_kept_and_one_that_differs_is_named(
+    project: FakeProject, folder: Path, said: str, written: bool
+):
+    answers = Label("c" * 24, "quality", (said,))
+    with open_reviewed([[MINE, Label("d" * 24, "quality", ("keep",))]]) as source:
+        export(source.context, export_format="csv", out_dir=folder / "out")
+    ingest(project.context.home, project.context.dataset, folder / "out")
+    (key,) = project.sample_ids
+    project.context.dataset.write_labels({key: [answers]}, controls={"quality"})
+    report = ingest_labels(project.context, Wish(folder / "out", folder / "out"))
+    found = project.context.dataset.labels()[key]
+    assert isinstance(found, SampleLabels)
+    assert [label for label in found.labels if label.control == "quality"] == [answers]
+    assert any(label.control == "label" for label in found.labels) is written
+    assert [one.sample_id for one in report.failed] == ([] if written else [key])
 
 
 def test_unknown_classes_are_listed_with_counts_and_nothing_is_changed(project: FakeProject, folder: Path):

@@ -512,18 +512,41 @@ def test_a_folder_without_label_files_is_one_clear_error(tmp_path: Path, read: C
         read(tmp_path)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-                        st.sampled_from(["images", "annotations", "categories", "id", "file_name", "bbox", "image_id",
-                                         "category_id", "segmentation", "keypoints", "size", "counts", "name"]),
-                        inner, max_size=6), max_leaves=30))  # fmt: skip
-def test_any_json_is_read_reported_or_refused(tmp_path_factory: pytest.TempPathFactory, content: object):
-    path = tmp_path_factory.getbasetemp() / "any.json"
-    path.write_text(json.dumps({"images": [content], "annotations": [content], "categories": [content]}))
-    found = read_coco(path)
-    for image in found.images:
-        fit_labels(image, SIZE, Classes(CONFIG), image_sha256="", taken=set())
-    read_or_refuse(lambda: read_coco(write_json(path, content)))
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(["images", "annotations", "categories", "id", "file_name", "bbox", "image_id", "category_id",
+                         "segmentation", "keypoints", "size", "counts", "name"]),
+        inner, max_size=6),
+    max_leaves=30,
+)  # fmt: skip
+
+
+@given(image=ANY_JSON, annotation=ANY_JSON, category=ANY_JSON)
+def test_any_image_annotation_and_category_is_read_or_named(
+    tmp_path_factory: pytest.TempPathFactory, image: object, annotation: object, category: object
+):
+    listed = {"images": [image], "annotations": [annotation], "categories": [category]}
+    found = read_coco(write_json(tmp_path_factory.getbasetemp() / "any.json", listed))
+    labels = [label for one in found.images for label in one.labels]
+    named = [problem.text for problem in found.problems]
+    assert len(found.images) == 1 or named
+    assert len(labels) == 1 or named
+    assert all("\n" not in text for text in named)
+    for one in found.images:
+        # With an annotation that could not be read, an image without labels must not pass for one without objects.
+        assert one.labels or found.find_fault(one) is not None
+        fitted = fit_labels(one, SIZE, Classes(CONFIG), image_sha256="", taken=set())
+        assert len(fitted.labels) + len(fitted.problems) + fitted.doubled == len(one.labels)
+
+
+@given(content=ANY_JSON)
+def test_any_json_that_is_no_coco_is_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, content: object):
+    path = write_json(tmp_path_factory.getbasetemp() / "any.json", content)
+    parts = ("images", "annotations", "categories")
+    is_coco = isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
+    said = read_or_refuse(lambda: read_coco(path))
+    assert is_coco or (isinstance(said, str) and said.startswith(f"{path}: is no COCO file"))
 
 
 def test_the_format_is_told_by_what_is_there(tmp_path: Path):

@@ -93,6 +93,7 @@ def test_samples_that_came_by_another_way_get_what_they_lack(dataset: Any, folde
     assert image.size == ImageSize(50, 30)
     assert image.sha256 == hashlib.sha256((folder / "a.jpg").read_bytes()).hexdigest()
     assert list(dataset.incomplete_images().values()) == [folder / "d.jpg"]
+    assert dataset.byte_counts(list(dataset.images())) == {image.sample_id: (folder / "a.jpg").stat().st_size}
 
 
 def test_a_folder_that_holds_the_state_folder_is_refused(home: Home, dataset: Any, tmp_path: Path):

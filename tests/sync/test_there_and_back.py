@@ -40,6 +40,7 @@ TURNED = Label("a3" * 12, "label", ("person",), Box(70.0, 20.0, 30.0, 15.0, rota
 LAKE = Label("b1" * 12, "outline", ("lake",), Polygon(((5.0, 5.0), (60.5, 9.0), (40.0, 70.25), (8.0, 60.0))))
 FOG = Label("c1" * 12, "brush", ("fog",), Mask(PAINT))
 EYE = Label("d1" * 12, "points", ("left eye",), Keypoint(20.0, 15.0, 4.0))
+DOT = Label("d2" * 12, "points", ("left eye",), Keypoint(20.0, 15.0))
 SCENE = Label("e1" * 12, "scene", ("../in",))
 OUT = Label("e2" * 12, "scene", ("out",))
 SEEN = Label("f1" * 12, "seen", ("sun", "rain"))
@@ -50,7 +51,7 @@ HELD = {
     "yolo": ("yolo", [[UPRIGHT, OTHER], [UPRIGHT], []]),
     "yolo-segment": ("yolo-segment", [[LAKE], [LAKE], []]),
     "yolo-obb": ("yolo-obb", [[UPRIGHT, TURNED], [TURNED], []]),
-    "yolo-pose": ("yolo-pose", [[UPRIGHT, OTHER, EYE], [UPRIGHT], []]),
+    "yolo-pose": ("yolo-pose", [[UPRIGHT, OTHER, DOT], [UPRIGHT], []]),
     "voc": ("voc", [[UPRIGHT, OTHER], [UPRIGHT], []]),
     "csv": ("csv", [[*EVERYTHING], [UPRIGHT, OUT], []]),
     "parquet": ("parquet", [[*EVERYTHING], [UPRIGHT, OUT], []]),
@@ -103,6 +104,36 @@ def test_what_is_exported_is_what_is_imported(name: str, tmp_path: Path):
         again = ingest_labels(target.context, Wish(photos, tmp_path / "out"))
         assert (again.failed, again.details["labels"], again.details["images labelled as before"]) == ((), 0, 3)
         assert labels_of(target) == found
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES_INSIDE)
+def test_images_inside_come_back_byte_for_byte_with_their_labels(name: str, tmp_path: Path):
+    labels = [[UPRIGHT, SCENE], [replace(OTHER, id="9" * 24), replace(OUT, id="8" * 24)], []]
+    with open_reviewed(labels, config=CONFIG) as source:
+        export(source.context, export_format=name, out_dir=tmp_path / "out")
+        expected, pictures = labels_of(source), pictures_of(source)
+    with open_fake_project(images=0, config=CONFIG) as target:
+        wish = Wish(tmp_path / "photos", tmp_path / "out", unpacks=True)
+        foreseen = ingest_labels(target.context, replace(wish, is_dry_run=True))
+        assert not (tmp_path / "photos").exists()
+        report = ingest_labels(target.context, wish)
+        assert (report.failed, report.moved, report.details["labels"]) == ((), 3, 4)
+        assert (report.details["images unpacked"], report.details) == (3, foreseen.details)
+        assert (pictures_of(target), foreseen.moved) == (pictures, 3)
+        found = labels_of(target)
+        assert {key: set(some) for key, some in found.items()} == {key: set(some) for key, some in expected.items()}
+
+        again = ingest_labels(target.context, wish)
+        assert (again.failed, again.moved, again.unchanged) == ((), 0, 3)
+        assert (again.details["images inside that were there"], again.details["labels"]) == (3, 0)
+        assert "images unpacked" not in again.details
+        assert (labels_of(target), pictures_of(target)) == (found, pictures)
+        assert len([*(tmp_path / "photos").iterdir()]) == 3
+
+
+def pictures_of(project: FakeProject) -> dict[str, bytes]:
+    """Return the bytes of each image's file, by their sum."""
+    return {one.image.sha256: one.image.path.read_bytes() for one in project.dataset.samples.values()}
 
 
 def assert_same(found: tuple[Label, ...], expected: tuple[Label, ...], *, with_ids: bool) -> None:

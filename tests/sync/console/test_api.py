@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import schemathesis
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis import GenerationMode
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
+from fiftyone_plugins.app.work import WORKS
 from labels.errors import LabelingError, ServiceError
 from sync.console.openapi import make_document
 from sync.console.status import CachedStatus, Status
 from sync.exports.formats import FORMATS
 from sync.jobs.param_schemas import PARAM_SCHEMAS
-from sync.jobs.parameters import FROM_THE_COMMAND_LINE, READERS
+from sync.jobs.parameters import FROM_THE_COMMAND_LINE, READERS, check_params
 from sync.jobs.registry import JOBS
 from tests.sync.console.conftest import AUTH, DONE, PUSHED, RUNNING, SECRET, STATUS, FakeCatalogue, FakeRunner, MakeApp
 
@@ -33,8 +36,34 @@ CALLS = (
     ("GET", "/api/openapi.json"),
 )
 OPERATIONS = ("list_jobs", "submit_job", "read_job", "cancel_job", "retry_job", "read_status", "read_document")
-# That the shares of an export's splits make 100 is more than a schema can say.
-WHOLLY_DESCRIBED = PARAM_SCHEMAS.keys() - {"export"}
+# More than a schema can say: that shares make 100, that a file or a home is there, that one number is the smaller.
+NOT_SAYABLE = {
+    "export": {"splits"},
+    "embed": {"weights", "model"},
+    "zeroshot": {"weights", "model", "classes"},
+    "clean": {"unsure_from", "to"},
+    "quality_examples": {"votes"},
+    "quality_learn": {"votes"},
+}
+# Names the samples: the dataset says whether there are such, when the job runs.
+NOT_SAYABLE |= {job: {*NOT_SAYABLE.get(job, ()), "sample_ids", "view"} for job in WORKS}
+BASES: dict[str, list[dict[str, object]]] = {
+    "ingest": [{"folder": "a"}, {"folder": "a", "labels": "b"}, {"labels": "b", "unpack": True}],
+    "queue": [{"by": "random", "count": 1}],
+    "relabel": [{"old": "a", "new": "b"}],
+    "resolve": [{"decisions": {}}],
+    "promote": [{"candidate": "a"}],
+    "similarity": [{}, {"backend": "qdrant", "url": "http://127.0.0.1:6333"}],
+    "quality_learn": [{"votes": "a"}],
+    "clean": [{"classes": ["a"]}, {"classes": ["a"], "dry_run": True, "action": "copy"}],
+}
+VALUES = (
+    *(True, False, 0, 1, 2, 3.0, 33, -1, 0.5, 0.99, 1.5, 10, 10.5, 100, 101, 10**6),
+    *("", " ", "\x1f", "a", "a b", "a/b", "/a", "~a", ".", "cpu", "cuda:1", "folder", "tag:a", "field:a=", "v1"),
+    *([], ["a"], ["a", "b"], ["a", "a"], [" "], [1], ["exact"], ["a {}"], ["{}{}"]),
+    *({}, {"a": "b"}, {"a": 1}, {"dark": 0.5}, {"dark": None}, {"dark": 2}, {"a": "reviewed"}),
+)
+ONLY_THE_COMMAND_LINE = {"train": {"weights"}, "promote": {"trust"}}
 
 
 @pytest.fixture(autouse=True)
@@ -69,25 +98,61 @@ def test_the_document_is_served_to_programs(client: FlaskClient) -> None:
     assert answer == json.loads(json.dumps(make_document()))
 
 
-@pytest.mark.parametrize("job", sorted(PARAM_SCHEMAS))
+def test_every_job_is_described() -> None:
+    assert PARAM_SCHEMAS.keys() == JOBS.keys()
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
 def test_the_document_names_what_a_job_takes_and_nothing_else(job: str) -> None:
     with pytest.raises(LabelingError, match="is not known") as refused:
         READERS[job]({"~": 1})
 
     _, _, known = str(refused.value).partition("(known: ")
-    may_ask = {name for name in known.rstrip(")").split(", ") if name not in ("none", FROM_THE_COMMAND_LINE.get(job))}
-    assert PARAM_SCHEMAS[job]["properties"].keys() == may_ask
+    left_out = {"none", FROM_THE_COMMAND_LINE.get(job), *ONLY_THE_COMMAND_LINE.get(job, ())}
+    of_samples = {"sample_ids", "view"} if job in WORKS else set()
+    assert PARAM_SCHEMAS[job]["properties"].keys() - of_samples == {*known.rstrip(")").split(", ")} - left_out
+    assert of_samples <= PARAM_SCHEMAS[job]["properties"].keys()
 
 
-@pytest.mark.parametrize("job", sorted(PARAM_SCHEMAS))
+@pytest.mark.parametrize("job", sorted(JOBS))
 def test_the_document_names_what_a_job_needs(job: str) -> None:
     enough = {"folder": "a", "by": "random", "count": 1, "old": "a", "new": "b", "decisions": {}}
-    needed = PARAM_SCHEMAS[job].get("required", [])
+    enough |= {"candidate": "a", "votes": "a", "classes": ["car"]}
+    schema = PARAM_SCHEMAS[job]
+    needed = schema.get("required") or schema.get("else", {}).get("required", [])
 
     READERS[job]({name: enough[name] for name in needed})
     for left_out in needed:
-        with pytest.raises(LabelingError, match=left_out):
+        with pytest.raises(LabelingError, match=left_out.removesuffix("es")):
             READERS[job]({name: enough[name] for name in needed if name != left_out})
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+def test_the_document_and_the_reader_of_a_job_allow_the_same(job: str) -> None:
+    schema = PARAM_SCHEMAS[job]
+    validator = Draft202012Validator(schema)
+    bases = BASES.get(job, [{}])
+    assert all(validator.is_valid(base) for base in bases)
+
+    differing = []
+    for base, (name, said) in product(bases, schema["properties"].items()):
+        if name in NOT_SAYABLE.get(job, ()):
+            continue
+        for value in (*VALUES, *said.get("enum", ())):
+            params = base | {name: value}
+            is_allowed = validator.is_valid(params)
+            if is_allowed != is_taken(job, params):
+                differing.append((params, is_allowed))
+    assert differing == []
+
+
+def is_taken(job: str, params: dict[str, object]) -> bool:
+    """Return whether a job can be started with these parameters from elsewhere."""
+    try:
+        check_params(job, params)
+    except LabelingError:
+        return False
+    return True
 
 
 # Generated calls
@@ -113,9 +178,8 @@ def test_every_generated_call_is_answered_as_the_document_says(
     @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def call(case: schemathesis.Case) -> None:
         # A call whose only fault is that it lacks the token gets it here, and may be answered well.
-        # What some jobs can be given is not in the document: they say so themselves.
         job = str(case.body.get("job")) if operation_id == "submit_job" and isinstance(case.body, dict) else None
-        left_out = [] if job is None or job in WHOLLY_DESCRIBED else [positive_data_acceptance]
+        left_out = [positive_data_acceptance] if job in NOT_SAYABLE else []
         case.call_and_validate(headers=AUTH, excluded_checks=[negative_data_rejection, *left_out])
 
     call()
