@@ -15,7 +15,7 @@ from sync.terminal import show_report
 
 if TYPE_CHECKING:
     from sync.versions.diff import VersionDiff
-    from sync.versions.manifest import Version
+    from sync.versions.version import Version
 
 FORMATS = (
     *("coco", "yolo", "yolo-segment", "yolo-obb", "yolo-pose", "voc"),

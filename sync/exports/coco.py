@@ -22,7 +22,7 @@ from sync.exports.folder import Stage
 from sync.exports.items import Item, Region
 from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.shapes import to_run_lengths
-from sync.versions.manifest import SPLITS, Split
+from sync.versions.version import SPLITS, Split
 
 IMAGES_FOLDER: Final = "data"
 LABELS_NAME: Final = "labels.json"

@@ -17,7 +17,7 @@ from labels.geometry import Box, Geometry, Keypoint, Mask, Polygon
 from labels.results import Label, to_record
 from sync.exports.items import Item
 from sync.exports.shapes import to_run_lengths
-from sync.versions.manifest import VersionLabel
+from sync.versions.version import VersionLabel
 
 SHAPES: Final = {Box: "box", Polygon: "polygon", Keypoint: "keypoint", Mask: "mask"}
 

@@ -10,7 +10,7 @@ from typing import Literal
 from labels.geometry import ImageSize
 from labels.report import Failure
 from labels.results import Label
-from sync.versions.manifest import Split, VersionLabel
+from sync.versions.version import Split, VersionLabel
 
 ImagesMode = Literal["copy", "link", "none"]
 """Whether an export holds its images as copies, as hard links where that can be done, or not at all."""

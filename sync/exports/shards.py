@@ -21,7 +21,7 @@ from sync.exports.embedding import Embedded, embed
 from sync.exports.items import Item
 from sync.exports.objects import Object, to_objects
 from sync.exports.records import ExportImage
-from sync.versions.manifest import SPLITS
+from sync.versions.version import SPLITS
 
 IMAGES_A_SHARD: Final = 1000
 CLASSES_NAME: Final = "classes.txt"

@@ -22,7 +22,7 @@ from sync.exports.folder import Stage
 from sync.exports.items import Item
 from sync.exports.objects import NAMES, to_objects
 from sync.exports.records import ExportImage, ImagesMode
-from sync.versions.manifest import SPLITS, Split
+from sync.versions.version import SPLITS, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ from sync.exports.drafts import Draft, Written
 from sync.exports.items import Item
 from sync.exports.records import ExportImage, ImagesMode
 from sync.exports.yolo_lines import KINDS, TASK_NAMES, Lines, Pose, Task, find_pose, to_lines
-from sync.versions.manifest import SPLITS, Split
+from sync.versions.version import SPLITS, Split
 
 SPLIT: Final = "train"
 

@@ -31,7 +31,7 @@ from sync.models.evaluation import DEFAULT_THRESHOLD, ClassScore
 from sync.models.examples import read_answer_examples, read_examples
 from sync.models.results import Result, write_result
 from sync.settings import Project
-from sync.versions.manifest import Split, Version
+from sync.versions.version import Split, Version
 
 if TYPE_CHECKING:
     from sync.catalogue.evaluated import Written

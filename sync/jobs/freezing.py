@@ -22,20 +22,9 @@ from sync.jobs.reviewed import Choice, Reviewed
 from sync.ledger import FrozenVersion, SplitRow
 from sync.versions.leaks import compute_leaks
 from sync.versions.looks import THRESHOLD_BITS, find_near_pairs, read_looks
-from sync.versions.manifest import (
-    SHA_DIGITS,
-    Leaks,
-    Split,
-    Version,
-    VersionImage,
-    VersionLabel,
-    compute_content_sha256,
-    list_versions,
-    read_content_sha256,
-    to_number,
-    write_version,
-)
+from sync.versions.manifest import SHA_DIGITS, compute_content_sha256, list_versions, read_content_sha256, write_version
 from sync.versions.splits import DEFAULT_RATIOS, Assigned, Candidate, Place, Ratios, assign_splits
+from sync.versions.version import Leaks, Split, Version, VersionImage, VersionLabel, to_number
 
 TOOLS: Final = ("labelloop", "fiftyone", "label-studio", "imagehash", "pillow", "numpy")
 LOOKS_AT_ONCE: Final = 200
@@ -216,8 +205,10 @@ class _Origins:
     """Knows who said what: from the ledger's reviews, for what FiftyOne holds as it was agreed."""
 
     def __init__(self, context: Context, choice: Choice) -> None:
-        records = context.ledger.base_records([one.image.sample_id for one in choice.chosen])
-        self._bases = {key: {record["id"]: record for record in some} for key, some in records.items()}
+        sample_ids = [one.image.sample_id for one in choice.chosen]
+        read = context.ledger.base_records([key for key in sample_ids if key not in choice.base_records])
+        records = choice.base_records | read
+        self._bases = {key: {record["id"]: record for record in records.get(key) or ()} for key in sample_ids}
         self._reviews = {row["annotation_id"]: row for row in context.ledger.reviews()}
         self._rewritten = context.ledger.rewritten([*self._reviews])
         self._verdicts = {

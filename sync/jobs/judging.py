@@ -20,7 +20,8 @@ from sync.models.looks import Kind, Look
 from sync.models.registry import Card, Registry
 from sync.models.thresholds import Threshold
 from sync.settings import Home
-from sync.versions.manifest import Split, Version, list_versions, read_version
+from sync.versions.manifest import list_versions, read_version
+from sync.versions.version import Split, Version
 
 DRAWING: Final = "comparing on images drawn anew"
 

@@ -36,7 +36,7 @@ from sync.models.curves import draw_curves
 from sync.models.gate import Rules
 from sync.models.registry import Card, Registry, compute_files, list_files
 from sync.models.results import GateResult, write_gate, write_result
-from sync.versions.manifest import Version
+from sync.versions.version import Version
 
 
 def promote(

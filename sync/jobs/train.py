@@ -44,7 +44,8 @@ from sync.models.training_sets import Choice, Chosen, make_training_set
 from sync.runs.live_run import current_run_id
 from sync.runs.lock import hold_project_lock
 from sync.settings import Home
-from sync.versions.manifest import Version, read_version
+from sync.versions.manifest import read_version
+from sync.versions.version import Version
 
 LOCK_NAME: Final = "training.lock"
 POLL_S: Final = 0.5

@@ -18,7 +18,7 @@ from labels.geometry import Box, ImageSize, Mask, Polygon
 from labels.results import Label
 from ml_backend.answers.label_plans import find_controls
 from sync.models.boxes import Boxes, Numbers, Overlap, Shape, encode_mask, from_turned_box
-from sync.versions.manifest import VersionImage
+from sync.versions.version import VersionImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sync.models.examples import AnswerExamples, Examples, list_answerable, read
 from sync.models.gate import Comparison, Rules, compare_answers, compare_models
 from sync.models.looks import Look, ModelFacts
 from sync.models.thresholds import Threshold, choose_thresholds
-from sync.versions.manifest import VersionImage
+from sync.versions.version import VersionImage
 
 
 class Exam(Protocol):

@@ -21,7 +21,7 @@ from sync.models.boxes import encode_mask, from_turned_box
 from sync.models.examples import list_answerable, read_answer_examples
 from sync.models.looks import FORM, Kind, Look, ModelFacts, Row, read_look, write_look
 from sync.settings import Home
-from sync.versions.manifest import VersionImage
+from sync.versions.version import VersionImage
 
 if TYPE_CHECKING:
     from ml_backend.answers.label_plans import LabelPlan
@@ -75,7 +75,7 @@ def look(
     from ml_backend.detectors import to_served_version
 
     settings = make_settings(home, weights, is_trusted=is_trusted)
-    version = to_served_version(weights.version, settings.options)
+    version = to_served_version(weights.version, settings.options, members=len(weights.paths))
     kept = home.models / FOLDER / version / f"{_name_question(images, config, kind)}.npz"
     read = read_look(kept)
     if read is None:

@@ -15,7 +15,7 @@ from labels.results import Label
 from ml_backend.training import TrainingBox, TrainingItem, TrainingSet
 from ml_backend.training.schedule import make_random
 from sync.exports.outlines import trace_mask
-from sync.versions.manifest import Version, VersionImage
+from sync.versions.version import Version, VersionImage
 
 CORRECTED: Final = ("moved", "relabelled", "added")
 """What a review did to a label that the model got wrong."""

@@ -28,8 +28,9 @@ from sync.settings import Home
 from sync.simulation.experiment import RESULTS_NAME
 from sync.simulation.summary import Point
 from sync.versions.diff import VersionDiff, compare_versions
-from sync.versions.manifest import Version, list_versions, read_version
+from sync.versions.manifest import list_versions, read_version
 from sync.versions.summary import VersionSummary, summarize
+from sync.versions.version import Version
 
 DAYS: Final = 90
 KINDS: Final = ("confirmed", "moved", "relabelled", "deleted", "added")

@@ -19,7 +19,7 @@ from sync.imports.formats import READERS, guess_format
 from sync.imports.matching import FileIndex, NoMatchError
 from sync.imports.records import ImportedImage
 from sync.models.training_sets import Choice, find_controls, to_box, to_item
-from sync.versions.manifest import Version
+from sync.versions.version import Version
 
 HASH_STEPS: Final = 10_000
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from labels.results import Label, is_same
-from sync.versions.manifest import Version, VersionImage
+from sync.versions.version import Version, VersionImage
 
 Change = Literal["added", "removed", "changed"]
 CHANGES: Final[tuple[Change, ...]] = ("added", "removed", "changed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sync.exports.records import ExportImage
-from sync.versions.manifest import Version, VersionImage
+from sync.versions.version import Version, VersionImage
 
 
 def to_export_images(version: Version) -> list[ExportImage]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Final, Literal
 
-from sync.versions.manifest import LeakPair, Leaks, Split
 from sync.versions.splits import Candidate, Place
+from sync.versions.version import LeakPair, Leaks, Split
 
 PAIRS_SHOWN: Final = 100
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from labels.errors import LabelingError
-from sync.versions.manifest import SPLITS, Split
+from sync.versions.version import SPLITS, Split
 
 DEFAULT_RATIOS: Final = (80, 10, 10)
 NOTHING: Final = ""

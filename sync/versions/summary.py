@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sync.versions.manifest import SPLITS, Leaks, Split, Version
+from sync.versions.version import SPLITS, Leaks, Split, Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,7 +295,8 @@ def say(region: dict[str, Any], name: str) -> dict[str, Any]:
 
 def freeze(context: Context, *, number: int = 9, xml: str = XML) -> None:
     """Freeze what is reviewed, all of it for the test."""
-    from sync.versions.manifest import Version, VersionImage, VersionLabel, compute_content_sha256
+    from sync.versions.manifest import compute_content_sha256
+    from sync.versions.version import Version, VersionImage, VersionLabel
 
     labels, images = context.dataset.labels(), context.dataset.images()
     frozen = tuple(

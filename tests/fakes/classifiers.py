@@ -17,7 +17,8 @@ from PIL import Image
 
 from labels.geometry import ImageSize
 from labels.results import Label
-from sync.versions.manifest import Split, Version, VersionImage, VersionLabel, compute_content_sha256
+from sync.versions.manifest import compute_content_sha256
+from sync.versions.version import Split, Version, VersionImage, VersionLabel
 
 SIZE: Final = ImageSize(48, 32)
 CLASSES: Final = ("daisy", "rose", "tulip")

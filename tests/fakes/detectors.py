@@ -17,7 +17,8 @@ from PIL import Image
 from labels.geometry import Box, ImageSize
 from labels.results import Label
 from ml_backend.detectors.runtimes import METADATA_KEY, Description
-from sync.versions.manifest import Split, Version, VersionImage, VersionLabel, compute_content_sha256
+from sync.versions.manifest import compute_content_sha256
+from sync.versions.version import Split, Version, VersionImage, VersionLabel
 
 SIZE = ImageSize(220, 160)
 OBJECT = (40.0, 24.0)

@@ -27,7 +27,7 @@ from labels.geometry import Box, Keypoint, Mask, Polygon
 from labels.results import Label
 from sync.exports.formats import FORMATS, write_export
 from sync.exports.records import ExportImage, ExportResult, Order
-from sync.versions.manifest import VersionLabel
+from sync.versions.version import VersionLabel
 
 AddImage = Callable[..., ExportImage]
 PAINT = np.zeros((20, 40), dtype=bool)

@@ -20,9 +20,10 @@ from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.sweep import sweep
 from sync.versions.diff import compare_versions
-from sync.versions.manifest import SPLITS, Version, list_versions, read_version
+from sync.versions.manifest import list_versions, read_version
 from sync.versions.summary import summarize
 from sync.versions.verify import verify_export
+from sync.versions.version import SPLITS, Version
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.pictures import box, open_reviewed, show
 from tests.fakes.project import FakeProject, open_fake_project

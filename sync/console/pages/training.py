@@ -20,6 +20,7 @@ MODELS: Final = (
     "yolo26n.pt",
     "yolov8n.pt",
     "fasterrcnn_resnet50_fpn_v2",
+    "maskrcnn_resnet50_fpn_v2",
     "ssdlite320_mobilenet_v3_large",
     "timm:efficientnet_b2",
     "timm:efficientnet_b3",

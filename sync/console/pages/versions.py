@@ -13,8 +13,9 @@ from werkzeug.exceptions import NotFound
 from sync.console.charts import Values, draw_stacked_rows
 from sync.console.parts import Parts
 from sync.versions.diff import CHANGES, ImageChange, VersionDiff, compare_versions
-from sync.versions.manifest import MANIFEST_NAME, SPLITS, Version, list_versions, read_version
+from sync.versions.manifest import MANIFEST_NAME, list_versions, read_version
 from sync.versions.summary import VersionSummary, summarize
+from sync.versions.version import SPLITS, Version
 
 CLASSES_DRAWN: Final = 30
 IMAGES_SHOWN: Final = 200

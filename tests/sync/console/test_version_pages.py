@@ -11,15 +11,8 @@ from flask.testing import FlaskClient
 from labels.config import LabelConfig
 from sync.ledger import FrozenVersion
 from sync.settings import Home
-from sync.versions.manifest import (
-    LeakPair,
-    Leaks,
-    Version,
-    VersionImage,
-    VersionLabel,
-    compute_content_sha256,
-    write_version,
-)
+from sync.versions.manifest import compute_content_sha256, write_version
+from sync.versions.version import LeakPair, Leaks, Version, VersionImage, VersionLabel
 from tests.sync.console.conftest import (
     CAR,
     OTHER_SAMPLE,

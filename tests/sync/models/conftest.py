@@ -11,7 +11,8 @@ import pytest
 from ml_backend.models.weights import compute_version
 from sync.jobs.context import Context
 from sync.settings import Home, Project
-from sync.versions.manifest import Version, write_version
+from sync.versions.manifest import write_version
+from sync.versions.version import Version
 from tests.fakes.backend import FakeBackend
 from tests.fakes.detectors import make_version, write_detector
 from tests.fakes.project import open_fake_project

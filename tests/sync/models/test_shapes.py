@@ -23,7 +23,7 @@ from sync.models.boxes import Boxes, encode_mask, find_right, from_turned_box, m
 from sync.models.evaluation import evaluate_boxes
 from sync.models.examples import Examples, read_examples
 from sync.models.looks import Look, ModelFacts, Row, read_look, write_look
-from sync.versions.manifest import VersionImage, VersionLabel
+from sync.versions.version import VersionImage, VersionLabel
 
 SIZE = ImageSize(160, 120)
 CLASSES = ("lake", "wood")

@@ -14,7 +14,7 @@ from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.polygons import rasterize
 from labels.results import Label
 from sync.models.training_sets import Choice, make_training_set
-from sync.versions.manifest import Version, VersionImage, VersionLabel
+from sync.versions.version import Version, VersionImage, VersionLabel
 
 SIZE = ImageSize(200, 100)
 XML = """<View><Image name="image" value="$image"/>

@@ -16,8 +16,8 @@ from sync.review.feedback import Verdict
 from sync.review.feedback_summary import group_feedback, summarize_feedback
 from sync.simulation.summary import Point
 from sync.versions.diff import ImageChange, LabelChange, VersionDiff
-from sync.versions.manifest import Leaks
 from sync.versions.summary import VersionSummary
+from sync.versions.version import Leaks
 
 NAME = "<b>ann & co</b>"
 
