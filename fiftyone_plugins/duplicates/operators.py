@@ -118,22 +118,15 @@ class UndoDuplicates(WorkOperator):
     icon = "undo"
     job = UNDO_JOB
     submit = "Undo"
+    asks_for_samples = False
 
-    def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
+    def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Say what will be taken back."""
         last = open_decisions(Tools(find_curation_folder(os.environ)), ctx.dataset).find_last()
         if last is None:
             return "Nothing was decided."
         inputs.view("summary", types.Notice(label=f"Taken back: {describe_decision(last)}"))
         return None
-
-    def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
-        """Ask nothing."""
-        return None
-
-    def read_form(self, ctx: Any) -> dict[str, Any]:
-        """Return no parameters: it is for the dataset."""
-        return {}
 
     def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
         """Return no parameters."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-import fiftyone.operators as foo
 from fiftyone import ViewField as F
 from fiftyone.operators import types
 
+from fiftyone_plugins.app.panels import CurationPanel, tell_problems
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.duplicates.deciding import (
@@ -23,41 +23,32 @@ from fiftyone_plugins.duplicates.decisions import Action
 from fiftyone_plugins.duplicates.showing import FILTERS, read_cards, read_examples, read_groups
 from fiftyone_plugins.duplicates.work import DEFAULT_THRESHOLD
 from labels import fields
-from labels.errors import LabelingError
 
-PLUGIN: Final = "@labelloop/duplicates"
 FURTHEST: Final = 0.6
+STEP: Final = 0.01
 SIDE_BY_SIDE: Final = 2
+KEYS: Final = (
+    "**1**-**9**, **←** **→** choose an image; **K** keep, **D** drop, **X** not a duplicate; "
+    "**Enter** keep ★, drop the others; **N**, **P** next group, the one before; **U** undo"
+)
+"""What ``keys.js`` binds, once something in the panel was clicked."""
 
 
-class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
+class DuplicatesPanel(CurationPanel):
     """Shows a group and writes what is decided; or pairs at a distance, and starts the search anew from there."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """How the App lists this panel."""
-        return foo.PanelConfig(
-            name="duplicates",
-            label="Duplicates",
-            icon="content_copy",
-            help_markdown="Groups of images that show the same. Nothing is deleted: what is dropped is tagged.",
-        )
+    name_in_app = "duplicates"
+    label = "Duplicates"
+    about = "Groups of images that show the same. Nothing is deleted: what is dropped is tagged."
+    icon = "content_copy"
 
     def on_load(self, ctx: Any) -> None:
         """Show the first group."""
         ctx.panel.state.place = 0
         self.refresh(ctx)
 
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Show the first group of the new one."""
-        self.on_load(ctx)
-
-    def refresh(self, ctx: Any) -> None:
-        """Read groups and decisions anew."""
-        if ctx.dataset is None:
-            return
-        # The job may have written them in another process.
-        ctx.dataset.reload()
+    def read(self, ctx: Any) -> None:
+        """Read groups and decisions."""
         state = ctx.panel.state
         latest = self._open(ctx).latest()
         listed = read_groups(ctx.dataset, latest)
@@ -76,11 +67,11 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
     def find(self, ctx: Any) -> None:
         """Open the form that finds duplicates, with the threshold that was chosen by eye."""
         params = {"threshold": ctx.panel.state.threshold} if ctx.panel.state.by_eye else {}
-        ctx.prompt(f"{PLUGIN}/find_duplicates", params=params, on_success=self.on_load)
+        self.open_form(ctx, "find_duplicates", params, then=self.on_load)
 
     def drop_all(self, ctx: Any) -> None:
         """Open the form that drops what is proposed in every group."""
-        ctx.prompt(f"{PLUGIN}/drop_duplicates", on_success=self.refresh)
+        self.open_form(ctx, "drop_duplicates")
 
     def choose(self, ctx: Any) -> None:
         """Show other groups: all, undecided, across splits, with other labels."""
@@ -112,15 +103,12 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         if not kept:
             ctx.ops.notify("Every image of this group was dropped: mark the one to keep.", variant="warning")
             return
-        try:
+        with tell_problems(ctx):
             decide_group(ctx.dataset, self._open(ctx), group, kept)
-        except LabelingError as error:
-            ctx.ops.notify(str(error), variant="error")
-            return
-        ctx.ops.reload_samples()
-        if ctx.panel.state.filter != "undecided":
-            ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
-        self.refresh(ctx)
+            ctx.ops.reload_samples()
+            if ctx.panel.state.filter != "undecided":
+                ctx.panel.state.place = (ctx.panel.state.place or 0) + 1
+            self.refresh(ctx)
 
     def undo(self, ctx: Any) -> None:
         """Take the last decision back."""
@@ -151,13 +139,12 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
 
     def slide(self, ctx: Any) -> None:
         """Show the pairs at another distance."""
-        value = ctx.params.get("value")
-        ctx.panel.state.threshold = ctx.panel.state.threshold if value is None else float(value)
-        self._show_pairs(ctx)
+        # The App has moved on when this is answered: a threshold written here would move the slider back, which calls
+        # this again, and so on without an end.
+        self._show_pairs(ctx, ctx.params.get("value"))
 
-    def render(self, ctx: Any) -> types.Property:
-        """Return the panel, for half the window's width."""
-        panel = types.Object()
+    def fill(self, ctx: Any, panel: types.Object) -> None:
+        """Add the buttons, and a group or pairs."""
         state = ctx.panel.state
         buttons = panel.h_stack("buttons", gap=1, wrap=True)
         buttons.btn("find", label="Find duplicates", icon="content_copy", variant="contained", on_click=self.find)
@@ -171,7 +158,6 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
             panel.md("No duplicates are known here. «Find duplicates» looks for them.", name="nothing")
         else:
             self._add_group(panel, state)
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical", width=100, padding=1))
 
     def _add_group(self, panel: types.Object, state: Any) -> None:
         filters = panel.h_stack("filters", gap=1, wrap=True)
@@ -200,21 +186,21 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         actions.btn(
             "drop_all", label="Drop all proposed", icon="playlist_remove", variant="outlined", on_click=self.drop_all
         )
-        panel.md(describe_group(state.cards or []), name="about")
+        panel.md(f"{describe_group(state.cards or [])}\n\n{KEYS}", name="about")
         rows: dict[str, types.Object] = {}
         for number, card in enumerate(state.cards or []):
             row, name = name_card(number).split(".")
             if row not in rows:
                 rows[row] = panel.h_stack(row, gap=2, align_y="top")
-            self._add_card(rows[row], name, card)
+            self._add_card(rows[row], name, number, card)
 
-    def _add_card(self, shown: types.Object, name: str, card: dict[str, Any]) -> None:
+    def _add_card(self, shown: types.Object, name: str, number: int, card: dict[str, Any]) -> None:
         stack = shown.v_stack(name, gap=0.5, width="245px")
         target = {"sample_id": card["sample_id"]}
         stack.img(
             "picture", height="150px", alt_text=card["name"], on_click=self.open_sample, params=target,
         )  # fmt: skip
-        stack.md(card["text"], name="text")
+        stack.md(f"{number + 1} · {card['text']}", name="text")
         buttons = stack.h_stack("decide", gap=0.5, wrap=True)
         for action, label, method in (("keep", "Keep", self.keep), ("drop", "Drop", self.drop)):
             variant = "contained" if card["decision"] == action else "outlined"
@@ -224,13 +210,13 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
     def _add_pairs(self, panel: types.Object, state: Any) -> None:
         panel.float(
             "threshold", min=0.0, max=FURTHEST, label="Distance", on_change=self.slide,
-            default=DEFAULT_THRESHOLD, view=types.SliderView(),
+            default=DEFAULT_THRESHOLD, view=types.SliderView(view_multiple_of=STEP, value_precision=2),
         )  # fmt: skip
         pairs = state.pairs or []
         if not pairs:
             panel.md("There are no pairs yet: «Find duplicates» with the method «near» looks for them.", name="nothing")
             return
-        told = "The pairs nearest to that distance. Where they are no longer the same, the threshold is too high."
+        told = f"The pairs nearest to {state.shown_at:.2f}. Where they are not the same, the threshold is too high."
         panel.md(f"{told} «Find duplicates» takes the distance over.", name="about")
         for number, pair in enumerate(pairs):
             row = panel.h_stack(f"pair_{number}", gap=1, align_y="center")
@@ -239,12 +225,13 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
                 row.img(side, height="130px", width="180px", alt_text=side, on_click=self.open_sample, params=target)
             row.md(pair["text"], name="text")
 
-    def _show_pairs(self, ctx: Any) -> None:
+    def _show_pairs(self, ctx: Any, distance: float | None = None) -> None:
         state = ctx.panel.state
         if state.threshold is None:
             state.threshold = DEFAULT_THRESHOLD
-        pairs = read_examples(ctx.dataset, find_curation_folder(os.environ), float(state.threshold))
-        state.pairs = pairs
+        shown_at = float(state.threshold if distance is None else distance)
+        pairs = read_examples(ctx.dataset, find_curation_folder(os.environ), shown_at)
+        state.pairs, state.shown_at = pairs, shown_at
         pictures = {
             f"pair_{number}.{side}": pair[f"{side}_picture"]
             for number, pair in enumerate(pairs)
@@ -253,11 +240,8 @@ class DuplicatesPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         ctx.panel.set_state(pictures)
 
     def _decide_on_one(self, ctx: Any, action: Action) -> None:
-        try:
+        with tell_problems(ctx):
             decide(ctx.dataset, self._open(ctx), action, ctx.panel.state.group, [ctx.params["sample_id"]])
-        except LabelingError as error:
-            ctx.ops.notify(str(error), variant="error")
-        else:
             ctx.ops.reload_samples()
         self.refresh(ctx)
 

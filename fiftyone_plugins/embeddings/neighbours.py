@@ -1,29 +1,22 @@
 """Finds the nearest of many vectors by cosine distance: never all pairs, always the same answer for the same vectors.
 
-Candidates come from faiss: the vectors are turned to their 64 main directions (PCA) and put into cells (IVF), of which
-a search looks into the nearest few. In fewer dimensions vectors only come closer, so nothing near is lost by the turn;
-what is found is then measured in all dimensions. A small set is searched whole. Reads and writes nothing.
+Candidates come from cells of turned vectors (see ``cells``), and are then measured in all dimensions. A small set is
+searched whole. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
+from fiftyone_plugins.embeddings.cells import BLOCK, Cells, Floats, Indices, build_cells, load_faiss
 
 SMALL: Final = 10_000
 """Up to so many vectors every one is compared with every other."""
 
-DIMENSIONS: Final = 64
-"""Main directions in which candidates are looked for."""
-
-CELLS_LOOKED_INTO: Final = 16
 CANDIDATES: Final = 4
 """So many times more candidates than neighbours are measured in all dimensions."""
 
@@ -31,11 +24,12 @@ MOST_NEIGHBOURS: Final = 256
 """Of a vector with more neighbours than these within a threshold, only the nearest are told."""
 
 FIRST_NEIGHBOURS: Final = 24
-BLOCK: Final = 16_384
-VECTORS_PER_CELL: Final = 150
-ROWS_PER_CELL: Final = 40
-"""So many vectors a cell are looked at to place the cells, in so many rounds."""
-ROUNDS: Final = 5
+FEW_NEIGHBOURS: Final = 32
+"""Up to so many neighbours of each are looked for one vector at a time, more are found a cell at a time."""
+
+PAIRS_HELD: Final = 16_000_000
+"""More are thinned out to the nearest of each vector."""
+
 # Rounding lets the distance of a vector to itself come out a little above 0.
 ROUNDING: Final = 1e-6
 
@@ -55,20 +49,20 @@ class Pairs(NamedTuple):
     distance: Floats
 
 
-class Cells(NamedTuple):
-    """Where candidates are looked for: ``turn`` (d, 64) turns vectors, ``inverted`` is faiss' index of turned ones."""
+class Found(NamedTuple):
+    """Neighbours as they are found, from one side or both: ``rows``, each with one of ``others`` at ``distances``."""
 
-    turn: Floats
-    inverted: Any
+    rows: Indices
+    others: Indices
+    distances: Floats
 
-    def look(self, queries: Floats, count: int, among: NDArray[np.bool_] | None = None) -> tuple[Floats, Indices]:
-        """Return squared distances (n, count) and indices of the nearest when turned; -1 where there are no more."""
-        faiss = _load_faiss()
-        params = faiss.SearchParametersIVF(nprobe=CELLS_LOOKED_INTO)
-        if among is not None:
-            params.sel = faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
-        squared, indices = self.inverted.search(queries @ self.turn, count, params=params)
-        return squared, indices
+    def thin_out(self, most: int) -> Found:
+        """Return the ``most`` nearest of each row."""
+        order = np.lexsort((self.others, self.distances, self.rows))
+        rows = self.rows[order]
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        kept = order[place < most]
+        return Found(self.rows[kept], self.others[kept], self.distances[kept])
 
 
 class NeighbourIndex:
@@ -98,29 +92,34 @@ class NeighbourIndex:
 
     def pairs_within(self, threshold: float, *, most: int = MOST_NEIGHBOURS) -> Pairs:
         """Return each pair not further apart than ``threshold`` once; of one vector at most its ``most`` nearest."""
-        blocks = list(self._iterate_pairs(threshold, most))
-        rows = np.concatenate([block[0] for block in blocks]) if blocks else np.empty(0, np.int64)
-        columns = np.concatenate([block[1] for block in blocks]) if blocks else np.empty(0, np.int64)
-        del blocks
+        if self._cells is None:
+            found = _gather(self._find_in_all(threshold, most), most)
+        elif most <= FEW_NEIGHBOURS:
+            found = _gather(self._find_nearest(threshold, most), most)
+        else:
+            found = _gather(self._find_in_cells(self._cells, threshold, most), most)
         # A pair is found from either side, or from both.
-        keys = np.unique(np.minimum(rows, columns) * len(self) + np.maximum(rows, columns))
+        keys = np.minimum(found.rows, found.others) * len(self) + np.maximum(found.rows, found.others)
+        keys, first = np.unique(keys, return_index=True)
         i, j = np.divmod(keys, max(len(self), 1))
-        distances = self.measure(i, j)
-        near = distances <= threshold + ROUNDING
-        return Pairs(i[near], j[near], distances[near])
+        return Pairs(i, j, found.distances[first])
 
     def measure(self, i: Indices, j: Indices) -> Floats:
         """Return the cosine distance of each pair, in all dimensions; 0 to 2."""
-        distances = np.empty(len(i), np.float32)
-        for start in range(0, len(i), BLOCK):
-            part = slice(start, start + BLOCK)
-            distances[part] = 1 - np.einsum("nd,nd->n", self.vectors[i[part]], self.vectors[j[part]])
-        return np.clip(distances, 0, 2, out=distances)
+        faiss = load_faiss()
+        i, j = np.ascontiguousarray(i, np.int64), np.ascontiguousarray(j, np.int64)
+        products = np.empty(len(i), np.float32)
+        vectors = faiss.swig_ptr(self.vectors)
+        faiss.pairwise_indexed_inner_product(
+            self.vectors.shape[1], len(i), vectors, faiss.swig_ptr(i), vectors, faiss.swig_ptr(j),
+            faiss.swig_ptr(products),
+        )  # fmt: skip
+        return np.clip(1 - products, 0, 2)
 
     def _search_block(self, queries: Floats, k: int, among: NDArray[np.bool_] | None) -> Neighbours:
         if self._cells is None:
             return self._search_all(queries, k, among)
-        _, indices = self._cells.look(queries, max(k * CANDIDATES, FIRST_NEIGHBOURS), among)
+        indices = self._cells.look(queries, max(k * CANDIDATES, FIRST_NEIGHBOURS), among)
         found = _take_nearest(self._measure_table(queries, indices), indices, k)
         # Cells may hold too few: a search in a part of the vectors, or among very few.
         missing = np.nonzero(found.indices[:, -1] < 0)[0]
@@ -146,47 +145,37 @@ class NeighbourIndex:
             distances[part, :kept], indices[part, :kept] = block
         return Neighbours(distances, indices)
 
-    def _iterate_pairs(self, threshold: float, most: int) -> Iterator[tuple[Indices, Indices]]:
-        """Yield candidates (i, j), each at least as near in the directions searched as ``threshold``."""
+    def _find_in_cells(self, cells: Cells, threshold: float, most: int) -> Iterator[Found]:
+        """Yield who is near in all dimensions, of those near in the directions searched."""
+        # |a - b|² = 2 (1 - cos) for vectors of length 1.
+        reach = float(np.sqrt(2 * threshold))
+        for rows, others in cells.join(self.vectors, reach, most * CANDIDATES):
+            distances = self.measure(rows, others)
+            near = (distances <= threshold + ROUNDING) & (rows != others)
+            yield Found(rows[near], others[near], distances[near])
+
+    def _find_nearest(self, threshold: float, most: int) -> Iterator[Found]:
         for start in range(0, len(self), BLOCK):
-            if self._cells is None:
-                yield from self._pair_all(start, threshold, most)
-            else:
-                rows = np.arange(start, min(start + BLOCK, len(self)))
-                yield from self._pair_block(self._cells, rows, threshold, most)
+            nearest = self._search_block(self.vectors[start : start + BLOCK], most + 1, None)
+            which, columns = np.nonzero(nearest.distances <= threshold + ROUNDING)
+            rows, others = start + which, nearest.indices[which, columns]
+            yield Found(*(one[rows != others] for one in (rows, others, nearest.distances[which, columns])))
 
-    def _pair_block(
-        self, cells: Cells, rows: Indices, threshold: float, most: int
-    ) -> Iterator[tuple[Indices, Indices]]:
-        count = min(FIRST_NEIGHBOURS, most + 1)
-        while len(rows) > 0:
-            queries = self.vectors[rows]
-            squared, found = cells.look(queries, count)
-            # |a - b|² = 2 (1 - cos) for vectors of length 1: what is too far in few dimensions is so in all.
-            found[squared > 2 * threshold + ROUNDING] = -1
-            near = np.asarray(self._measure_table(queries, found) <= threshold + ROUNDING)
-            # Candidates come nearest first: with one within the threshold among the last, there may be more behind.
-            goes_on = np.asarray(near[:, count * 2 // 3 :].any(axis=1) & (count <= most))
-            near &= (found != rows[:, None]) & ~goes_on[:, None]
-            which, columns = np.nonzero(near)
-            yield rows[which], found[which, columns]
-            rows, count = rows[goes_on], min(count * 4, most + 1)
-
-    def _pair_all(self, start: int, threshold: float, most: int) -> Iterator[tuple[Indices, Indices]]:
-        for first in range(start, min(start + BLOCK, len(self)), 1024):
-            rows = np.arange(first, min(first + 1024, start + BLOCK, len(self)))
-            distances = 1 - self.vectors[rows] @ self.vectors.T
+    def _find_in_all(self, threshold: float, most: int) -> Iterator[Found]:
+        for start in range(0, len(self), 1024):
+            rows = np.arange(start, min(start + 1024, len(self)))
+            distances = np.clip(1 - self.vectors[rows] @ self.vectors.T, 0, 2)
             distances[np.arange(len(rows)), rows] = np.inf
             if len(self) > most + 1:
                 # What is further than the nearest ``most`` is left out.
                 limits = np.partition(distances, most - 1, axis=1)[:, most - 1]
                 distances[distances > limits[:, None]] = np.inf
             which, columns = np.nonzero(distances <= threshold + ROUNDING)
-            yield rows[which], columns.astype(np.int64)
+            yield Found(rows[which], columns, distances[which, columns])
 
     def _measure_table(self, queries: Floats, indices: Indices) -> Floats:
         """Return the distance (n, k) of each query to the vectors ``indices`` (n, k) names; infinity where -1."""
-        faiss = _load_faiss()
+        faiss = load_faiss()
         products = np.empty(indices.shape, np.float32)
         faiss.fvec_inner_products_by_idx(
             faiss.swig_ptr(products),
@@ -212,7 +201,7 @@ def build_index(vectors: NDArray[Any]) -> NeighbourIndex:
     (array([0]), array([1]))
     """
     unit = to_unit_length(vectors)
-    return NeighbourIndex(unit, None if len(unit) <= SMALL else _build_cells(unit))
+    return NeighbourIndex(unit, None if len(unit) <= SMALL else build_cells(unit))
 
 
 def to_unit_length(vectors: NDArray[Any]) -> Floats:
@@ -235,33 +224,25 @@ def to_unit_length(vectors: NDArray[Any]) -> Floats:
     return unit
 
 
-def _build_cells(unit: Floats) -> Cells:
-    """Return cells over vectors of length 1, trained on rows at equal steps: no chance is in it."""
-    faiss = _load_faiss()
-    count = len(unit)
-    cells = int(min(4 * np.sqrt(count), count / VECTORS_PER_CELL))
-    training = unit[np.linspace(0, count - 1, min(count, cells * ROWS_PER_CELL)).astype(np.int64)]
-    turn = _find_main_directions(training)
-    quantizer = faiss.IndexFlatL2(turn.shape[1])
-    inverted = faiss.IndexIVFFlat(quantizer, turn.shape[1], cells)
-    inverted.cp.niter = ROUNDS
-    inverted.cp.max_points_per_centroid = ROWS_PER_CELL
-    inverted.train(training @ turn)
-    for start in range(0, count, BLOCK):
-        inverted.add(unit[start : start + BLOCK] @ turn)
-    return Cells(turn, inverted)
+def _gather(blocks: Iterator[Found], most: int) -> Found:
+    """Return all that was found, the ``most`` nearest of each row where it is more than can be held."""
+    held: list[Found] = []
+    count, limit = 0, PAIRS_HELD
+    for block in blocks:
+        held.append(block)
+        count += len(block.rows)
+        if count > limit:
+            held = [_join(held).thin_out(most)]
+            count = len(held[0].rows)
+            limit = count * 2 + PAIRS_HELD
+    return _join(held).thin_out(most)
 
 
-def _find_main_directions(vectors: Floats) -> Floats:
-    """Return the directions (d, at most 64) in which vectors differ most, at right angles and of length 1."""
-    centred = vectors - vectors.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    return np.ascontiguousarray(directions[:, ::-1][:, :DIMENSIONS], np.float32)
-
-
-def _load_faiss() -> Any:
-    # Its types know neither the keywords of its classes nor half of its functions.
-    return import_module("faiss")
+def _join(found: list[Found]) -> Found:
+    if not found:
+        return Found(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    rows, others, distances = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Found(rows, others, distances)
 
 
 def _take_nearest(distances: Floats, indices: Indices, k: int) -> Neighbours:

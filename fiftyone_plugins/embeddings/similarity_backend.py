@@ -18,7 +18,8 @@ from fiftyone.brain.internal.core.sklearn import (
 )
 from numpy.typing import NDArray
 
-from fiftyone_plugins.embeddings.neighbours import Indices, NeighbourIndex, build_index, to_unit_length
+from fiftyone_plugins.embeddings.cells import Indices
+from fiftyone_plugins.embeddings.neighbours import NeighbourIndex, build_index, to_unit_length
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 
 LARGE_THRESHOLD: Final = 0.2
