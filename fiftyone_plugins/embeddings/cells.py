@@ -21,8 +21,8 @@ DIMENSIONS: Final = 64
 
 CELLS_LOOKED_INTO: Final = 32
 MANY: Final = 250_000
-CELLS_JOINED_OF_MANY: Final = 16
-"""Above so many vectors a join looks into fewer: the work grows with both, and the nearest cells hold nearly all."""
+CELLS_LOOKED_INTO_OF_MANY: Final = 16
+"""Above so many vectors a search looks into fewer: cells are larger then, and the nearest ones hold nearly all."""
 
 VECTORS_PER_CELL: Final = 150
 ROWS_PER_CELL: Final = 40
@@ -54,7 +54,8 @@ class Cells(NamedTuple):
     def look(self, queries: Floats, count: int, among: NDArray[np.bool_] | None = None) -> Indices:
         """Return the indices (n, count) of the nearest when turned; -1 where there are no more."""
         faiss = load_faiss()
-        params = faiss.SearchParametersIVF(nprobe=CELLS_LOOKED_INTO)
+        is_many = self.inverted.ntotal > MANY
+        params = faiss.SearchParametersIVF(nprobe=CELLS_LOOKED_INTO_OF_MANY if is_many else CELLS_LOOKED_INTO)
         if among is not None:
             params.sel = faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
         _, indices = self.inverted.search(queries @ self.turn, count, params=params)
@@ -79,8 +80,7 @@ class Cells(NamedTuple):
 
     def _sort_rows_by_cell(self, turned: Floats, gaps: Floats, reach: float) -> tuple[Indices, Indices]:
         """Return the rows that look into each cell, one cell's after the other's, and where each cell's begin."""
-        count = CELLS_LOOKED_INTO if self.inverted.ntotal <= MANY else CELLS_JOINED_OF_MANY
-        squares, cells = self.inverted.quantizer.search(turned, min(count, self.inverted.nlist))
+        squares, cells = self.inverted.quantizer.search(turned, min(CELLS_LOOKED_INTO, self.inverted.nlist))
         # What lies in another cell lies behind the plane half way to it: nothing there is nearer than the plane.
         to_plane = squares - squares[:, :1]
         in_reach = to_plane <= 2 * reach * gaps[cells[:, :1], cells] + ROUNDING

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_plugins.embeddings.cells import BLOCK, Cells, Floats, Indices, build_cells, load_faiss
+from fiftyone_plugins.embeddings.cells import BLOCK, MANY, Cells, Floats, Indices, build_cells, load_faiss
 
 SMALL: Final = 10_000
 """Up to so many vectors every one is compared with every other."""
@@ -25,7 +25,10 @@ MOST_NEIGHBOURS: Final = 256
 
 FIRST_NEIGHBOURS: Final = 24
 FEW_NEIGHBOURS: Final = 32
-"""Up to so many neighbours of each are looked for one vector at a time, more are found a cell at a time."""
+"""Up to so many neighbours of each are looked for one vector at a time, more are found a cell at a time.
+
+Among very many vectors no more than these are looked for: there all that is near in some directions is too much.
+"""
 
 PAIRS_HELD: Final = 16_000_000
 """More are thinned out to the nearest of each vector."""
@@ -91,11 +94,14 @@ class NeighbourIndex:
         )
 
     def pairs_within(self, threshold: float, *, most: int = MOST_NEIGHBOURS) -> Pairs:
-        """Return each pair not further apart than ``threshold`` once; of one vector at most its ``most`` nearest."""
+        """Return each pair not further apart than ``threshold`` once; of one vector at most its ``most`` nearest.
+
+        Above ``cells.MANY`` vectors, at most its ``FEW_NEIGHBOURS`` nearest.
+        """
         if self._cells is None:
             found = _gather(self._find_in_all(threshold, most), most)
-        elif most <= FEW_NEIGHBOURS:
-            found = _gather(self._find_nearest(threshold, most), most)
+        elif most <= FEW_NEIGHBOURS or len(self) > MANY:
+            found = _gather(self._find_nearest(threshold, min(most, FEW_NEIGHBOURS)), most)
         else:
             found = _gather(self._find_in_cells(self._cells, threshold, most), most)
         # A pair is found from either side, or from both.

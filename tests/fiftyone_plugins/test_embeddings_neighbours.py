@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fiftyone_plugins.app.brain import CONFIG_CLASS, to_backend_environment
-from fiftyone_plugins.embeddings import neighbours
+from fiftyone_plugins.embeddings import cells, neighbours
 from fiftyone_plugins.embeddings.neighbours import build_index
 from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 
@@ -29,7 +29,7 @@ def make_vectors(count: int, width: int = 96) -> NDArray[np.float32]:
 def compare_all(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
     unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return 1 - unit @ unit.T
+    return np.asarray(1 - unit @ unit.T)
 
 
 def list_pairs(distances: NDArray[np.float64]) -> set[tuple[int, int]]:
@@ -63,6 +63,20 @@ def test_a_large_set_gives_the_same_pairs_in_cells_and_the_same_every_time() -> 
     found = pairs_of(vectors)
     assert found == list_pairs(compare_all(vectors))
     assert found == pairs_of(vectors)
+
+
+@pytest.mark.usefixtures("searched_in_cells")
+def test_among_very_many_the_few_nearest_of_each_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (neighbours, cells):
+        monkeypatch.setattr(module, "MANY", 2000)
+    vectors = make_vectors(3000)
+    vectors[:200] = vectors[0] + 0.01 * np.random.default_rng(1).standard_normal((200, 96), dtype=np.float32)
+    expected = list_pairs(compare_all(vectors))
+    found = pairs_of(vectors)
+
+    assert found < expected
+    assert {pair for pair in expected if pair[0] >= 200} <= found
+    assert min(np.bincount(np.array(sorted(found)).ravel())[:200]) >= neighbours.FEW_NEIGHBOURS
 
 
 @pytest.mark.usefixtures("searched_in_cells")
