@@ -103,6 +103,10 @@ MISTAKE_CLASS: Final = "mistake_class"
 MISTAKE_OBJECTLAB: Final = "mistake_objectlab"
 """1 - ObjectLab's label quality of the sample, 0..1 (cleanlab). None: not computed."""
 
+MISTAKE_DATALAB: Final = "mistake_datalab"
+"""What cleanlab's Datalab says of a sample with a class: ``score``, ``kind`` and ``reason`` of its likeliest issue
+beside a wrong label (0 and None: it has none), and 1 - Datalab's score of each kind, 0..1. None: not asked."""
+
 MISTAKE_KIND: Final = "mistake_kind"
 """Attribute of a label: the mistake that is likeliest; None: none is likely."""
 
@@ -123,6 +127,9 @@ MISTAKE_PROPOSALS: Final = "mistake_proposals"
 
 MISTAKE_TAG: Final = "mistake"
 """Sample tag of those whose ``mistakenness`` was high when it was computed last."""
+
+MISTAKES_VERSION: Final = "mistakes"
+"""Model version of predictions in Label Studio that mark what is likely wrong: no detector's, and never pre-labels."""
 
 DUPLICATE_GROUP: Final = "duplicate_group"
 """Names the images that show nearly the same. None: like no other, or not computed. Written by a plugin."""

@@ -34,7 +34,10 @@ class ImageSize:
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
-            raise ValueError(f"image size must be positive, got {self.width}x{self.height}")
+            raise ValueError(f"image size must be positive, got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ Geometry = Box | Polygon | Keypoint | Mask
 def compute_iou(a: Geometry, b: Geometry) -> float:
     """Return intersection over union in 0..1; turned boxes and polygons count with their true outline.
 
-    Two shapes without area (points) have no overlap to speak of: 0.
+    Two shapes without area (points) have no overlap to speak of, nor have masks of images of two sizes: 0.
 
     >>> round(compute_iou(Box(0, 0, 2, 1), Box(1, 0, 2, 1)), 3)
     0.333
@@ -277,7 +280,7 @@ def _compute_mask_iou(a: Geometry, b: Geometry) -> float:
     shape = a.pixels.shape if isinstance(a, Mask) else b.pixels.shape if isinstance(b, Mask) else (0, 0)
     first, second = _to_pixels(a, shape), _to_pixels(b, shape)
     if first.shape != second.shape:
-        raise ValueError(f"masks of different images: {first.shape} and {second.shape}")
+        return 0.0
     union = np.count_nonzero(first | second)
     return float(np.count_nonzero(first & second) / union) if union else 0.0
 

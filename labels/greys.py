@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 # 65535 / 255: what turns sixteen bits into eight.
-SIXTEEN_TO_EIGHT = 257
+SIXTEEN_TO_EIGHT: Final = 257
+STRIP_VALUES: Final = 256 * 1024
 
 
 def to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -22,18 +24,37 @@ def to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     >>> to_eight_bits(np.array([[25700, 25700]], np.uint16)).tolist()
     [[100, 100]]
     """
+    greys = np.empty(values.shape, np.uint8)
+    source, target = values.reshape(-1), greys.reshape(-1)
+    # Exact numbers take eight times the memory of the result: a large image has room for some of them at once.
+    strips = [slice(start, start + STRIP_VALUES) for start in range(0, source.size, STRIP_VALUES)]
+    low, high = _find_range(source[strip] for strip in strips)
+    for strip in strips:
+        target[strip] = _stretch(source[strip], low, high)
+    return greys
+
+
+def _find_range(strips: Iterable[npt.NDArray[Any]]) -> tuple[float, float]:
+    low, high = np.inf, -np.inf
+    for strip in strips:
+        numbers = strip[np.isfinite(strip)] if strip.dtype.kind == "f" else strip
+        if numbers.size:
+            low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _stretch(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
     numbers = values.astype(np.float64)
-    is_number = np.isfinite(numbers)
-    if not is_number.all():
-        numbers = np.where(is_number, numbers, numbers[is_number].min() if is_number.any() else 0.0)
-    low, high = float(numbers.min(initial=np.inf)), float(numbers.max(initial=-np.inf))
+    if values.dtype.kind == "f":
+        numbers[~np.isfinite(numbers)] = low
     if high > low:
-        scaled = (numbers - low) * (255 / (high - low))
+        numbers -= low
+        numbers *= 255 / (high - low)
     elif values.dtype.kind == "f":
-        scaled = numbers * (255 if high <= 1 else 1)
+        numbers *= 255 if high <= 1 else 1
     else:
-        scaled = numbers / (
-            SIXTEEN_TO_EIGHT if values.dtype.itemsize == np.dtype(np.uint16).itemsize or high > 255 else 1
-        )
+        is_wide = values.dtype.itemsize == np.dtype(np.uint16).itemsize or high > 255
+        numbers /= SIXTEEN_TO_EIGHT if is_wide else 1
     # A hair above, since 255 / span times span may end just below 255.
-    return (scaled + 1e-6).clip(0, 255).astype(np.uint8)
+    numbers += 1e-6
+    return numbers.clip(0, 255, out=numbers).astype(np.uint8)

@@ -148,8 +148,13 @@ def _to_value(label: Label, control: Control, size: ImageSize) -> dict[str, Any]
     return {"format": "rle", "rle": encode_mask(shape.pixels)} | named
 
 
-def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, item: str) -> list[Label]:
+def from_result(
+    result: Iterable[Mapping[str, Any]], config: LabelConfig, *, item: str, size: ImageSize | None = None
+) -> list[Label]:
     """Return the labels of Label Studio's regions, in their order.
+
+    ``size`` is that of the image the labels are for. A region that was drawn on one of another size is refused: in
+    pixels it would lie somewhere else. Without it, each region is taken at its own size.
 
     Raises:
         ItemError: a region cannot be carried (unknown control or class, a kind the config does not have, missing or
@@ -164,7 +169,7 @@ def from_result(result: Iterable[Mapping[str, Any]], config: LabelConfig, *, ite
         shown = _in_one_line(region.get("id", "?"), ID_SHOWN) if isinstance(region, Mapping) else None
         name = item if shown is None else f"{item}, region {shown}"
         try:
-            label = _from_region(region, config)
+            label = _from_region(region, config, size)
         except LabelConfigError as error:
             raise ItemError(name, _in_one_line(error)) from error
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -185,7 +190,7 @@ def _in_one_line(text: object, longest: int = PROBLEM_SHOWN) -> str:
     return line if len(line) <= longest else line[:longest] + "…"
 
 
-def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
+def _from_region(region: Mapping[str, Any], config: LabelConfig, size: ImageSize | None) -> Label:
     kind = region["type"]
     if "from_name" not in region:
         raise LabelConfigError(f"a region of type {kind!r} is not supported")
@@ -210,42 +215,45 @@ def _from_region(region: Mapping[str, Any], config: LabelConfig) -> Label:
     if not classes or (len(classes) > 1 and not control.is_multiple):
         raise LabelConfigError(f"the region has {len(classes)} classes (expected one)")
     _check_classes(classes, control)
-    geometry = _from_value[control.kind](region, value) if control.is_region else None
+    geometry = _from_value[control.kind](value, _size_of(region, size)) if control.is_region else None
     votes = (region.get("meta") or {}).get("votes")
     return Label(
         label_id, control.name, classes, geometry, confidence=confidence, votes=None if votes is None else int(votes)
     )
 
 
-def _size_of(region: Mapping[str, Any]) -> ImageSize:
-    return ImageSize(int(region["original_width"]), int(region["original_height"]))
+def _size_of(region: Mapping[str, Any], expected: ImageSize | None) -> ImageSize:
+    if expected is not None and region.get("original_width") is None and region.get("original_height") is None:
+        # Other tools write percent alone, which are of the image they are shown on.
+        return expected
+    size = ImageSize(int(region["original_width"]), int(region["original_height"]))
+    if expected not in (None, size):
+        raise LabelConfigError(f"was drawn on an image of {size}, and the sample's is {expected}")
+    return size
 
 
-def _box_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+def _box_from(value: Mapping[str, Any], size: ImageSize) -> Geometry:
     x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
     if width < 0 or height < 0:
         raise ValueError(f"a box of {width} x {height} percent")
-    return Box.from_percent(x, y, width, height, _size_of(region), rotation_deg=float(value.get("rotation") or 0.0))
+    return Box.from_percent(x, y, width, height, size, rotation_deg=float(value.get("rotation") or 0.0))
 
 
-def _polygon_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
+def _polygon_from(value: Mapping[str, Any], size: ImageSize) -> Geometry:
     if len(value["points"]) < 3:
         raise ValueError(f"an outline of {len(value['points'])} points (expected at least three)")
-    return Polygon.from_percent(value["points"], _size_of(region))
+    return Polygon.from_percent(value["points"], size)
 
 
-def _keypoint_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
-    return Keypoint.from_percent(
-        float(value["x"]), float(value["y"]), float(value.get("width") or 0.0), _size_of(region)
-    )
+def _keypoint_from(value: Mapping[str, Any], size: ImageSize) -> Geometry:
+    return Keypoint.from_percent(float(value["x"]), float(value["y"]), float(value.get("width") or 0.0), size)
 
 
-def _mask_from(region: Mapping[str, Any], value: Mapping[str, Any]) -> Geometry:
-    size = _size_of(region)
+def _mask_from(value: Mapping[str, Any], size: ImageSize) -> Geometry:
     return Mask(decode_mask(value["rle"], height=size.height, width=size.width))
 
 
-_from_value: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Geometry]]] = {
+_from_value: Final[Mapping[str, Callable[[Mapping[str, Any], ImageSize], Geometry]]] = {
     "RectangleLabels": _box_from,
     "PolygonLabels": _polygon_from,
     "KeyPointLabels": _keypoint_from,
@@ -328,6 +336,6 @@ def _numbers(shape: Box | Polygon | Keypoint) -> np.ndarray[Any, np.dtype[np.flo
     if isinstance(shape, Polygon):
         return np.asarray(shape.points, dtype=np.float64)
     if isinstance(shape, Keypoint):
-        return np.array([shape.x, shape.y])
+        return np.array([shape.x, shape.y, shape.diameter])
     # Corners, not angles: 359.999 and 0 degrees are the same box.
     return np.asarray(shape.corners(), dtype=np.float64)

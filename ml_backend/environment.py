@@ -57,6 +57,10 @@ class Environment:
             raise _bad_value(key, text, "a number from 0 to 1")
         return number
 
+    def fraction_or_none(self, key: str) -> float | None:
+        """Return a number in 0..1, or None where none is set."""
+        return self.fraction(key, 0.0) if self.text(key) else None
+
     def numbers(self, key: str) -> tuple[float, ...]:
         """Return numbers above 0, separated by commas."""
         text = self.text(key)

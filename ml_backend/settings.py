@@ -114,7 +114,7 @@ def _read_options(read: Environment, models_dir: Path) -> DetectorOptions:
         runtime=read.choice("LABELLOOP_RUNTIME", "auto", RUNTIMES),
         precision=read.choice("LABELLOOP_PRECISION", usual.precision, PRECISIONS),
         is_torch_compiled=read.flag("LABELLOOP_TORCH_COMPILE"),
-        nms_iou=read.fraction("LABELLOOP_NMS_IOU", usual.nms_iou),
+        nms_iou=read.fraction_or_none("LABELLOOP_NMS_IOU"),
         is_nms_free=read.flag("LABELLOOP_NMS_FREE"),
         cache_dir=models_dir / "compiled",
         fusion=read.choice("LABELLOOP_FUSION", usual.fusion, FUSIONS),

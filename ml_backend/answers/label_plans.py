@@ -163,7 +163,7 @@ class LabelPlans:
                     logger.warning(
                         "no class of the model stands for these labels, they are never pre-drawn (predicted_values"
                         " would map them): %s",
-                        ", ".join(plan.unmapped_labels),
+                        in_words(plan.unmapped_labels),
                     )
                 self._warn_of_unknown(plan.config)
                 self._plans[key] = plan
@@ -178,8 +178,8 @@ class LabelPlans:
         if unknown:
             logger.warning(
                 "LABELLOOP_CLASS_THRESHOLDS: no label of the config is named %s (known: %s)",
-                ", ".join(unknown),
-                ", ".join(labels),
+                in_words(unknown),
+                in_words(labels),
             )
 
     def _build(self, config: LabelConfig, thresholds: Thresholds) -> LabelPlan:
@@ -229,6 +229,15 @@ def find_controls(config: LabelConfig, task: str) -> list[Control]:
     """Return the controls that hold what a model of this task draws, those that come first for an object first."""
     kinds = SHAPE_KINDS.get(task, BOX_KINDS)
     return [control for group in kinds for control in config.controls if control.kind in group]
+
+
+def in_words(names: Iterable[str]) -> str:
+    r"""Return names as one line of a log, whatever they hold.
+
+    >>> print(in_words(["car", "a\nb"]))
+    car, 'a\nb'
+    """
+    return ", ".join(name if name.isprintable() else repr(name) for name in names)
 
 
 def _find(controls: Iterable[Control], name: str, thresholds: Thresholds) -> Target | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from labels.results import to_result
 from ml_backend.answers.label_plans import LabelPlan
-from ml_backend.answers.regions import PredictedItem, to_candidates, to_labels
-from ml_backend.answers.uncertainty import DEFAULT_SCORE, Uncertainties, compute_uncertainties, to_score
+from ml_backend.answers.regions import PredictedItem, to_candidates, to_labels, to_views
+from ml_backend.answers.uncertainty import (
+    DEFAULT_SCORE,
+    Uncertainties,
+    compute_disagreement,
+    compute_uncertainties,
+    to_score,
+)
 from ml_backend.detectors import Detections
 
 
@@ -31,8 +35,11 @@ def to_prediction(
     """
     labels = to_labels(item, found, plan, model_version=model_version)
     counts = None if label_counts is None else _fill(label_counts, plan)
+    views, thresholds = to_views(found, plan, item.size)
     scores = compute_uncertainties(
-        to_candidates(found, plan), disagreement=find_disagreement(found), label_counts=counts
+        to_candidates(found, plan, item.size),
+        disagreement=compute_disagreement(views, thresholds=thresholds),
+        label_counts=counts,
     )
     name, uncertainty = scores.choose(served)
     return {
@@ -65,19 +72,3 @@ def to_meta(scores: Uncertainties, *, served_score: str, is_calibrated: bool) ->
 def _fill(label_counts: Mapping[str, int], plan: LabelPlan) -> dict[str, int]:
     """Return the count of every label the model can draw: one that is not mentioned was never reviewed."""
     return {target.label: max(label_counts.get(target.label, 0), 0) for target in plan.classes.values()}
-
-
-def find_disagreement(found: Detections) -> float | None:
-    """Return how little the looks at an image agree: what they said of themselves, else the doubt about each box.
-
-    The boxes' doubt is their 1 - agreement, weighted by their scores; None where there was one look.
-    """
-    said: float | None = getattr(found, "disagreement", None)
-    if said is not None:
-        return said
-    if found.agreement is None or not len(found):
-        return None
-    weights = found.scores.astype(np.float64)
-    if not weights.sum() > 0:
-        return None
-    return float(np.clip(np.average(1.0 - found.agreement.astype(np.float64), weights=weights), 0.0, 1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -36,12 +36,12 @@ class PredictedItem:
 
 
 def to_labels(item: PredictedItem, found: Detections, plan: LabelPlan, *, model_version: str) -> list[Label]:
-    """Return the labels shown to an annotator: at or above the threshold, of a class the config knows, with an area."""
+    """Return the labels shown to an annotator: of every drawable row at or above its threshold at least one."""
     if found.image_probabilities is not None:
         return _to_choices(item, found.image_probabilities, plan, model_version)
     ids = _RegionIds(item, model_version)
     labels: list[Label] = []
-    for row in find_drawable(found, plan):
+    for row in find_drawable(found, plan, item.size):
         if found.scores[row] < _find_threshold(found, row, plan):
             continue
         target = plan.classes.get(int(found.class_ids[row]))
@@ -52,7 +52,7 @@ def to_labels(item: PredictedItem, found: Detections, plan: LabelPlan, *, model_
     return labels
 
 
-def to_candidates(found: Detections, plan: LabelPlan) -> list[Candidate]:
+def to_candidates(found: Detections, plan: LabelPlan, size: ImageSize) -> list[Candidate]:
     """Return all that counts for the uncertainty: what is shown, and what might be there without being shown."""
     if found.image_probabilities is not None:
         chosen = _choose_classes(found.image_probabilities, plan)
@@ -62,23 +62,53 @@ def to_candidates(found: Detections, plan: LabelPlan) -> list[Candidate]:
             if class_id in chosen or found.image_probabilities[class_id] > CANDIDATE_FLOOR
         ]
     candidates = []
-    for row in find_drawable(found, plan):
+    for row in find_drawable(found, plan, size):
         target = plan.classes.get(int(found.class_ids[row])) or next(iter(plan.keypoints.values()))
         is_shown = bool(found.scores[row] >= _find_threshold(found, row, plan))
         candidates.append(Candidate(target.label, min(float(found.scores[row]), 1.0), is_shown))
     return candidates
 
 
-def find_drawable(found: Detections, plan: LabelPlan) -> list[int]:
-    """Return the rows that the config has a place for, that have an area and are the best of their object, in order."""
+def to_views(found: Detections, plan: LabelPlan, size: ImageSize) -> tuple[list[Detections], dict[int, float]]:
+    """Return what each look at the image would draw by itself, its classes numbered by label, and their thresholds."""
+    numbers: dict[tuple[str, str], int] = {}
+    for target in plan.classes.values():
+        numbers.setdefault((target.control.name, target.label), len(numbers))
+    by_class = {class_id: numbers[target.control.name, target.label] for class_id, target in plan.classes.items()}
+    views = []
+    for view in found.views or ():
+        kept = view.take(np.array(find_drawable(view, plan, size), np.int64))
+        labels = np.array([by_class[int(class_id)] for class_id in kept.class_ids], np.int64)
+        views.append(replace(kept, class_ids=labels))
+    return views, {by_class[class_id]: target.threshold for class_id, target in plan.classes.items()}
+
+
+def find_drawable(found: Detections, plan: LabelPlan, size: ImageSize) -> list[int]:
+    """Return the rows of which something can be drawn and that are the best of their object, in order.
+
+    That is a shape with an area in the image, or a key point that is seen, of what the config has a place for.
+    """
     xyxy = found.xyxy.astype(np.float64)
     has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1]) & np.isfinite(xyxy).all(axis=1)
     # A class the config does not know is drawn by its key points alone, where it has some.
     has_place = np.isin(found.class_ids, list(plan.classes)) | (found.keypoints is not None and bool(plan.keypoints))
-    rows = [int(row) for row in np.flatnonzero(has_area & has_place)]
+    rows = [int(row) for row in np.flatnonzero(has_area & has_place) if _has_region(found, int(row), plan, size)]
     # The detector's own suppression is by class: a van found as car and as truck comes twice, and both are a «Car».
     is_doubled = len(plan.classes) > len({target.label for target in plan.classes.values()})
     return _drop_doubled(found, rows, plan) if is_doubled and found.rotations_deg is None else rows
+
+
+def _has_region(found: Detections, row: int, plan: LabelPlan, size: ImageSize) -> bool:
+    target = plan.classes.get(int(found.class_ids[row]))
+    if target is not None and _has_shape(found, row, target.control.kind, size):
+        return True
+    return found.keypoints is not None and any(True for _ in _find_points(found.keypoints[row], plan, size))
+
+
+def _has_shape(found: Detections, row: int, kind: str, size: ImageSize) -> bool:
+    if kind != "RectangleLabels" and found.masks is not None:
+        return bool(_cut(found.masks[row], size).pixels.any())
+    return found.rotations_deg is None or to_labelled_box(to_box(found, row), size) is not None
 
 
 def _drop_doubled(found: Detections, rows: list[int], plan: LabelPlan) -> list[int]:
@@ -181,12 +211,18 @@ def to_labelled_box(box: Box, size: ImageSize) -> Box | None:
 def to_mask(crop: MaskCrop, size: ImageSize) -> Mask:
     """Return the whole image's mask; what lies outside of the image is cut."""
     pixels = np.zeros((size.height, size.width), dtype=np.bool_)
-    height, width = crop.pixels.shape
-    left, top = max(crop.x, 0), max(crop.y, 0)
-    right, bottom = min(crop.x + width, size.width), min(crop.y + height, size.height)
-    if right > left and bottom > top:
-        pixels[top:bottom, left:right] = crop.pixels[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x]
+    inside = _cut(crop, size)
+    height, width = inside.pixels.shape
+    pixels[inside.y : inside.y + height, inside.x : inside.x + width] = inside.pixels
     return Mask(pixels)
+
+
+def _cut(crop: MaskCrop, size: ImageSize) -> MaskCrop:
+    """Return the part of a mask that lies inside of the image; it may have no pixel."""
+    height, width = crop.pixels.shape
+    left, top = min(max(crop.x, 0), size.width), min(max(crop.y, 0), size.height)
+    right, bottom = max(min(crop.x + width, size.width), left), max(min(crop.y + height, size.height), top)
+    return MaskCrop(left, top, crop.pixels[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x])
 
 
 def to_polygon(crop: MaskCrop, size: ImageSize) -> Polygon | None:
@@ -219,14 +255,21 @@ def _to_points(outline: npt.NDArray[Any], crop: MaskCrop, size: ImageSize) -> tu
 def _to_keypoints(
     ids: _RegionIds, points: npt.NDArray[np.float32], plan: LabelPlan, size: ImageSize
 ) -> Iterator[Label]:
+    for number, target in _find_points(points, plan, size):
+        x, y, visibility = (float(value) for value in points[number])
+        shape = Keypoint(x, y, KEYPOINT_DIAMETER * size.width)
+        region_id = ids.make(f"{target.label} {number} {x:.0f} {y:.0f}")
+        yield Label(region_id, target.control.name, (target.label,), shape, confidence=_round(visibility))
+
+
+def _find_points(points: npt.NDArray[np.float32], plan: LabelPlan, size: ImageSize) -> Iterator[tuple[int, Target]]:
+    """Yield the points of one object that are drawn: visible enough, inside of the image, of a name the config has."""
     for number, target in plan.keypoints.items():
         if number >= len(points):
             continue
         x, y, visibility = (float(value) for value in points[number])
         if visibility >= target.threshold and 0 <= x <= size.width and 0 <= y <= size.height:
-            shape = Keypoint(x, y, KEYPOINT_DIAMETER * size.width)
-            region_id = ids.make(f"{target.label} {number} {x:.0f} {y:.0f}")
-            yield Label(region_id, target.control.name, (target.label,), shape, confidence=_round(visibility))
+            yield number, target
 
 
 def _choose_classes(probabilities: npt.NDArray[np.float32], plan: LabelPlan) -> dict[int, Target]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
@@ -190,18 +190,26 @@ def compute_rarity(label: str, label_counts: Mapping[str, int]) -> float:
     return math.sqrt((1 + min(count, min(label_counts.values(), default=0))) / (1 + count))
 
 
-def compute_disagreement(views: Sequence[View], *, shown_floor: float = 0.2) -> float | None:
+def compute_disagreement(
+    views: Sequence[View], *, thresholds: Mapping[int, float] | None = None, shown_floor: float = 0.2
+) -> float | None:
     """Return how little two or more looks at one image agree, in 0..1; None where there was one look only.
 
     For each pair of views: the boxes of one class are matched, best overlap first; a pair of boxes disagrees by
     1 - IoU x (lower score / higher score), a box without a match entirely. The mean is over the boxes that at least one
-    of the two views shows (``shown_floor``); where none shows any it is ``NOTHING_FOUND_UNCERTAINTY``.
+    of the two views shows, from the threshold of their class on (by class id, else ``shown_floor``); where none shows
+    any it is ``NOTHING_FOUND_UNCERTAINTY``.
 
     Source: query by committee (Haussmann et al. 2020) and consistency under augmentation (CALD, Yu et al. 2021).
     """
     if len(views) < 2:
         return None
-    pairs = [_compare(first, second, shown_floor) for first, second in itertools.combinations(views, 2)]
+
+    def is_shown(score: float, class_id: np.int64) -> bool:
+        # Scores are float32: one at the threshold is shown, here as in the result.
+        return score >= float(np.float32((thresholds or {}).get(int(class_id), shown_floor)))
+
+    pairs = [_compare(first, second, is_shown) for first, second in itertools.combinations(views, 2)]
     doubts = [doubt for pair in pairs for doubt in pair]
     return math.fsum(doubts) / len(doubts) if doubts else NOTHING_FOUND_UNCERTAINTY
 
@@ -255,7 +263,7 @@ def _compute_entropy(probability: float) -> float:
     return -probability * math.log2(probability) - rest * math.log2(rest)
 
 
-def _compare(first: View, second: View, shown_floor: float) -> list[float]:
+def _compare(first: View, second: View, is_shown: Callable[[float, np.int64], bool]) -> list[float]:
     """Return the doubt about each object that at least one of the two views shows."""
     overlap = compute_iou_matrix(first.xyxy, second.xyxy)
     overlap[first.class_ids[:, None] != second.class_ids[None, :]] = 0.0
@@ -270,10 +278,10 @@ def _compare(first: View, second: View, shown_floor: float) -> list[float]:
             free_first.remove(row)
             free_second.remove(column)
             low, high = sorted((float(first.scores[row]), float(second.scores[column])))
-            if high >= shown_floor:
+            if is_shown(high, first.class_ids[row]):
                 doubts.append(1.0 - float(overlap[row, column]) * (low / high))
-    alone = [float(first.scores[row]) for row in free_first] + [float(second.scores[row]) for row in free_second]
-    return doubts + [1.0 for score in alone if score >= shown_floor]
+    alone = [(first, row) for row in free_first] + [(second, row) for row in free_second]
+    return doubts + [1.0 for view, row in alone if is_shown(float(view.scores[row]), view.class_ids[row])]
 
 
 def compute_iou_matrix(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -45,7 +45,8 @@ class Detections:
     - ``keypoints`` (n, points, 3): x and y in pixels, visibility in 0..1.
     - ``votes`` (n,): how many members of an ensemble, or views of the image, see this box.
     - ``agreement`` (n,) in 0..1: how much they agree on it.
-    - ``disagreement`` in 0..1: how far the members or views disagree on the whole image, by all they see.
+    - ``views``: what each member or view found in the whole image, with plain boxes; how far they disagree depends on
+      what of it is shown (``answers/uncertainty.py``).
     - ``image_probabilities`` (classes,): a classifier's answer, which has no rows.
     """
 
@@ -58,7 +59,7 @@ class Detections:
     keypoints: npt.NDArray[np.float32] | None = None
     votes: npt.NDArray[np.int64] | None = None
     agreement: npt.NDArray[np.float32] | None = None
-    disagreement: float | None = None
+    views: tuple[Detections, ...] | None = None
     image_probabilities: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class Detections:
         picked: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or field.name in {"disagreement", "image_probabilities"}:
+            if value is None or field.name in {"views", "image_probabilities"}:
                 continue
             picked[field.name] = tuple(value[row] for row in rows) if isinstance(value, tuple) else value[rows]
         return replace(self, **picked)
@@ -164,8 +165,9 @@ class DetectorOptions:
     """How a model is run. All that changes what is drawn is part of the model version (``to_served_version``).
 
     ``runtime`` auto takes OpenVINO on a CPU where the model can be compiled and torch elsewhere; ``cache_dir`` keeps
-    what was compiled. ``is_nms_free`` takes the head without NMS of networks that have both (YOLOv10, YOLO26), which
-    Ultralytics' ``predict`` does only when told. ``class_names`` are those of an open-vocabulary model.
+    what was compiled. ``is_torch_compiled`` has torch compile what it runs itself. ``is_nms_free`` takes the head
+    without NMS of networks that have both (YOLOv10, YOLO26), which Ultralytics' ``predict`` does only when told.
+    ``nms_iou`` None: as the network's own library does it. ``class_names`` are those of an open-vocabulary model.
     ``member_weights`` and ``min_votes`` are an ensemble's (none: all equal, and more than half of them). ``views`` are
     looks at each image that are fused: "flip", or the longer side in pixels. ``calibrations`` are the versions of the
     calibrations under which an ensemble's members are fused, kept in ``models_dir``; "" for a member without one.
@@ -174,7 +176,7 @@ class DetectorOptions:
     is_trusted: bool = False
     runtime: str = "torch"
     precision: str = "float32"
-    nms_iou: float = 0.7
+    nms_iou: float | None = None
     is_nms_free: bool = False
     class_names: tuple[str, ...] = ()
     cache_dir: Path | None = None
@@ -185,15 +187,20 @@ class DetectorOptions:
     views: tuple[str, ...] = ()
     calibrations: tuple[str, ...] = ()
     models_dir: Path | None = None
+    is_torch_compiled: bool = False
 
 
 # What these say does not change which boxes are found, but for the last digits.
-_SILENT_OPTIONS: Final = ("is_trusted", "runtime", "precision", "cache_dir", "models_dir")
+_SILENT_OPTIONS: Final = ("is_trusted", "runtime", "precision", "cache_dir", "models_dir", "is_torch_compiled")
+_ENSEMBLE_OPTIONS: Final = ("member_weights", "min_votes", "calibrations")
+_FUSION_OPTIONS: Final = ("fusion", "fusion_iou")
 DEFAULT_OPTIONS: Final = DetectorOptions()
 
 
-def to_served_version(version: str, options: DetectorOptions) -> str:
+def to_served_version(version: str, options: DetectorOptions, *, members: int = 1) -> str:
     """Return the model version of weights run with these options: the weights' own when all are the defaults.
+
+    ``members`` is how many models they are: of one model alone, what only an ensemble reads says nothing.
 
     >>> to_served_version("yolo11n-c130b90b", DetectorOptions(runtime="onnx"))
     'yolo11n-c130b90b'
@@ -201,9 +208,10 @@ def to_served_version(version: str, options: DetectorOptions) -> str:
     'yolo11n-c130b90b-6f076fcd'
     """
     usual = asdict(DEFAULT_OPTIONS)
-    changed = {
-        key: value for key, value in asdict(options).items() if key not in _SILENT_OPTIONS and value != usual[key]
-    }
+    silent = {*_SILENT_OPTIONS}
+    if members == 1:
+        silent |= {*_ENSEMBLE_OPTIONS} if options.views else {*_ENSEMBLE_OPTIONS, *_FUSION_OPTIONS}
+    changed = {key: value for key, value in asdict(options).items() if key not in silent and value != usual[key]}
     if not changed:
         return version
     text = json.dumps(changed, sort_keys=True, ensure_ascii=True)

@@ -10,6 +10,8 @@ from labels.errors import LabelingError
 
 EXPORTED_SUFFIXES: Final = (".onnx", ".xml")
 STATE_SUFFIXES: Final = (".pth", ".safetensors")
+DESCRIBED_SUFFIXES: Final = (*EXPORTED_SUFFIXES, *STATE_SUFFIXES)
+"""Of files that may have a card beside them, which says what model it is and how its classes are called."""
 PICKLE_SUFFIXES: Final = (".pt", ".pth")
 # What torch writes: a zip file, and before 1.6 a pickle.
 ZIP_START: Final = b"PK"

@@ -27,12 +27,6 @@ def choose_device(device: str) -> str:
     return f"cuda:{index}"
 
 
-def release_memory() -> None:
-    """Give back what torch keeps for later, after it ran out of memory."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def to_torch_dtype(precision: str) -> torch.dtype:
     """Return torch's name of a precision."""
     return _DTYPES[precision]

@@ -29,8 +29,13 @@ def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> Ef
     """Load a state dict by its card, whose model is a configuration of effdet such as ``tf_efficientdet_d0``.
 
     Raises:
-        LabelingError: there is no card, no such model, or the tensors are another model's.
+        LabelingError: there is no card, no such model, the tensors are another model's, or an overlap was told.
     """
+    if options.nms_iou is not None:
+        raise LabelingError(
+            f"LABELLOOP_NMS_IOU={options.nms_iou:g}: EfficientDet drops boxes by an overlap of 0.5 and cannot be told"
+            " another, so leave it away"
+        )
     card = read_card(weights)
     try:
         config = effdet.get_efficientdet_config(card.model)

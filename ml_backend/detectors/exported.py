@@ -15,7 +15,7 @@ from ml_backend.detectors.devices import choose_device
 from ml_backend.detectors.masks import Letterbox
 from ml_backend.detectors.queries import QueryDetector, ResizeRule
 from ml_backend.detectors.runtimes import Description, Run, open_onnx, open_openvino
-from ml_backend.detectors.selection import choose_from_anchors
+from ml_backend.detectors.selection import NMS_IOU, choose_from_anchors
 from ml_backend.detectors.yolo import Batch, YoloDetector, letterbox
 
 YOLOX_STRIDES: Final = (8, 16, 32)
@@ -38,11 +38,20 @@ def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> De
     return to_detector(described, run, nms_iou=options.nms_iou)
 
 
-def to_detector(described: Description, run: Run, *, nms_iou: float) -> Detector:
-    """Return the detector of an opened file."""
+def to_detector(described: Description, run: Run, *, nms_iou: float | None) -> Detector:
+    """Return the detector of an opened file.
+
+    Raises:
+        LabelingError: it drops boxes by another overlap than this, and cannot be told.
+    """
     if described.decoder == "detr":
         return _to_query_detector(described, run)
     if described.decoder == "boxes":
+        if nms_iou not in {None, described.nms_iou}:
+            raise LabelingError(
+                f"LABELLOOP_NMS_IOU={nms_iou:g}: the file chooses its boxes itself and cannot be told; leave it away,"
+                " or serve the weights it was made from"
+            )
         return BoxesDetector(described, run)
     if described.decoder == "yolox":
         return YoloxDetector(described, run, nms_iou=nms_iou)
@@ -83,6 +92,7 @@ class BoxesDetector:
     def __init__(self, described: Description, run: Run) -> None:
         self.names = described.names
         self.licence = described.licence
+        self.has_nms = described.nms_iou is not None
         self._run = run
 
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
@@ -99,13 +109,14 @@ class YoloxDetector:
     """YOLOX: an anchor-free YOLO under a permissive licence, whose export leaves the grid to its reader."""
 
     task = "detect"
+    has_nms = True
 
-    def __init__(self, described: Description, run: Run, *, nms_iou: float) -> None:
+    def __init__(self, described: Description, run: Run, *, nms_iou: float | None) -> None:
         self.names = described.names
         self.licence = described.licence
         self._size = described.size
         self._run = run
-        self._nms_iou = nms_iou
+        self._nms_iou = NMS_IOU if nms_iou is None else nms_iou
         self._places, self._steps = _make_grid(described.size)
 
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:

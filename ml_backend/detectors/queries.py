@@ -17,7 +17,6 @@ from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
 from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, Image
-from ml_backend.detectors.devices import release_memory
 from ml_backend.detectors.selection import Rows, choose_best, choose_from_queries
 from ml_backend.detectors.yolo import MOST_ELONGATED, Batch
 
@@ -111,10 +110,6 @@ class QueryDetector:
     def padded_shape(self, size: ImageSize) -> tuple[int, int]:
         """Return the (height, width) of the network's input for an image of this size."""
         return self._rule.compute_size((size.height, size.width))
-
-    def release_memory(self) -> None:
-        """Give back what torch keeps for later, after it ran out of memory."""
-        release_memory()
 
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
         """Return one Detections for each image, in order; images of one size share a forward, so nothing is padded."""

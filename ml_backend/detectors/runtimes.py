@@ -46,11 +46,13 @@ class Description(Network):
 
     ``takes_pixels``: the input is the batch itself, uint8 (n, height, width, 3); else it is what Ultralytics' exports
     take, numbers in 0..1 with the channels first. ``resize`` is the rule of the decoders "detr" and "boxes".
+    ``nms_iou`` is the overlap that the export of a network that chooses its own boxes was told.
     """
 
     decoder: str = field(kw_only=True)
     takes_pixels: bool = field(default=False, kw_only=True)
     resize: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    nms_iou: float | None = field(default=None, kw_only=True)
 
     def to_json(self) -> str:
         """Return the description as text, for the file's metadata."""

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, DetectorOptions, Image
 from ml_backend.detectors.cards import Card, read_card
-from ml_backend.detectors.devices import choose_device, release_memory, to_torch_dtype
+from ml_backend.detectors.devices import choose_device, to_torch_dtype
 from ml_backend.detectors.torchvision import read_tensors
 
 USUAL_SIDE: Final = 224
@@ -69,10 +69,6 @@ class TimmClassifier:
         self._model = model.to(place)
         self._place = place
         self._dtype = dtype
-
-    def release_memory(self) -> None:
-        """Give back what torch keeps for later, after it ran out of memory."""
-        release_memory()
 
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
         """Return one Detections for each image, in order, without rows and with ``image_probabilities``."""

@@ -19,9 +19,12 @@ from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, DetectorOptions, Image, MaskCrop
 from ml_backend.detectors.cards import Card, read_card
-from ml_backend.detectors.devices import choose_device, release_memory, to_torch_dtype
+from ml_backend.detectors.compiled import CompiledForward
+from ml_backend.detectors.devices import choose_device, to_torch_dtype
 
 MASK_THRESHOLD = 0.5  # torchvision's own
+SCORE_FLOOR = 0.01
+"""The lowest score any of these networks gives: below it are thousands of boxes, of nothing."""
 
 
 def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> TorchvisionDetector:
@@ -31,18 +34,22 @@ def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> To
         LabelingError: there is no card, no such model, or the tensors are another model's.
     """
     place = torch.device(choose_device(device))
-    card, model = load_model(weights)
-    return TorchvisionDetector(card, model, place, to_torch_dtype(options.precision))
+    card, model = load_model(weights, nms_iou=options.nms_iou)
+    detector = TorchvisionDetector(card, model, place, to_torch_dtype(options.precision))
+    if options.is_torch_compiled:
+        # What comes behind it has another shape for every number of boxes.
+        CompiledForward(model.backbone, place).learn(detector.detect)
+    return detector
 
 
-def load_model(weights: Path) -> tuple[Card, Any]:
+def load_model(weights: Path, *, nms_iou: float | None = None) -> tuple[Card, Any]:
     """Return a card and its model with the file's tensors, ready to run.
 
     Raises:
         LabelingError: see ``load_detector``.
     """
     card = read_card(weights)
-    model = make_network(card)
+    model = make_network(card, nms_iou=nms_iou)
     try:
         model.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
@@ -52,8 +59,10 @@ def load_model(weights: Path) -> tuple[Card, Any]:
     return card, model.eval()
 
 
-def make_network(card: Card) -> Any:
-    """Return a card's network with random numbers in it.
+def make_network(card: Card, *, nms_iou: float | None = None) -> Any:
+    """Return a card's network with random numbers in it, which finds boxes from ``SCORE_FLOOR`` on.
+
+    ``nms_iou`` is the overlap from which two boxes of a class are one; None: the network's own.
 
     Raises:
         LabelingError: torchvision has no such detector.
@@ -61,8 +70,13 @@ def make_network(card: Card) -> Any:
     if card.model not in models.list_models(module=models.detection):
         raise LabelingError(f"torchvision has no detector {card.model!r}")
     # The library scales by the shorter side up to a limit of the longer one: with both the same, the longer one counts.
-    sides = {} if card.side is None else {"min_size": card.side, "max_size": card.side}
-    return models.get_model(card.model, weights=None, weights_backbone=None, num_classes=card.outputs, **sides)
+    told: dict[str, float] = {} if card.side is None else {"min_size": card.side, "max_size": card.side}
+    choosing = "box_" if "rcnn" in card.model else ""
+    # The library's own floors are 0.2 (FCOS), 0.05 and lower: what lies below is lost to all who ask for it.
+    told[f"{choosing}score_thresh"] = SCORE_FLOOR
+    if nms_iou is not None:
+        told[f"{choosing}nms_thresh"] = nms_iou
+    return models.get_model(card.model, weights=None, weights_backbone=None, num_classes=card.outputs, **told)
 
 
 def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
@@ -90,6 +104,8 @@ def read_tensors(weights: Path) -> dict[str, torch.Tensor]:
 class TorchvisionDetector:
     """Runs the images of one shape together: the library would pad each to the largest of a list."""
 
+    has_nms = True
+
     def __init__(self, card: Card, model: Any, place: torch.device, dtype: torch.dtype) -> None:
         self.names = card.names
         self.licence = card.licence
@@ -107,15 +123,13 @@ class TorchvisionDetector:
         """Return the image's own (height, width): images of one size are run together."""
         return size.height, size.width
 
-    def release_memory(self) -> None:
-        """Give back what torch keeps for later, after it ran out of memory."""
-        release_memory()
-
     def detect(self, images: Sequence[Image], *, score_floor: float) -> list[Detections]:
         """Return one Detections for each image, in order.
 
-        The library has floors of its own (0.05, and lower for SSD): below them nothing is found.
+        Nothing is found below ``SCORE_FLOOR``.
         """
+        # A mask, as large as the image, is made of every box the network chooses: of none that nobody asks for.
+        getattr(self._model, "roi_heads", self._model).score_thresh = max(score_floor, SCORE_FLOOR)
         by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             by_shape[image.shape].append(index)

@@ -28,19 +28,21 @@ class PixelsIn(torch.nn.Module):
         return answer["boxes"], answer["labels"], answer["scores"]
 
 
-def export(weights: Path, target: Path) -> str:
+def export(weights: Path, target: Path, *, nms_iou: float | None = None) -> str:
     """Write a detector as ONNX, and return its description as text.
 
     Raises:
         LabelingError: it gives masks or points, which the exported form would lose, or is an SSD, whose exported form
             was seen to choose other boxes.
     """
-    card, model = load_model(weights)
+    card, model = load_model(weights, nms_iou=nms_iou)
     if card.model.startswith("ssd"):
         raise LabelingError(f"{weights}: {card.model} finds other boxes once it is exported, and is not")
     if card.model.startswith(("mask", "key")):
         raise LabelingError(f"{weights}: {card.model} gives more than boxes, and is not exported")
-    text = Description(card.names, decoder="boxes", licence=card.licence, takes_pixels=True, batch_size=1).to_json()
+    text = Description(
+        card.names, decoder="boxes", licence=card.licence, takes_pixels=True, batch_size=1, nms_iou=nms_iou
+    ).to_json()
     # A photo's noise: with boxes to choose from, nothing of the choosing is traced away.
     example = torch.randint(0, 255, EXAMPLE_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     axes = {"pixels": {1: "height", 2: "width"}} | {name: {0: "boxes"} for name in ("boxes", "classes", "scores")}

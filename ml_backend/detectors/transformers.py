@@ -16,6 +16,7 @@ import torch
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detector, DetectorOptions
+from ml_backend.detectors.compiled import CompiledForward
 from ml_backend.detectors.devices import choose_device, to_torch_dtype
 from ml_backend.detectors.queries import QueryDetector, ResizeRule
 from ml_backend.detectors.yolo import Batch
@@ -35,7 +36,8 @@ except ImportError as error:
 # Networks whose queries each stand for one class or for nothing: a softmax with a last place for nothing.
 EXCLUSIVE_TYPES: Final = frozenset({"detr", "yolos", "table-transformer"})
 LOCAL: Final[Mapping[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
-RESAMPLES: Final = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+BILINEAR: Final = 2
+RESAMPLES: Final = {0: "nearest-exact", BILINEAR: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,30 @@ def load_detector(weights: Path, *, device: str, options: DetectorOptions) -> De
     be_quiet()
     config = AutoConfig.from_pretrained(weights, **LOCAL)
     if config.model_type in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES:
-        from ml_backend.detectors.zero_shot import ZeroShotDetector
+        from ml_backend.detectors.zero_shot import TYPES, ZeroShotDetector
 
+        if config.model_type not in TYPES:
+            raise LabelingError(
+                f"{weights}: {config.model_type!r} is no zero-shot model we can run (expected {', '.join(TYPES)})"
+            )
         model = AutoModelForZeroShotObjectDetection.from_pretrained(weights, use_safetensors=True, **LOCAL)
         return ZeroShotDetector(
             model.eval().to(place), weights, names=options.class_names, licence=read_licence(weights)
         )
     loaded = load_model(weights)
-    return QueryDetector(
+    forward = TransformersForward(loaded, place, dtype)
+    detector = QueryDetector(
         loaded.names,
-        TransformersForward(loaded, place, dtype),
+        forward,
         loaded.rule,
         is_exclusive=loaded.is_exclusive,
         top=loaded.top,
         licence=loaded.licence,
         resample=loaded.resample,
     )
+    if options.is_torch_compiled:
+        CompiledForward(forward.module, place).learn(detector.detect)
+    return detector
 
 
 def be_quiet() -> None:
@@ -100,7 +110,8 @@ def load_model(weights: Path) -> LoadedModel:
     parameters = inspect.signature(processor.post_process_object_detection).parameters
     top = parameters["top_k"].default if "top_k" in parameters else None
     is_scaled = bool(getattr(processor, "do_normalize", False))
-    resample = int(getattr(processor, "resample", 2) or 2)
+    asked = getattr(processor, "resample", None)
+    resample = BILINEAR if asked is None else int(asked)
     if resample not in RESAMPLES:
         raise LabelingError(f"{weights}: resample {resample} is not one we know")
     return LoadedModel(
@@ -120,7 +131,7 @@ class TransformersForward:
     """Runs a model on a device: pixels in, probabilities and boxes out."""
 
     def __init__(self, loaded: LoadedModel, place: torch.device, dtype: torch.dtype) -> None:
-        self._module = PixelsIn(loaded).to(place)
+        self.module = PixelsIn(loaded).to(place)
         self._place = place
         self._dtype = dtype
 
@@ -128,7 +139,7 @@ class TransformersForward:
         """Return class probabilities and boxes."""
         pixels = torch.from_numpy(batch).to(self._place)
         with torch.autocast(self._place.type, self._dtype, enabled=self._dtype != torch.float32):
-            answer: tuple[torch.Tensor, torch.Tensor] = self._module(pixels)
+            answer: tuple[torch.Tensor, torch.Tensor] = self.module(pixels)
         return answer
 
 

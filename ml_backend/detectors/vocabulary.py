@@ -64,7 +64,7 @@ class Vocabulary:
 class VocabularyDetector(YoloDetector):
     """A YOLO network with classes of one's own, whose ids are their places among the names it was told."""
 
-    def __init__(self, network: Network, forward: Forward, vocabulary: Vocabulary, *, nms_iou: float) -> None:
+    def __init__(self, network: Network, forward: Forward, vocabulary: Vocabulary, *, nms_iou: float | None) -> None:
         super().__init__(network, forward, nms_iou=nms_iou)
         self._vocabulary = vocabulary
         self._told = tuple(network.names.values())
@@ -146,4 +146,5 @@ def _finish_prompts(head: Any, rows: torch.Tensor) -> torch.Tensor:
 def _list(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - SHOWN_NAMES} more" if len(every) > SHOWN_NAMES else ""
-    return ", ".join(every[:SHOWN_NAMES]) + more
+    # A label of the config may hold a line break, and the log has one line a message.
+    return ", ".join(name if name.isprintable() else repr(name) for name in every[:SHOWN_NAMES]) + more

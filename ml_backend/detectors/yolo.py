@@ -19,7 +19,6 @@ import torch
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, Image
-from ml_backend.detectors.devices import release_memory
 from ml_backend.detectors.masks import Letterbox, cut_masks
 from ml_backend.detectors.selection import NMS_IOU, Rows, choose_from_anchors, choose_from_queries, choose_top
 
@@ -66,10 +65,10 @@ class YoloDetector:
     ``forward`` takes a batch and gives the answer, and the mask prototypes (n, masks, height, width) or None.
     """
 
-    def __init__(self, network: Network, forward: Forward, *, nms_iou: float = NMS_IOU) -> None:
+    def __init__(self, network: Network, forward: Forward, *, nms_iou: float | None = None) -> None:
         self._network = network
         self._forward = forward
-        self._nms_iou = nms_iou
+        self._nms_iou = NMS_IOU if nms_iou is None else nms_iou
 
     @property
     def names(self) -> Mapping[int, str]:
@@ -87,6 +86,11 @@ class YoloDetector:
         return self._network.licence
 
     @property
+    def has_nms(self) -> bool:
+        """Whether boxes are dropped by how far they overlap: some networks give one box an object."""
+        return self._network.layout == ANCHORS
+
+    @property
     def input_side(self) -> int | None:
         """The longer side of the network's input."""
         return max(self._network.size)
@@ -97,10 +101,6 @@ class YoloDetector:
             return self._network.size
         width, height = self._frame((size.height, size.width)).outer
         return height, width
-
-    def release_memory(self) -> None:
-        """Give back what torch keeps for later, after it ran out of memory."""
-        release_memory()
 
     def at_side(self, side: int) -> YoloDetector:
         """Return the same network, which scales an image's longer side to this many pixels, in whole strides.

@@ -1,11 +1,11 @@
-"""Zero-shot detectors of transformers, Grounding DINO and OWLv2: they look for the classes their prompt names."""
+"""Zero-shot detectors of transformers, Grounding DINO and OWL: they look for the classes their prompt names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from ml_backend.detectors import Detections, Image
 from ml_backend.detectors.queries import to_detections
 from ml_backend.detectors.selection import choose_best
 
-SEPARATOR = "."
+SEPARATOR: Final = "."
+GROUNDING_TYPES: Final = ("grounding-dino", "mm-grounding-dino")
+# OWLv2 pads an image to a square below and to the right; OWL-ViT stretches it to one.
+PADDING_TYPE: Final = "owlv2"
+TYPES: Final = (*GROUNDING_TYPES, "owlvit", PADDING_TYPE)
 
 
 class ZeroShotDetector:
@@ -31,7 +35,8 @@ class ZeroShotDetector:
         self._processor: Any = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             weights, local_files_only=True, trust_remote_code=False
         )
-        self._is_grounding = "grounding" in model.config.model_type
+        self._is_grounding = model.config.model_type in GROUNDING_TYPES
+        self._is_padding = model.config.model_type == PADDING_TYPE
         if names:
             self.set_classes(names)
 
@@ -61,9 +66,9 @@ class ZeroShotDetector:
             probabilities = self._to_classes(probabilities, inputs["input_ids"][0])
         boxes = answer.pred_boxes[0].float()
         rows = choose_best(torch.cat([boxes, probabilities], 1), len(self.names), score_floor)
-        if self._is_grounding:
+        if not self._is_padding:
             return to_detections(rows, image.shape)
-        # OWL pads an image to a square below and to the right, and its fractions are those of the square.
+        # Its fractions are those of the square.
         side = max(image.shape[:2])
         return _cut(to_detections(rows, (side, side)), image.shape)
 

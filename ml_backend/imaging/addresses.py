@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Any, Final
+from typing import ClassVar, Final
 
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from labels.errors import ServiceError
+from ml_backend.imaging.connections import TimelyAdapter, TimelyHTTPConnection, TimelyHTTPSConnection
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,12 +84,12 @@ def _connect(connection: HTTPConnection) -> socket.socket:
     raise NewConnectionError(connection, f"no connection ({problem.strerror})") from problem
 
 
-class _CheckedHTTPConnection(HTTPConnection):
+class _CheckedHTTPConnection(TimelyHTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _connect(self)
 
 
-class _CheckedHTTPSConnection(HTTPSConnection):
+class _CheckedHTTPSConnection(TimelyHTTPSConnection):
     # The name stays the one that the certificate is checked for.
     def _new_conn(self) -> socket.socket:
         return _connect(self)
@@ -103,13 +103,10 @@ class _CheckedHTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _CheckedHTTPSConnection
 
 
-class CheckedAdapter(HTTPAdapter):
+class CheckedAdapter(TimelyAdapter):
     """Carries a requests session over checked connections."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of checked connections."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _CheckedHTTPPool, "https": _CheckedHTTPSPool}
+    pools: ClassVar[dict[str, type[HTTPConnectionPool]]] = {"http": _CheckedHTTPPool, "https": _CheckedHTTPSPool}
 
 
 def _to_address(host: str) -> Address | None:

@@ -10,6 +10,8 @@ import io
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +25,7 @@ from labels.geometry import ImageSize
 from labels.greys import to_eight_bits
 from labels.limits import MAX_PIXELS
 from ml_backend.detectors import Image
+from ml_backend.imaging.bounds import check_parts, check_tiles
 
 # Once loaded, Ultralytics puts one in its place that installs packages for what is no image, and keeps this one aside.
 open_image: Final = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", PillowImage.open)
@@ -32,6 +35,7 @@ ORIENTATION: Final = 0x0112
 LYING: Final = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # A reduced image keeps this many times the side that the model looks at.
 REDUCED_SIDES: Final = 2
+STRIP_PIXELS: Final = 1024 * 1024
 # Pillow's decoders answer a broken file with any of these.
 DECODE_ERRORS: Final = (
     OSError,
@@ -61,28 +65,51 @@ class DecodedImage:
         return self.size.width / width, self.size.height / height
 
 
-def decode_image(content: bytes, *, item: str, model_side: int | None = None) -> DecodedImage:
-    """Return an image file's first frame as RGB, turned as its EXIF says.
+class OpenedImage:
+    """An image file whose size is known, and whose pixels are not read yet."""
 
-    With ``model_side``, the longer side of the model's input, a JPEG of more than four times that comes out at half,
-    a quarter or an eighth of its size: much faster, and not quite the same pixels for the model.
+    def __init__(self, content: bytes, opened: PillowImage.Image) -> None:
+        self._content = content
+        self._opened = opened
+
+    @property
+    def decoded_bytes(self) -> int:
+        """How much memory the pixels will take, at most."""
+        return self._opened.width * self._opened.height * 3
+
+    def decode(self, model_side: int | None = None) -> DecodedImage:
+        """Return the first frame as RGB, turned as its EXIF says.
+
+        With ``model_side``, the longer side of the model's input, a JPEG of more than four times that comes out at
+        half, a quarter or an eighth of its size: much faster, and not quite the same pixels for the model.
+        """
+        opened = self._opened
+        pixels = _decode_jpeg(self._content, opened, model_side)
+        if pixels is None:
+            opened.load()
+            # Asked for after loading: Pillow turns a TIFF by itself.
+            return _whole(_turn(_to_pixels(opened), _read_orientation(opened)))
+        orientation = _read_orientation(opened)
+        width, height = opened.size
+        size = ImageSize(height, width) if orientation in LYING else ImageSize(width, height)
+        return DecodedImage(_turn(pixels, orientation), size)
+
+
+@contextmanager
+def open_file(content: bytes, *, item: str) -> Iterator[OpenedImage]:
+    """Open an image file; what goes wrong with it in the block is an ItemError too.
 
     Raises:
-        ItemError: no image, one of a format we do not read, a truncated one, or one of too many pixels.
+        ItemError: no image, one of a format we do not read, a truncated one, or one of too many pixels or parts.
     """
+    check_parts(content, item=item)
     try:
         with open_image(io.BytesIO(content), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise ItemError(item, f"the image has {width} x {height} pixels (expected at most {MAX_PIXELS})")
-            pixels = _decode_jpeg(content, opened, model_side)
-            if pixels is None:
-                opened.load()
-                # Asked for after loading: Pillow turns a TIFF by itself.
-                return _whole(_turn(np.asarray(_to_rgb(opened)), _read_orientation(opened)))
-            orientation = _read_orientation(opened)
-            size = ImageSize(height, width) if orientation in LYING else ImageSize(width, height)
-            return DecodedImage(_turn(pixels, orientation), size)
+            check_tiles(opened, item=item)
+            yield OpenedImage(content, opened)
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ItemError(item, f"the image has too many pixels (expected at most {MAX_PIXELS})") from error
     except UnidentifiedImageError as error:
@@ -90,6 +117,12 @@ def decode_image(content: bytes, *, item: str, model_side: int | None = None) ->
     except DECODE_ERRORS as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise ItemError(item, f"the image is damaged ({problem})") from error
+
+
+def decode_image(content: bytes, *, item: str, model_side: int | None = None) -> DecodedImage:
+    """Return an image file's pixels: see ``open_file`` and ``OpenedImage.decode``."""
+    with open_file(content, item=item) as opened:
+        return opened.decode(model_side)
 
 
 def _whole(pixels: Image) -> DecodedImage:
@@ -154,11 +187,22 @@ def choose_divisor(size: tuple[int, int], model_side: int | None) -> int:
     return next((divisor for divisor in (8, 4, 2) if divisor <= room), 1)
 
 
+def _to_pixels(image: PillowImage.Image) -> Image:
+    """Return an image's pixels as RGB, made strip by strip: Pillow holds up every thread while it converts."""
+    if image.mode.startswith("I") or image.mode == "F":
+        # What is darkest and what is brightest can only be told from the whole.
+        return np.repeat(to_eight_bits(np.asarray(image))[..., None], 3, axis=2)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+    return pixels
+
+
 def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return PillowImage.fromarray(to_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return PillowImage.alpha_composite(PillowImage.new("RGBA", layer.size, "white"), layer).convert("RGB")

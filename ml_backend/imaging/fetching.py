@@ -25,6 +25,7 @@ from urllib3.util import parse_url
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.imaging.addresses import CheckedAdapter, ForbiddenAddressError
+from ml_backend.imaging.connections import TimelyAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class AccessToken:
             return f"Token {key}"
         try:
             # An own session without the environment: a .netrc would put its password in the place of ours.
-            with _new_session() as session:
+            with _new_session(TimelyAdapter()) as session:
                 response = session.post(self._url, json={"refresh": key}, timeout=TIMEOUT_S, allow_redirects=False)
                 response.raise_for_status()
                 return f"Bearer {response.json()['access']}"
@@ -141,6 +142,7 @@ class Fetcher:
                     if not response.is_redirect:
                         return self._read(response, deadline)
                     url = urljoin(url, response.headers["location"])
+                    _check_time(deadline)
             except ForbiddenAddressError as error:
                 raise FetchError(str(error)) from error
             except (requests.RequestException, HTTPError) as error:
@@ -172,7 +174,7 @@ class Fetcher:
         """
         name = "own" if is_own else "others"
         if not hasattr(self._local, name):
-            setattr(self._local, name, _new_session(None if is_own else CheckedAdapter()))
+            setattr(self._local, name, _new_session(TimelyAdapter() if is_own else CheckedAdapter()))
         session: requests.Session = getattr(self._local, name)
         return session
 
@@ -187,8 +189,7 @@ class Fetcher:
             size += len(piece)
             if size > self._max_bytes:
                 raise FetchError(f"larger than {self._max_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise FetchError(f"not finished after {TOTAL_TIMEOUT_S:.0f} s")
+            _check_time(deadline)
         return b"".join(pieces)
 
     def _check_allowed(self, origin: Origin) -> None:
@@ -198,12 +199,16 @@ class Fetcher:
             raise FetchError(f"host {host}:{port} is not allowed (LABELLOOP_ALLOWED_HOSTS)")
 
 
-def _new_session(adapter: CheckedAdapter | None = None) -> requests.Session:
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise FetchError(f"not finished after {TOTAL_TIMEOUT_S:.0f} s")
+
+
+def _new_session(adapter: TimelyAdapter) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
-    if adapter is not None:
-        for scheme in DEFAULT_PORTS:
-            session.mount(f"{scheme}://", adapter)
+    for scheme in DEFAULT_PORTS:
+        session.mount(f"{scheme}://", adapter)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 

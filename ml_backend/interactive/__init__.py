@@ -19,7 +19,7 @@ from labels.geometry import Box, Geometry, compute_iou
 from labels.results import Label, to_result
 from ml_backend.answers.label_plans import LabelPlan
 from ml_backend.answers.regions import PredictedItem, compute_region_id, to_mask, to_polygon
-from ml_backend.detectors import Detector, Image, MaskCrop
+from ml_backend.detectors import Image, MaskCrop
 from ml_backend.interactive.features import FeatureCache
 from ml_backend.interactive.lookalikes import find_lookalikes
 from ml_backend.interactive.prompts import Prompt, read_boxes, read_drawn, read_prompt
@@ -38,7 +38,6 @@ class Assistant:
 
     def __init__(
         self,
-        _detector: Detector,
         *,
         models_dir: Path,
         device: str = "auto",

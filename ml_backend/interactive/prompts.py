@@ -57,7 +57,7 @@ def read_prompt(
 
 
 def read_boxes(result: Sequence[Mapping[str, Any]], size: ImageSize) -> list[Box]:
-    """Return every upright box drawn so far, in pixels; what cannot be read is nothing to look out for."""
+    """Return the upright box round each box drawn so far, in pixels; what cannot be read is nothing to look out for."""
     boxes = []
     for region in result:
         value = region.get("value") if isinstance(region, Mapping) else None
@@ -65,7 +65,8 @@ def read_boxes(result: Sequence[Mapping[str, Any]], size: ImageSize) -> list[Box
             continue
         try:
             x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
-            boxes.append(Box.from_percent(x, y, width, height, size))
+            box = Box.from_percent(x, y, width, height, size, rotation_deg=float(value.get("rotation") or 0))
+            boxes.append(Box.from_xyxy(*box.to_xyxy()))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             continue
     return boxes

@@ -11,7 +11,6 @@ import numpy as np
 
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, Detector, Image
-from ml_backend.models.calibration import CalibratedDetector, calibrate_detector
 from ml_backend.models.fusion import MEMBER_FLOOR, Fusion, fuse
 
 FLIP: Final = "flip"
@@ -97,6 +96,4 @@ def _find(detector: Detector, view: str) -> Detector:
         raise LabelingError(f"view {view!r}: expected {FLIP!r}, or a longer side from 32 to 8192 pixels")
     if not isinstance(detector, ScalableDetector):
         raise LabelingError(f"view {view!r}: this model looks at images at one scale alone")
-    scaled = detector.at_side(int(view))
-    # A calibrated detector hands on what it can do, and what comes back is not calibrated.
-    return calibrate_detector(scaled, detector.calibration) if isinstance(detector, CalibratedDetector) else scaled
+    return detector.at_side(int(view))

@@ -66,21 +66,24 @@ def _build(weights: Sequence[Path], *, device: str, options: DetectorOptions) ->
     if not weights:
         raise LabelingError("no weights were named")
     detectors = [load_one(path, device=device, options=options) for path in weights]
+    _check_told(detectors, options)
+    if options.views:
+        detectors = [_add_views(detector, options) for detector in detectors]
     if options.calibrations and options.models_dir is not None:
         named = zip(detectors, options.calibrations, strict=True)
         detectors = [_calibrate(detector, version, options.models_dir) for detector, version in named]
-    _check_told(detectors, options)
-    if len(detectors) == 1 and not options.views:
-        return detectors[0]
-    return _fuse(detectors, options)
+    return detectors[0] if len(detectors) == 1 else _fuse(detectors, options)
 
 
 def _check_told(detectors: Sequence[Detector], options: DetectorOptions) -> None:
     """Refuse what these models would pass over in silence.
 
     Raises:
-        LabelingError: an ensemble's settings for one model, or classes to look for where no model can be told them.
+        LabelingError: an ensemble's settings for one model, or classes or an overlap where no model can be told them.
     """
+    if options.nms_iou is not None and not any(getattr(detector, "has_nms", False) for detector in detectors):
+        subject = "this model chooses its boxes" if len(detectors) == 1 else "each of these models chooses its boxes"
+        raise LabelingError(f"LABELLOOP_NMS_IOU={options.nms_iou:g}: {subject} without it, so leave it away")
     if len(detectors) == 1:
         if len(options.member_weights) > 1:
             raise LabelingError(f"{len(options.member_weights)} member weights (LABELLOOP_MEMBER_WEIGHTS) for 1 model")
@@ -102,15 +105,16 @@ def _calibrate(detector: Detector, version: str, models_dir: Path) -> Detector:
     return detector if calibration is None else calibrate_detector(detector, calibration)
 
 
-def _fuse(detectors: list[Detector], options: DetectorOptions) -> Detector:
+def _add_views(detector: Detector, options: DetectorOptions) -> Detector:
     from ml_backend.models.augmentation import ViewsDetector
-    from ml_backend.models.fusion import Fusion, build_ensemble, compute_majority  # its library compiles at import
+    from ml_backend.models.fusion import Fusion  # its library compiles at import
 
-    if options.views:
-        one = Fusion(options.fusion, options.fusion_iou)
-        detectors = [ViewsDetector(detector, options.views, one) for detector in detectors]
-    if len(detectors) == 1:
-        return detectors[0]
+    return ViewsDetector(detector, options.views, Fusion(options.fusion, options.fusion_iou))
+
+
+def _fuse(detectors: Sequence[Detector], options: DetectorOptions) -> Detector:
+    from ml_backend.models.fusion import Fusion, build_ensemble, compute_majority
+
     min_votes = compute_majority(len(detectors)) if options.min_votes is None else options.min_votes
     return build_ensemble(detectors, Fusion(options.fusion, options.fusion_iou, options.member_weights, min_votes))
 
@@ -192,6 +196,8 @@ def _compile(weights: Path, adapter: str, *, device: str, options: DetectorOptio
             cache_dir=options.cache_dir,
             is_trusted=options.is_trusted,
             is_nms_free=options.is_nms_free,
+            # Of all that is exported, only these choose their boxes inside.
+            nms_iou=options.nms_iou if adapter == "torchvision" else None,
         )
     except LabelingError as error:
         if options.runtime != "auto":

@@ -105,8 +105,10 @@ class Calibration:
         probabilities = found.probabilities
         if probabilities is not None:
             probabilities = self._apply_to_classes(probabilities, names)
+        views = None if found.views is None else tuple(self.apply(view, names) for view in found.views)
         # Classes have curves of their own, so the order of boxes of different classes can change.
-        return replace(found, scores=scores, probabilities=probabilities).take(np.argsort(-scores, kind="stable"))
+        calibrated = replace(found, scores=scores, probabilities=probabilities, views=views)
+        return calibrated.take(np.argsort(-scores, kind="stable"))
 
     def _apply_to_classes(
         self, probabilities: npt.NDArray[np.float32], names: Mapping[int, str]

@@ -19,13 +19,13 @@ from filelock import FileLock
 from labels.errors import LabelingError
 from ml_backend.detectors.adapters import find_adapter
 from ml_backend.models.building import keep_ultralytics_quiet
-from ml_backend.models.weights import compute_digest
+from ml_backend.models.weights import compute_model_digest
 
 logger = logging.getLogger(__name__)
 
 FORMS: Final = ("onnx", "openvino")
 # One more whenever what is exported changes, so that nobody serves the old one.
-EXPORT_REVISION: Final = 1
+EXPORT_REVISION: Final = 2
 # Packages that decide what an export holds.
 _PACKAGES: Final = ("torch", "torchvision", "ultralytics", "transformers", "onnx", "openvino")
 _FILES: Final = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -33,7 +33,13 @@ _LOCK_TIMEOUT_S: Final = 1800.0
 
 
 def compile_model(
-    weights: Path, form: str, *, cache_dir: Path, is_trusted: bool = False, is_nms_free: bool = False
+    weights: Path,
+    form: str,
+    *,
+    cache_dir: Path,
+    is_trusted: bool = False,
+    is_nms_free: bool = False,
+    nms_iou: float | None = None,
 ) -> Path:
     """Return the file to serve in this form, made now unless it is there from before.
 
@@ -45,7 +51,7 @@ def compile_model(
     """
     if form not in FORMS:
         raise LabelingError(f"form {form!r}: expected {' or '.join(FORMS)}")
-    folder = cache_dir / compute_cache_name(weights, form, is_nms_free=is_nms_free)
+    folder = cache_dir / compute_cache_name(weights, form, is_nms_free=is_nms_free, nms_iou=nms_iou)
     target = folder / _FILES[form]
     if target.is_file():
         return target
@@ -54,7 +60,7 @@ def compile_model(
         if not target.is_file():
             part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache_dir))
             try:
-                _export(weights, form, part, is_trusted=is_trusted, is_nms_free=is_nms_free)
+                _export(weights, form, part, is_trusted=is_trusted, is_nms_free=is_nms_free, nms_iou=nms_iou)
                 part.chmod(0o755)  # mkdtemp makes folders for their owner alone
                 part.rename(folder)
             finally:
@@ -63,9 +69,9 @@ def compile_model(
     return target
 
 
-def compute_cache_name(weights: Path, form: str, *, is_nms_free: bool = False) -> str:
+def compute_cache_name(weights: Path, form: str, *, is_nms_free: bool = False, nms_iou: float | None = None) -> str:
     """Return the name of the folder a compiled model lies in; it changes with all that its content depends on."""
-    parts = [compute_digest(weights), form, str(EXPORT_REVISION), str(is_nms_free)]
+    parts = [compute_model_digest(weights), form, str(EXPORT_REVISION), str(is_nms_free), str(nms_iou)]
     for package in _PACKAGES:
         try:
             parts.append(f"{package} {metadata.version(package)}")
@@ -74,7 +80,9 @@ def compute_cache_name(weights: Path, form: str, *, is_nms_free: bool = False) -
     return f"{weights.stem}-{form}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:12]}"
 
 
-def _export(weights: Path, form: str, folder: Path, *, is_trusted: bool, is_nms_free: bool) -> None:
+def _export(
+    weights: Path, form: str, folder: Path, *, is_trusted: bool, is_nms_free: bool, nms_iou: float | None
+) -> None:
     suffix = weights.suffix.lower()
     onnx_file = weights if suffix == ".onnx" else folder / _FILES["onnx"]
     try:
@@ -83,7 +91,9 @@ def _export(weights: Path, form: str, folder: Path, *, is_trusted: bool, is_nms_
             if form == "onnx":
                 raise LabelingError(f"{weights}: is ONNX already")
         else:
-            described = _export_onnx(weights, onnx_file, is_trusted=is_trusted, is_nms_free=is_nms_free)
+            described = _export_onnx(
+                weights, onnx_file, is_trusted=is_trusted, is_nms_free=is_nms_free, nms_iou=nms_iou
+            )
         if form == "openvino":
             _to_openvino(onnx_file, folder / _FILES["openvino"])
             if onnx_file != weights:
@@ -98,7 +108,7 @@ def _export(weights: Path, form: str, folder: Path, *, is_trusted: bool, is_nms_
         ) from error
 
 
-def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: bool) -> str:
+def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: bool, nms_iou: float | None) -> str:
     """Write the ONNX form and return its description as text."""
     adapter = find_adapter(weights)
     if adapter == "ultralytics":
@@ -109,7 +119,7 @@ def _export_onnx(weights: Path, target: Path, *, is_trusted: bool, is_nms_free: 
     if adapter == "torchvision":
         from ml_backend.detectors import torchvision_export
 
-        return torchvision_export.export(weights, target)
+        return torchvision_export.export(weights, target, nms_iou=nms_iou)
     if adapter == "transformers":
         from ml_backend.detectors import transformers_export
 

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from ensemble_boxes import nms, weighted_boxes_fusion
 
 from labels.errors import LabelingError
-from ml_backend.answers.uncertainty import compute_disagreement
 from ml_backend.detectors import FUSIONS, Detections, Detector, Image, OpenVocabularyDetector
 
 # A member sees a box from this probability on, even where it would not show it by itself.
 MEMBER_FLOOR: Final = 0.05
+# Of each member as many boxes are remembered as a network usually gives at most.
+MAX_VIEW_BOXES: Final = 300
 FUSED_TASKS: Final = ("detect", "segment", "pose", "zero_shot")
 
 Floats = npt.NDArray[np.float32]
@@ -58,9 +59,9 @@ def fuse(members: Sequence[Detections], fusion: Fusion, size: tuple[int, int]) -
     box counts 0 (one member alone agrees with itself: 1).
     """
     members = [_clean(found, size) for found in members]
-    disagreement = compute_disagreement(members)
+    views = tuple(map(_to_view, members))
     if not any(len(found) for found in members):
-        return _to_nothing(disagreement)
+        return _to_nothing(views)
     side = np.array([*size, *size], np.float64)
     boxes, scores, class_ids = _run(members, fusion, side)
     order = np.argsort(-scores, kind="stable")
@@ -74,7 +75,7 @@ def fuse(members: Sequence[Detections], fusion: Fusion, size: tuple[int, int]) -
         _fuse_probabilities(members, matches, fusion, scores, class_ids),
         votes=votes.astype(np.int64),
         agreement=_compute_agreement(members, matches),
-        disagreement=disagreement,
+        views=views,
     )
     return fused.select(votes >= fusion.min_votes)
 
@@ -121,14 +122,12 @@ class EnsembleDetector:
 
     def _read_names(self, told: Sequence[str] = ()) -> None:
         """Number the classes: those that were told by their places, then the members' in their order."""
-        ids: dict[str, int] = {}
-        for place, name in enumerate(told):
-            ids.setdefault(name.strip().lower(), place)
+        ids = _number(told, self._members)
         self._names, self._maps = {}, []
         for member in self._members:
             table = np.full(max(member.names, default=-1) + 1, -1, np.int64)
             for class_id, name in member.names.items():
-                number = ids.setdefault(name.strip().lower(), max(ids.values(), default=-1) + 1)
+                number = ids[_fold(name)]
                 self._names.setdefault(number, name)
                 table[class_id] = number
             self._maps.append(table)
@@ -159,6 +158,26 @@ class VocabularyEnsemble(EnsembleDetector):
                 member.set_classes(names)
         self._read_names(names)
 
+    def name_classes(self, told: Sequence[str]) -> dict[int, str]:
+        """Return the classes by id as they are once these were told: those, and what only closed members know."""
+        closed = [member for member in self._members if not isinstance(member, OpenVocabularyDetector)]
+        own = {_fold(name): name for member in reversed(closed) for name in member.names.values()}
+        ids = _number(told, closed)
+        return {number: own[name] for name, number in ids.items() if number >= len(told)} | dict(enumerate(told))
+
+
+def _number(told: Sequence[str], members: Sequence[Detector]) -> dict[str, int]:
+    """Return the number of each class: of one that was told its place, of any other the next after those."""
+    ids: dict[str, int] = {}
+    for place, name in enumerate(told):
+        ids.setdefault(_fold(name), place)
+    others = dict.fromkeys(_fold(name) for member in members for name in member.names.values())
+    return ids | {name: number for number, name in enumerate((one for one in others if one not in ids), len(told))}
+
+
+def _fold(name: str) -> str:
+    return name.strip().lower()
+
 
 def build_ensemble(members: Sequence[Detector], fusion: Fusion) -> EnsembleDetector:
     """Return the ensemble of some detectors.
@@ -177,13 +196,14 @@ def _clean(found: Detections, size: tuple[int, int]) -> Detections:
     return Detections(boxes, found.scores, found.class_ids, found.probabilities).select(has_area)
 
 
-def _to_nothing(disagreement: float | None) -> Detections:
-    return replace(
-        Detections.nothing(),
-        votes=np.zeros(0, np.int64),
-        agreement=np.zeros(0, np.float32),
-        disagreement=disagreement,
-    )
+def _to_view(found: Detections) -> Detections:
+    """Return what the disagreement is computed from, once it is known what is shown."""
+    best = np.argsort(-found.scores, kind="stable")[:MAX_VIEW_BOXES]
+    return Detections(found.xyxy, found.scores, found.class_ids).take(best)
+
+
+def _to_nothing(views: tuple[Detections, ...]) -> Detections:
+    return replace(Detections.nothing(), votes=np.zeros(0, np.int64), agreement=np.zeros(0, np.float32), views=views)
 
 
 def _run(

@@ -22,6 +22,7 @@ from typing import Final
 import requests
 
 from labels.errors import LabelingError, ServiceError
+from ml_backend.detectors.adapters import DESCRIBED_SUFFIXES
 from ml_backend.models.registered import Registered, read_registered
 
 logger = logging.getLogger(__name__)
@@ -78,10 +79,19 @@ class Weights:
 def compute_version(path: Path) -> str:
     """Return the model version of a weights file, its name and the start of its content's sha256: ``yolo11n-c130b90b``.
 
-    The same content under the same name is the same version on every machine. A folder counts with all its files.
+    The same content under the same name is the same version on every machine. A folder counts with all its files, a
+    file with the card beside it: with other names in it, the same weights say something else.
     """
     name = path.name if path.is_dir() else path.stem
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'weights'}-{compute_digest(path)[:8]}"
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name) or 'weights'}-{compute_model_digest(path)[:8]}"
+
+
+def compute_model_digest(path: Path) -> str:
+    """Return the sha256 of all that says what a model answers: a file and the card beside it, or a folder."""
+    card = path.with_suffix(".json")
+    if path.suffix.lower() not in DESCRIBED_SUFFIXES or not card.is_file():
+        return compute_digest(path)
+    return hashlib.sha256(f"{compute_digest(path)}\0{compute_digest(card)}".encode()).hexdigest()
 
 
 def compute_digest(path: Path) -> str:

@@ -35,8 +35,8 @@ from ml_backend.serving.bodies import (
 )
 from ml_backend.serving.engine import Answer as TaskAnswer
 from ml_backend.serving.engine import BusyError, CancelledError, Engine
-from ml_backend.serving.loading import LoadingError
-from ml_backend.serving.metrics import CONTENT_TYPE, Metrics
+from ml_backend.serving.holding import LoadingError
+from ml_backend.serving.metrics import CONTENT_TYPE
 from ml_backend.serving.tasks import choose_lane, explain_failure, hide_paths, locate_bug, read_task_id
 from ml_backend.serving.training_request import ask_for_training
 from ml_backend.settings import MEGABYTE
@@ -59,7 +59,7 @@ def create_app(engine: Engine) -> Flask:
     _add_setup(app, engine)
     _add_predict(app, engine)
     _add_webhook(app, engine)
-    _add_error_handlers(app, engine.metrics)
+    _add_error_handlers(app, engine)
 
     @app.after_request
     def count_request(response: Response) -> Response:
@@ -86,6 +86,8 @@ def _add_status_routes(app: Flask, engine: Engine) -> None:
     @app.get("/ready")
     def ready() -> Answer:
         state = engine.holder.read_state()
+        if not engine.is_alive:
+            return jsonify(state="broken"), 503
         return jsonify(state=state.name), 200 if state.is_ready else 503
 
     @app.get("/versions")
@@ -97,7 +99,7 @@ def _add_status_routes(app: Flask, engine: Engine) -> None:
         """Load other weights in the background; requests are answered by the old ones until these are ready."""
         if engine.settings.password is None:
             raise Forbidden("set LABELLOOP_ML_BACKEND_PASSWORD to change the model of a running server")
-        body = read_object(request.get_data())
+        body = read_object(request.stream)
         if body.get("reload") is True:
             engine.holder.start_reloading()
         else:
@@ -131,7 +133,7 @@ def _describe_versions(engine: Engine) -> dict[str, Any]:
         "versions": list(state.versions),
         "model_version": state.version,
         "state": state.name,
-        "loading": state.loading,
+        "loading": None if state.loading is None else hide_paths(state.loading, engine.settings),
         "problem": None if state.problem is None else hide_paths(state.problem, engine.settings),
         "calibration": engine.holder.get().calibration if state.is_ready else None,
     }
@@ -141,18 +143,23 @@ def _add_setup(app: Flask, engine: Engine) -> None:
     @app.post("/setup")
     def setup() -> Answer:
         """Answer the model version at once: Label Studio calls this before every predict, and waits three seconds."""
-        schema = read_object(request.get_data()).get("schema")
+        schema = read_object(request.stream).get("schema")
         state = engine.holder.read_state()
         answer: dict[str, Any] = {"model_version": state.version, "state": state.name, "unmapped_labels": None}
         if not isinstance(schema, str) or "toName" not in schema:
             # A new project has an empty config; refusing it would forbid to connect first and to configure then.
             answer["problem"] = "the project has no label config yet, nothing can be predicted"
-        elif state.is_ready:
+            return jsonify(answer)
+        config = LabelConfig.from_xml(schema)
+        if state.is_ready:
             model = engine.holder.get()
-            answer["unmapped_labels"] = list(model.find_unmapped_labels(schema))
             answer["calibration"] = model.calibration
-        else:
-            LabelConfig.from_xml(schema)
+            try:
+                answer["unmapped_labels"] = list(model.find_unmapped_labels(schema))
+            except LabelConfigError as error:
+                # Another model may be for this config: a classifier is trained in a project that a detector serves.
+                answer["unmapped_labels"] = [name for control in config.controls for name in control.classes]
+                answer["problem"] = str(error)
         return jsonify(answer)
 
 
@@ -160,7 +167,7 @@ def _add_predict(app: Flask, engine: Engine) -> None:
     @app.post("/predict")
     def predict() -> Answer:
         """Answer one prediction for each task, in order; an annotator who draws (params.context) reads the first."""
-        body = read_object(request.get_data())
+        body = read_object(request.stream)
         tasks = read_tasks(body, max_tasks=engine.settings.max_tasks)
         # Who draws has one task open.
         xml, context = read_text(body, "label_config"), read_context(body) if len(tasks) == 1 else []
@@ -187,7 +194,7 @@ def _add_webhook(app: Flask, engine: Engine) -> None:
     @app.post("/webhook")
     def webhook() -> Answer:
         """Take any event and act on START_TRAINING alone: what people draw is pulled by sync, not pushed here."""
-        if read_object(request.get_data()).get("action") != START_TRAINING:
+        if read_object(request.stream).get("action") != START_TRAINING:
             return jsonify(status="ignored")
         asked = ask_for_training(engine.settings)
         if asked.run is None:
@@ -223,7 +230,7 @@ def _suggest(engine: Engine, task: Any, suggest: Callable[[], dict[str, Any]], v
     try:
         return jsonify(results=[suggest()], errors=[])
     except Exception as error:  # noqa: BLE001 - an annotator's click must not look like a broken server
-        kind, problem = explain_failure(error)
+        kind, problem = explain_failure(error, engine.settings)
         if not isinstance(error, LabelingError):
             logger.error("/predict: %s", locate_bug(error))
         engine.metrics.errors.labels(kind).inc()
@@ -231,13 +238,15 @@ def _suggest(engine: Engine, task: Any, suggest: Callable[[], dict[str, Any]], v
         return jsonify(results=[to_failed_prediction(version)], errors=[entry])
 
 
-def _add_error_handlers(app: Flask, metrics: Metrics) -> None:
+def _add_error_handlers(app: Flask, engine: Engine) -> None:
+    metrics = engine.metrics
+
     @app.errorhandler(BusyError)
     @app.errorhandler(LoadingError)
     def come_back(error: BusyError | LoadingError) -> Answer:
         if isinstance(error, LoadingError):
             metrics.errors.labels("loading").inc()
-        response = jsonify(error=str(error))
+        response = jsonify(error=hide_paths(str(error), engine.settings))
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response, 503
 
@@ -249,8 +258,9 @@ def _add_error_handlers(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(LabelingError)
     def labeling_error(error: LabelingError) -> Answer:
         metrics.errors.labels("refused").inc()
-        logger.warning("%s: %s", request.path, error)
-        return jsonify(error=str(error)), 400 if isinstance(error, LabelConfigError) else 503
+        problem = hide_paths(str(error), engine.settings)
+        logger.warning("%s: %s", request.path, problem)
+        return jsonify(error=problem), 400 if isinstance(error, LabelConfigError) else 503
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Answer:

@@ -25,15 +25,20 @@ logger = logging.getLogger(__name__)
 
 # Places for images of batch jobs, in batches: the next one is there when the model is done with this one.
 QUEUED_BATCHES: Final = 4
-# Decoded images of batch jobs wait in memory; above this one large image waits alone.
-MAX_QUEUED_BYTES: Final = 512 * 1024 * 1024
 # While people are about, a batch job's batch is cut to what the model does in this time: a person waits for it.
 PERSON_WAITS_S: Final = 0.03
 PERSON_STAYS_S: Final = 10.0
 # How much the newest batch counts in the time an image takes.
 PACE_WEIGHT: Final = 0.3
 REMEMBERED_PACES: Final = 512
-OUT_OF_MEMORY_WORDS: Final = ("out of memory", "failed to allocate", "bad_alloc", "insufficient memory")
+OUT_OF_MEMORY_WORDS: Final = (
+    "out of memory",
+    "can't allocate memory",  # torch on a CPU
+    "status_alloc_failed",  # cuBLAS and cuDNN
+    "failed to allocate",
+    "bad_alloc",
+    "insufficient memory",
+)
 
 
 class Lane(Enum):
@@ -79,17 +84,21 @@ class ModelQueue:
         self._metrics = metrics
         self._changed = threading.Condition()
         self._lanes: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
-        self._waiting_bytes = 0
         self._is_closed = False
         self._person_seen_s = -PERSON_STAYS_S
         self._paces: OrderedDict[Hashable, _Pace] = OrderedDict()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is queued will ever be looked at."""
+        return self._thread.is_alive()
+
     def submit(self, job: Job) -> None:
         """Queue an image; an image of a batch job waits here for a place. ``job.found`` gets what is found."""
         with self._changed:
-            while job.lane is Lane.BATCH and self._is_full(job) and not self._is_closed:
+            while job.lane is Lane.BATCH and self._is_full() and not self._is_closed:
                 self._changed.wait()
             if self._is_closed:
                 job.found.set_exception(LabelingError("the ML backend is being stopped"))
@@ -104,7 +113,6 @@ class ModelQueue:
             job.lane = Lane.PERSON
             if job in self._lanes[Lane.BATCH]:
                 self._lanes[Lane.BATCH].remove(job)
-                self._waiting_bytes -= job.image.nbytes
                 self._add(job)
             else:
                 self._changed.notify_all()  # it may be waiting for a place, which it needs no more
@@ -123,17 +131,13 @@ class ModelQueue:
             self._changed.notify_all()
         self._thread.join()
 
-    def _is_full(self, job: Job) -> bool:
-        waiting = self._lanes[Lane.BATCH]
-        is_too_large = self._waiting_bytes + job.image.nbytes > MAX_QUEUED_BYTES
-        return len(waiting) >= QUEUED_BATCHES * self.batch_size or (is_too_large and bool(waiting))
+    def _is_full(self) -> bool:
+        return len(self._lanes[Lane.BATCH]) >= QUEUED_BATCHES * self.batch_size
 
     def _add(self, job: Job) -> None:
         job.queued_s = time.monotonic()
         if job.lane is Lane.PERSON:
             self._person_seen_s = job.queued_s
-        else:
-            self._waiting_bytes += job.image.nbytes
         self._lanes[job.lane].append(job)
         self._metrics.queued.labels(job.lane.value).set(len(self._lanes[job.lane]))
         self._changed.notify_all()
@@ -157,8 +161,6 @@ class ModelQueue:
             taken = [job for job in waiting if job.key == key][:limit]
             ids = {id(job) for job in taken}
             self._lanes[lane] = deque(job for job in waiting if id(job) not in ids)
-            if lane is Lane.BATCH:
-                self._waiting_bytes -= sum(job.image.nbytes for job in taken)
             self._metrics.queued.labels(lane.value).set(len(self._lanes[lane]))
             self._changed.notify_all()
         now = time.monotonic()
@@ -179,6 +181,10 @@ class ModelQueue:
             found = self._detect(jobs)
         except Exception as error:  # noqa: BLE001 - whatever the model throws goes to those who wait, never ends the thread
             self._fail(jobs, error)
+            return
+        except BaseException as error:  # noqa: BLE001 - as the panic of a library in Rust, which is no Exception
+            panic = RuntimeError(f"the model ended with {type(error).__name__}")
+            self._fail(jobs, panic.with_traceback(error.__traceback__))
             return
         for job, detections in zip(jobs, found, strict=True):
             job.found.set_result(detections)
@@ -248,7 +254,7 @@ def release_gpu_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of torch, ONNX Runtime, OpenVINO or Python says that memory is short.
+    """Return whether an error of torch, CUDA's libraries, ONNX Runtime, OpenVINO or Python says that memory is short.
 
     >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
     True

@@ -47,6 +47,12 @@ class Flight:
         self._lane = lane
         self._job: Job | None = None
 
+    @property
+    def lane(self) -> Lane:
+        """The most urgent of those who asked so far."""
+        with self._lock:
+            return self._lane
+
     def start(self, job: Job) -> Job:
         """Tell which job answers it, and give the job the lane of the most urgent who asked so far."""
         with self._lock:
@@ -122,4 +128,5 @@ def count_bytes(found: Detections) -> int:
     """
     arrays = [getattr(found, field.name) for field in fields(found)]
     masks = sum(mask.pixels.nbytes for mask in found.masks or ())
-    return ENTRY_BYTES + masks + sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+    views = sum(count_bytes(view) for view in found.views or ())
+    return ENTRY_BYTES + masks + views + sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

@@ -22,9 +22,10 @@ from ml_backend.imaging.fetching import AccessToken, Fetcher, read_api_key
 from ml_backend.imaging.images import ImageReader
 from ml_backend.serving.batching import Lane
 from ml_backend.serving.caching import Look
-from ml_backend.serving.loading import ModelHolder, ServedModel
+from ml_backend.serving.holding import ModelHolder
 from ml_backend.serving.looking import Looker, Started, Wanted, count_readers
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.served import ServedModel
 from ml_backend.serving.tasks import TaskImage, explain_failure, locate_bug, name_task, read_task, read_task_id
 from ml_backend.settings import Settings
 
@@ -156,13 +157,18 @@ class Engine:
             return to_failed_prediction(ask.model.version)
         image = read_task(task, image_key=ask.plan.config.image_key)
         content = self._read(image)
-        decoded = self._looker.decode(content, name=image.name)
         sha256 = hashlib.sha256(content).hexdigest()
-        item = PredictedItem(image.identity, sha256, decoded.size)
-        regions = assistant.suggest(
-            decoded.pixels, sha256, context, ask.plan, model_version=ask.model.version, item=item
-        )
+        with self._looker.decode(content, name=image.name) as decoded:
+            item = PredictedItem(image.identity, sha256, decoded.size)
+            regions = assistant.suggest(
+                decoded.pixels, sha256, context, ask.plan, model_version=ask.model.version, item=item
+            )
         return to_failed_prediction(ask.model.version) | {"result": regions}
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether images are looked at at all: False once the thread that runs the model has ended."""
+        return self._looker.is_alive
 
     def close(self) -> None:
         """Finish what is queued and stop the threads."""
@@ -237,11 +243,10 @@ class Engine:
         )
 
     def _fail(self, task_id: Any, error: BaseException, *, is_bug: bool) -> Answer:
-        kind, problem = explain_failure(error)
-        if kind == "detector":
-            logger.error("%s: %s", name_task(task_id), locate_bug(error))
+        kind, problem = explain_failure(error, self.settings)
         if is_bug:
             kind, problem = "unexpected", f"unexpected {type(error).__name__}, see the log"
+        if is_bug or kind == "detector":
             logger.error("%s: %s", name_task(task_id), locate_bug(error))
         self.metrics.tasks.labels("failed").inc()
         self.metrics.errors.labels(kind).inc()

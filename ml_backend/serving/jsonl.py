@@ -13,9 +13,15 @@ import numpy.typing as npt
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from ml_backend.answers.label_plans import Thresholds
-from ml_backend.answers.predictions import find_disagreement, to_meta
+from ml_backend.answers.predictions import to_meta
 from ml_backend.answers.regions import to_polygon
-from ml_backend.answers.uncertainty import CANDIDATE_FLOOR, DEFAULT_SCORE, Candidate, compute_uncertainties
+from ml_backend.answers.uncertainty import (
+    CANDIDATE_FLOOR,
+    DEFAULT_SCORE,
+    Candidate,
+    compute_disagreement,
+    compute_uncertainties,
+)
 from ml_backend.detectors import Detections, to_box
 from ml_backend.serving.offline import FileAnswer
 
@@ -56,7 +62,9 @@ def to_line(
         ]
         rows = np.flatnonzero(shown)
         line["detections"] = [_to_dict(found, int(row), names, size) for row in rows]
-    scores = compute_uncertainties(candidates, disagreement=find_disagreement(found))
+    by_class = {number: thresholds.of_class(name) for number, name in names.items()}
+    disagreement = compute_disagreement(found.views or (), thresholds=by_class, shown_floor=thresholds.default)
+    scores = compute_uncertainties(candidates, disagreement=disagreement)
     return line | {"uncertainty": to_meta(scores, served_score=DEFAULT_SCORE, is_calibrated=is_calibrated)}
 
 

@@ -32,14 +32,14 @@ def load_model(settings: Settings, name: str, announce: Announce) -> ServedModel
     options = _add_member_calibrations(settings, weights.members)
     if weights.registered is not None and weights.registered.is_trusted:
         options = replace(options, is_trusted=True)
-    version = to_served_version(weights.version, options)
+    version = to_served_version(weights.version, options, members=len(weights.paths))
     calibration = load_calibration(settings.models_dir, version)
     version = version if calibration is None else calibration.version
     announce(version)
     bare = build_detector(weights.paths, device=settings.device, options=options)
     detector = bare if calibration is None else calibrate_detector(bare, calibration)
     assistant = SegmentingAssistant(
-        bare, models_dir=settings.models_dir, device=settings.device, segmenter=settings.segmenter
+        models_dir=settings.models_dir, device=settings.device, segmenter=settings.segmenter
     )
     described = None if calibration is None else calibration.describe()
     return ServedModel(
@@ -68,10 +68,14 @@ def _add_chosen_thresholds(
 
 
 def _add_member_calibrations(settings: Settings, members: Sequence[Path]) -> DetectorOptions:
-    """Return the options with the calibration of each member of an ensemble that has one: they come before fusion."""
+    """Return the options with the calibration of each member of an ensemble that has one: they come before fusion.
+
+    A member is calibrated as it is served alone with the same settings.
+    """
     from ml_backend.models.calibration import load_calibration
 
-    found = [load_calibration(settings.models_dir, compute_version(path)) for path in members]
+    alone = [to_served_version(compute_version(path), settings.options) for path in members]
+    found = [load_calibration(settings.models_dir, version) for version in alone]
     if not any(found):
         return settings.options
     versions = tuple("" if calibration is None else calibration.version for calibration in found)

@@ -7,17 +7,20 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from labels.geometry import ImageSize
 from ml_backend.detectors import Detections, SizedDetector
-from ml_backend.imaging.decoding import DecodedImage, decode_image
+from ml_backend.imaging.decoding import DecodedImage, OpenedImage, open_file
 from ml_backend.serving.batching import Job, Lane, ModelQueue
-from ml_backend.serving.caching import Look, Question, ResultCache
-from ml_backend.serving.loading import ServedModel
+from ml_backend.serving.caching import Flight, Look, Question, ResultCache
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.room import Room
+from ml_backend.serving.served import ServedModel
 from ml_backend.settings import Settings
 
 
@@ -47,7 +50,8 @@ class Looker:
         self._metrics = metrics
         self._queue = ModelQueue(batch_size=settings.batch_size, metrics=metrics)
         self._cache = ResultCache(max_bytes=settings.cache_bytes, metrics=metrics)
-        # Of many people who ask at once, no more decode at once than there are cores, and images in memory.
+        self._room = Room()
+        # Of many people who ask at once, no more decode at once than there are cores.
         self._decoders = threading.BoundedSemaphore(count_cores())
 
     def start(self, content: bytes, wanted: Wanted, *, name: str) -> Started:
@@ -62,32 +66,62 @@ class Looker:
         if not is_ours:
             if wanted.lane is Lane.PERSON:
                 flight.hurry(self._queue.promote)
+                self._room.look_again()
             return Started(sha256, flight.answer)
         try:
-            decoded = self.decode(content, name=name, model_side=self._get_model_side(wanted.model))
-            job = flight.start(_to_job(decoded, wanted))
-            job.found.add_done_callback(partial(self._land, question, decoded))
-            self._queue.submit(job)
+            self._fly(content, wanted, flight, question, name=name)
         except BaseException as error:
+            # Whatever it is goes on to who asked; those who wait for the same answer would wait for ever.
             self._cache.fail(question, error)
             raise
         return Started(sha256, flight.answer)
 
-    def decode(self, content: bytes, *, name: str, model_side: int | None = None) -> DecodedImage:
-        """Return an image's pixels: see ``decode_image``."""
-        with self._decoders:
-            started = time.monotonic()
-            decoded = decode_image(content, item=name, model_side=model_side)
-        self._metrics.decode.observe(time.monotonic() - started)
-        return decoded
+    @contextmanager
+    def decode(self, content: bytes, *, name: str) -> Iterator[DecodedImage]:
+        """Have a person's image in memory for as long as the block lasts.
+
+        Raises:
+            ItemError: see ``start``.
+        """
+        with ExitStack() as stack:
+            with open_file(content, item=name) as opened:
+                stack.enter_context(self._room.hold(opened.decoded_bytes, Lane.PERSON))
+                decoded = self._decode(opened)
+            yield decoded
 
     def compute_wait_s(self) -> float:
         """Return about how long the images that wait now will take."""
         return self._queue.compute_wait_s()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that runs the model is there."""
+        return self._queue.is_alive
+
     def close(self) -> None:
         """Finish what is queued."""
         self._queue.close()
+
+    def _fly(self, content: bytes, wanted: Wanted, flight: Flight, question: Question, *, name: str) -> None:
+        with open_file(content, item=name) as opened:
+            size = opened.decoded_bytes
+            self._room.take(size, lambda: flight.lane)
+            try:
+                decoded = self._decode(opened, self._get_model_side(wanted.model))
+            except BaseException:
+                self._room.leave(size)
+                raise
+        job = flight.start(_to_job(decoded, wanted))
+        job.found.add_done_callback(partial(self._land, question, decoded))
+        job.found.add_done_callback(lambda _: self._room.leave(size))
+        self._queue.submit(job)
+
+    def _decode(self, opened: OpenedImage, model_side: int | None = None) -> DecodedImage:
+        with self._decoders:
+            started = time.monotonic()
+            decoded = opened.decode(model_side)
+        self._metrics.decode.observe(time.monotonic() - started)
+        return decoded
 
     def _get_model_side(self, model: ServedModel) -> int | None:
         # Masks and key points would have to grow with the boxes; they are drawn on the whole image.
@@ -115,7 +149,8 @@ def scale_boxes(found: Detections, scale: tuple[float, float]) -> Detections:
     if scale == (1.0, 1.0):
         return found
     factors = [*scale, *scale]
-    return replace(found, xyxy=(found.xyxy * factors).astype(found.xyxy.dtype))
+    views = None if found.views is None else tuple(scale_boxes(view, scale) for view in found.views)
+    return replace(found, xyxy=(found.xyxy * factors).astype(found.xyxy.dtype), views=views)
 
 
 def count_cores() -> int:

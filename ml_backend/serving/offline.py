@@ -17,9 +17,11 @@ from ml_backend.detectors import Detections
 from ml_backend.imaging.images import read_file
 from ml_backend.serving.batching import Lane
 from ml_backend.serving.engine import Engine
-from ml_backend.serving.loading import ModelHolder, load_model, spare_the_cores
+from ml_backend.serving.holding import ModelHolder
+from ml_backend.serving.loading import load_model
 from ml_backend.serving.looking import Wanted
 from ml_backend.serving.metrics import Metrics
+from ml_backend.serving.process import spare_the_cores
 from ml_backend.serving.tasks import explain_failure
 from ml_backend.settings import Settings
 
@@ -77,7 +79,7 @@ def _look(engine: Engine, paths: Iterable[Path], wanted: Wanted) -> Generator[Fi
                     raise started
                 look = started.look.result()
             except Exception as error:  # noqa: BLE001 - one file's surprise must not lose the others
-                yield FileAnswer(path, problem=explain_failure(error)[1])
+                yield FileAnswer(path, problem=explain_failure(error, engine.settings)[1])
                 continue
             yield FileAnswer(path, started.sha256, look.size, look.found)
 

@@ -66,6 +66,13 @@ class ServedModel:
         classes = find_vocabulary(LabelConfig.from_xml(xml), self.detector.task)
         return self._get_plans(classes).get(xml, score_threshold=score_threshold), classes
 
+    def name_classes(self, classes: Sequence[str] | None) -> Mapping[int, str]:
+        """Return the model's classes by id once it was told those of ``find_plan``; an ensemble may have more."""
+        if classes is None:
+            return self.detector.names
+        name = getattr(self.detector, "name_classes", None)
+        return dict(enumerate(classes)) if name is None else dict(name(classes))
+
     def find_unmapped_labels(self, xml: str) -> tuple[str, ...]:
         """Return the labels that are never pre-drawn: nothing of the model stands for them, or it cannot look for them.
 
@@ -88,7 +95,7 @@ class ServedModel:
                 if len(self._plans) >= CACHED_VOCABULARIES:
                     self._plans.clear()
                 plans = self._plans[classes] = LabelPlans(
-                    self.detector.names if classes is None else dict(enumerate(classes)),
+                    self.name_classes(classes),
                     score_threshold=self._settings.score_threshold,
                     class_thresholds=self._settings.class_thresholds,
                     task=self.detector.task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,14 @@ class TaskImage:
 
 
 def read_task_id(task: Any) -> Any:
-    """Return the id of a task, whatever it is; None where there is none."""
-    return task.get("id") if isinstance(task, Mapping) else None
+    """Return the id of a task; None where there is none, or one that could not be answered: nested, or no number.
+
+    >>> read_task_id({"id": 41}), read_task_id({"id": "a"}), read_task_id({"id": [41]}), read_task_id({"id": 1e999})
+    (41, 'a', None, None)
+    """
+    task_id = task.get("id") if isinstance(task, Mapping) else None
+    is_answerable = isinstance(task_id, str | int) or (isinstance(task_id, float) and math.isfinite(task_id))
+    return task_id if is_answerable else None
 
 
 def name_task(task_id: Any) -> str:
@@ -71,16 +78,19 @@ def choose_lane(tasks: Sequence[Any], *, is_batch: bool) -> Lane:
     return Lane.BATCH if is_batch or len(tasks) > PERSON_TASKS else Lane.PERSON
 
 
-def explain_failure(error: BaseException) -> tuple[str, str]:
-    """Return the kind of an error, to be counted, and what to say of it: nothing that a library wrote.
+def explain_failure(error: BaseException, settings: Settings) -> tuple[str, str]:
+    """Return the kind of an error, to be counted, and what to say of it: nothing that a library wrote, and no path.
 
-    >>> explain_failure(RuntimeError("at /secret/path"))
+    >>> settings = Settings(models_dir=Path("/m"), media_root=Path("/media"))
+    >>> explain_failure(RuntimeError("at /secret/path"), settings)
     ('detector', 'the detector failed (RuntimeError)')
+    >>> explain_failure(LabelingError("no weights: /m/sam.pt"), settings)
+    ('image', 'no weights: sam.pt')
     """
     if isinstance(error, ItemError):
         return "image", error.problem
     if isinstance(error, LabelingError):
-        return "image", str(error)
+        return "image", hide_paths(str(error), settings)
     if is_out_of_memory(error):
         return "memory", "the image does not fit into the memory"
     return "detector", f"the detector failed ({type(error).__name__})"

@@ -68,7 +68,7 @@ def _find_names(served: ServedModel, xml: str) -> tuple[Mapping[int, str], tuple
     except LabelConfigError:
         # The config has no control for what this model draws: its own names are as good as any.
         return served.detector.names, None
-    own = served.detector.names if classes is None else dict(enumerate(classes))
+    own = served.name_classes(classes)
     return {number: plan.classes[number].label if number in plan.classes else name for number, name in own.items()}, (
         classes
     )

@@ -86,6 +86,10 @@ def test_a_mask_and_the_box_around_it_overlap_by_the_painted_part():
     assert compute_iou(mask, Box(10, 5, 20, 10)) == 0.5
 
 
+def test_masks_of_images_of_two_sizes_have_nothing_in_common():
+    assert compute_iou(Mask(np.ones((4, 6), dtype=bool)), Mask(np.ones((8, 12), dtype=bool))) == 0.0
+
+
 def test_an_empty_mask_has_an_empty_box():
     assert Mask(np.zeros((3, 7), dtype=np.bool_)).to_xyxy() == (0, 0, 0, 0)
 

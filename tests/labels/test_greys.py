@@ -2,11 +2,13 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from labels import greys
 from labels.greys import to_eight_bits
 from ml_backend.imaging.decoding import decode_image
 from sync.images import write_copy
@@ -24,6 +26,20 @@ def test_what_is_no_number_is_as_dark_as_the_darkest() -> None:
 
     assert to_eight_bits(values).tolist() == [[0, 0, 127, 255, 0]]
     assert to_eight_bits(np.full((1, 2), np.nan, np.float32)).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", "<i4", "<f4", "<f8"])
+def test_an_image_of_many_strips_has_the_pixels_it_has_as_a_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: Any = (np.random.default_rng(0).random((61, 47)) * 250).astype(kind)
+    if values.dtype.kind == "f":
+        values[3, 4], values[60, 46] = np.nan, -np.inf
+    numbers = values[np.isfinite(values)].astype(np.float64)
+    whole = (np.where(np.isfinite(values), values, numbers.min()) - numbers.min()) * (255 / np.ptp(numbers)) + 1e-6
+
+    monkeypatch.setattr(greys, "STRIP_VALUES", 100)
+
+    assert np.array_equal(to_eight_bits(values), whole.clip(0, 255).astype(np.uint8))
+    assert np.array_equal(to_eight_bits(values[:, ::2]), to_eight_bits(np.ascontiguousarray(values[:, ::2])))
 
 
 def test_an_image_without_pixels_is_none_still() -> None:

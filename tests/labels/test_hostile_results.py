@@ -11,6 +11,8 @@ import math
 import os
 import random
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,8 +20,10 @@ import pytest
 from labels.errors import ItemError
 from labels.geometry import Box, Mask
 from labels.results import Label, from_record, from_result, is_same, to_record
+from sync.catalogue.samples import SamplePrediction
 from sync.jobs.pull import pull
 from sync.jobs.push import push
+from sync.jobs.verify import verify
 from tests.fakes.hostile import CONFIG, SIZE, good_regions, make_payloads
 from tests.fakes.project import open_fake_project
 
@@ -114,3 +118,39 @@ def test_a_pull_reports_every_task_it_cannot_carry_and_merges_the_others():
         again = pull(project.context)
         assert (again.moved, again.failed) == (0, report.failed)
         json.dumps(report.to_dict(), allow_nan=False).encode()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("policy", ["latest", "ground_truth", "agreement"])
+def test_what_cannot_be_carried_beside_a_prediction_and_a_second_answer_ends_no_job(policy: str):
+    number = PULLED // 10
+    with open_fake_project(images=number, config=CONFIG, size=SIZE) as project:
+        drawn = [replace(label, confidence=0.5) for label in from_result(good_regions(), CONFIG, item="good")]
+        project.context.dataset.write_predictions(
+            {
+                sample_id: SamplePrediction("fake-1", 0.5, tuple(_renamed(drawn, image)))
+                for image, sample_id in enumerate(project.sample_ids)
+            }
+        )
+        push(project.context)
+        task_ids, shown = project.task_ids(), {row["task"]: row["id"] for row in project.server.predictions.values()}
+        for sample_id, payload in zip(project.sample_ids, make_payloads(number, SEED, deepest=100), strict=True):
+            task_id = task_ids[sample_id]
+            values = {"result": payload, "completed_by": 2, "updated_by": 2, "parent_prediction": shown[task_id]}
+            project.server.add_annotation(task_id, values)
+            project.server.touch(task_id)
+            project.annotator.submit(task_id, good_regions(), completed_by=3, parent_prediction=shown[task_id])
+
+        report = pull(project.context, annotators=policy)
+
+        assert "a mistake of labelloop" not in json.dumps(report.to_dict())
+        assert report.moved + len(report.failed) == number
+        assert (report.moved == number) == (policy != "agreement")
+        again = pull(project.context, annotators=policy)
+        assert (again.moved, again.failed) == (0, report.failed)
+        assert "a mistake of labelloop" not in json.dumps(verify(project.context).to_dict())
+
+
+def _renamed(labels: list[Label], image: int) -> Iterator[Label]:
+    for place, label in enumerate(labels):
+        yield replace(label, id=f"{image:012x}{place:012x}")

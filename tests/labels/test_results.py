@@ -159,6 +159,18 @@ def test_a_region_that_cannot_be_carried_is_named_and_never_left_out(changes: di
     assert problem in str(caught.value)
 
 
+def test_a_region_is_read_for_an_image_of_the_size_it_was_drawn_on():
+    drawn, other = ImageSize(40, 20), ImageSize(80, 40)
+    plain = from_result([region()], CONFIG, item="task 1")
+    bare = {key: value for key, value in region().items() if not key.startswith("original")}
+    assert from_result([region()], CONFIG, item="task 1", size=drawn) == plain
+    assert from_result([bare], CONFIG, item="task 1", size=drawn) == plain
+    with pytest.raises(ItemError, match="was drawn on an image of 40x20, and the sample's is 80x40"):
+        from_result([region()], CONFIG, item="task 1", size=other)
+    with pytest.raises(ItemError, match="cannot be read"):
+        from_result([bare], CONFIG, item="task 1")
+
+
 def test_two_regions_of_one_id_are_refused():
     with pytest.raises(ItemError, match="task 7, region r1: there are two regions of this id"):
         from_result([region(), region()], CONFIG, item="task 7")
@@ -187,4 +199,5 @@ def test_sameness_is_about_what_a_label_says():
     assert not is_same(label, Label("1", "box", ("dog",), Box(10, 10, 5, 5)))
     assert not is_same(label, Label("1", "box", ("car",), Box(10.1, 10, 5, 5)))
     assert not is_same(Label("1", "stars", rating=1), Label("1", "stars", rating=2))
+    assert not is_same(Label("1", "dot", ("nose",), Keypoint(5, 5, 2)), Label("1", "dot", ("nose",), Keypoint(5, 5, 9)))
     assert is_same(Label("1", "scene", ("day", "rain")), Label("1", "scene", ("rain", "day")))

@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from labels.errors import LabelingError
 from ml_backend.settings import Settings
 
 SaveImage = Callable[..., str]
@@ -87,6 +88,15 @@ def test_ready_says_no_more_than_that(client: FlaskClient) -> None:
     assert client.get("/ready").json == {"state": "ready"}
 
 
+def test_a_server_whose_model_thread_has_ended_is_not_ready_and_stays_connected(client: FlaskClient) -> None:
+    client.application.extensions["engine"].close()
+
+    ready = client.get("/ready")
+
+    assert (ready.status_code, ready.get_json()) == (503, {"state": "broken"})
+    assert client.get("/health").status_code == 200
+
+
 def test_versions_lists_the_model(client: FlaskClient) -> None:
     assert client.get("/versions", json={"project": "9.1795149571"}).json == {
         "versions": ["w-12345678"],
@@ -125,13 +135,21 @@ def test_a_project_without_a_config_may_connect_and_is_told(client: FlaskClient,
     assert "no label config" in response.get_json()["problem"]
 
 
-def test_a_config_this_model_cannot_serve_is_refused_at_setup(client: FlaskClient) -> None:
-    xml = '<View><Image name="i" value="$i"/><Rating name="r" toName="i"/></View>'
+def test_a_project_whose_config_is_for_another_kind_of_model_may_connect_and_is_told(client: FlaskClient) -> None:
+    xml = '<View><Image name="i" value="$i"/><Choices name="c" toName="i"><Choice value="sun"/></Choices></View>'
 
     response = client.post("/setup", json=make_setup(xml))
 
+    assert response.status_code == 200
+    answer = response.get_json()
+    assert answer["problem"] == "the label config has no <RectangleLabels>, which a model for 'detect' needs"
+    assert answer["unmapped_labels"] == ["sun"]
+
+
+def test_a_config_that_cannot_be_read_is_refused_at_setup(client: FlaskClient) -> None:
+    response = client.post("/setup", json=make_setup('<View><Text name="t" toName="i"/></View>'))
+
     assert response.status_code == 400
-    assert response.json == {"error": "the label config has no <RectangleLabels>, which a model for 'detect' needs"}
 
 
 def test_the_token_of_setup_is_in_no_log(
@@ -471,3 +489,61 @@ def test_a_threshold_of_the_request_shows_what_the_settings_hide(
         400,
         {"error": 'params.score_threshold is "low" (expected a number in 0..1)'},
     )
+
+
+@pytest.mark.parametrize("task_id", ["[" * 200 + "]" * 200, "1e999", "-1e999", '{"a": 1}'])
+def test_an_id_that_cannot_be_sent_back_is_answered_without_it(
+    client: FlaskClient, config_xml: str, save_image: SaveImage, task_id: str
+) -> None:
+    url = json.dumps(save_image("a.png"))
+    tasks = f'[{{"id": {task_id}, "data": {{"image": "gone"}}}}, {{"id": {task_id}, "data": {{"image": {url}}}}}]'
+
+    response = client.post("/predict", data=f'{{"tasks": {tasks}, "label_config": {json.dumps(config_xml)}}}')
+
+    assert response.status_code == 200
+    answer = json.loads(response.text, parse_constant=pytest.fail)
+    assert [(error["task"], error["index"]) for error in answer["errors"]] == [(None, 0)]
+    assert len(answer["results"][1]["result"]) == 3
+
+
+def test_an_id_however_deeply_it_is_nested_is_no_error_of_ours(client: FlaskClient, config_xml: str) -> None:
+    bodies = [
+        f'{{"tasks": [{{"id": {"[" * depth + "]" * depth}}}], "label_config": {json.dumps(config_xml)}}}'
+        for depth in range(500, 1000, 10)
+    ]
+
+    assert {client.post("/predict", data=body).status_code for body in bodies} <= {200, 400}
+
+
+def test_a_task_the_model_fails_on_is_one_error_and_one_warning_of_the_log(
+    client: FlaskClient, save_image: SaveImage, config_xml: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    red = save_image("red.png", PillowImage.new("RGB", (100, 50), "red"))
+
+    predict(client, make_body([make_task(2, red)], config_xml))
+
+    lines = [record for record in caplog.records if "task" in record.message]
+    assert [(line.levelname, line.message.partition(" at ")[0].partition(", in ")[0]) for line in lines] == [
+        ("ERROR", "task 2: RuntimeError"),
+        ("WARNING", "task 2: the detector failed (RuntimeError)"),
+        ("INFO", "predicted 1 tasks, 1 failed"),
+    ]
+
+
+class Unarmed:
+    """An assistant whose weights are not there."""
+
+    def suggest(self, *_: object, **__: object) -> Any:
+        raise LabelingError("model '/home/me/sam.pt': no weights under /home/me/models")
+
+
+def test_a_click_that_cannot_be_answered_tells_no_path_of_this_machine(
+    client: FlaskClient, save_image: SaveImage, config_xml: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.application.extensions["engine"].holder.get().assistant = Unarmed()
+
+    answer = predict(client, make_body([make_task(1, save_image("a.png"))], config_xml, {"result": [{"id": "x"}]}))
+
+    assert answer["errors"] == [{"task": 1, "index": 0, "error": "model 'sam.pt': no weights under models"}]
+    assert "/home" not in json.dumps(answer) + caplog.text

@@ -10,7 +10,7 @@ import pytest
 from labels.errors import LabelingError
 from ml_backend.detectors import Detections, Image
 from ml_backend.serving import batching
-from ml_backend.serving.batching import Job, Lane, ModelQueue
+from ml_backend.serving.batching import Job, Lane, ModelQueue, is_out_of_memory
 from ml_backend.serving.metrics import Metrics
 
 WAIT_S = 10
@@ -225,20 +225,48 @@ def test_a_batch_job_waits_for_a_place_and_a_person_does_not(queue: ModelQueue, 
     assert detector.batches[1] == [50]
 
 
-def test_large_images_of_batch_jobs_wait_one_by_one(
+class Panic(BaseException):
+    """What a library in another language throws."""
+
+
+def test_a_library_that_panics_ends_neither_the_thread_nor_the_wait_for_an_answer(
     queue: ModelQueue, detector: GatedDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "MAX_QUEUED_BYTES", 20)
-    futures = keep_busy(queue, detector)
-    futures += submit(queue, detector, 2)  # 18 bytes
-    late: list[Future[Detections]] = []
-    thread = threading.Thread(target=lambda: late.extend(submit(queue, detector, 3)))
-    thread.start()
-    detector.permits.release(100)
-    thread.join(WAIT_S)
+    def panic(images: Sequence[Image], *, score_floor: float) -> list[Detections]:
+        raise Panic("at /secret/path")
 
-    assert scores(futures + late) == [1, 2, 3]
-    assert detector.batches == [[1], [2], [3]]
+    detector.permits.release(100)
+    with monkeypatch.context() as changed:
+        changed.setattr(detector, "detect", panic)
+        (lost,) = submit(queue, detector, 1)
+        with pytest.raises(RuntimeError, match="the model ended with Panic"):
+            lost.result(WAIT_S)
+
+    assert scores(submit(queue, detector, 2)) == [2]
+    assert queue.is_alive
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "std::bad_alloc",
+    ],
+)
+def test_every_way_to_say_that_memory_is_short_is_known(text: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+
+
+def test_what_torch_says_without_memory_is_known() -> None:
+    torch = pytest.importorskip("torch")
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+
+    assert is_out_of_memory(caught.value)
 
 
 def test_an_image_of_a_batch_job_that_a_person_asks_for_too_goes_first(

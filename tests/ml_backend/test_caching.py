@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,12 @@ def test_masks_count() -> None:
     )
 
     assert count_bytes(found) == ENTRY_BYTES + 16 + 4 + 8 + 5000
+
+
+def test_what_each_look_found_counts_too() -> None:
+    one = Detections(np.zeros((3, 4), np.float32), np.zeros(3, np.float32), np.zeros(3, np.int64))
+
+    assert count_bytes(replace(one, views=(one, one))) == 3 * count_bytes(one)
 
 
 def test_a_person_who_joins_later_hurries_the_job(cache: ResultCache) -> None:

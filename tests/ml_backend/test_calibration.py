@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_a_calibrated_detector_answers_calibrated_scores_best_first(detections: 
     assert found.xyxy[:, 2].tolist() == [8, 9]
     # A person of .2 stays .2, a car needs .4: the lowest raw score that can reach the floor.
     assert inner.floors == [pytest.approx(0.2, abs=1e-5)]
+
+
+def test_what_each_look_found_is_calibrated_like_the_boxes_they_became(detections: MakeDetections) -> None:
+    look = detections((0, 0, 9, 9, 0.5, 0), (0, 0, 8, 8, 0.45, 2))
+    found = replace(look, views=(look, detections()))
+
+    calibrated = make_calibration().apply(found, {0: "car", 1: "truck", 2: "person"})
+
+    assert calibrated.views is not None
+    first, second = calibrated.views
+    assert first.scores.tolist() == calibrated.scores.tolist() == pytest.approx([0.45, 0.25])
+    assert len(second) == 0
 
 
 def test_what_a_detector_can_besides_it_still_can(detections: MakeDetections) -> None:

@@ -160,6 +160,23 @@ def test_every_mode_of_a_png_becomes_rgb(mode: str, colour: object, expected: tu
     assert tuple(int(value) for value in pixels[1, 2]) == expected
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "1"])
+def test_an_image_made_in_strips_has_the_pixels_it_has_as_a_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = make_photo(61, 50)
+    photo.putalpha(PillowImage.linear_gradient("L").resize((61, 50)))
+    image = photo if mode == "RGBA" else photo.convert("LA") if mode == "LA" else photo.convert("RGB").convert(mode)
+    options = {"transparency": 3} if mode == "P" else {}
+    content = encode(image, "TIFF" if mode == "PA" else "PNG", **options)
+    whole = decode(content)
+
+    monkeypatch.setattr(decoding, "STRIP_PIXELS", 7 * 61)
+
+    np.testing.assert_array_equal(decode(content), whole)
+    if mode == "RGBA":
+        white = PillowImage.new("RGBA", image.size, "white")
+        np.testing.assert_array_equal(whole, np.asarray(PillowImage.alpha_composite(white, image).convert("RGB")))
+
+
 @pytest.mark.parametrize(
     ("mode", "colour", "expected"),
     [("CMYK", (0, 0, 0, 255), 0), ("F", 0.5, 127), ("I", 257 * 80, 80), ("I;16", 257, 1)],

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def make_full() -> Detections:
         keypoints=np.arange(9, dtype=np.float32).reshape(3, 1, 3),
         votes=np.array([3, 2, 1]),
         agreement=np.array([1, 0.5, 0], np.float32),
-        disagreement=0.5,
+        views=(Detections.nothing(), Detections.nothing()),
     )
 
 
@@ -34,7 +36,8 @@ def test_every_array_keeps_in_step_when_rows_are_chosen() -> None:
     assert chosen.votes.tolist() == [1, 3]
     assert chosen.keypoints is not None
     assert chosen.keypoints[0].tolist() == [[6, 7, 8]]
-    assert chosen.disagreement == 0.5
+    assert chosen.views is not None
+    assert len(chosen.views) == 2
 
 
 def test_what_a_model_does_not_give_stays_unknown() -> None:
@@ -70,3 +73,17 @@ def test_what_changes_what_is_drawn_changes_the_version() -> None:
     flipped = to_served_version(version, DetectorOptions(views=("flip",)))
     assert flipped.startswith(version + "-")
     assert flipped != to_served_version(version, DetectorOptions(views=("flip", "832")))
+
+
+def test_what_only_an_ensemble_reads_is_no_part_of_a_single_model_s_version() -> None:
+    version = "yolo11n-c130b90b"
+    told = DetectorOptions(fusion="nms", fusion_iou=0.6, member_weights=(2.0,), min_votes=1)
+    flip = DetectorOptions(views=("flip",))
+
+    assert to_served_version(version, told) == version
+    assert to_served_version(version, told, members=2) != to_served_version(version, DetectorOptions(), members=2)
+    # Views of one model are fused as well, without weights and votes.
+    assert to_served_version(version, replace(flip, member_weights=(2.0,), min_votes=1)) == to_served_version(
+        version, flip
+    )
+    assert to_served_version(version, replace(flip, fusion_iou=0.6)) != to_served_version(version, flip)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
+from labels.errors import LabelingError
+from ml_backend.detectors import DetectorOptions
 from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, read_rgb
 
@@ -30,6 +32,8 @@ def test_boxes_are_those_of_the_library(tmp_path: Path, photos: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(card))
     image = read_rgb(photos / "zidane.jpg", step=4)
     detector = build_detector(path, device="cpu")
+    with pytest.raises(LabelingError, match=r"LABELLOOP_NMS_IOU=0\.6: .* cannot be told"):
+        build_detector(path, device="cpu", options=DetectorOptions(nms_iou=0.6))
 
     (ours,) = detector.detect([image], score_floor=0.01)
 

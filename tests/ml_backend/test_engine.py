@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from PIL import Image as PillowImage
 from labels.geometry import ImageSize
 from ml_backend.answers.predictions import to_failed_prediction
 from ml_backend.detectors import Detections, Detector, Image
+from ml_backend.imaging.decoding import OpenedImage
 from ml_backend.serving.batching import Lane
 from ml_backend.serving.engine import Answer, BusyError, CancelledError, Engine
 from ml_backend.serving.offline import FileAnswer, detect_files, predict_files
+from ml_backend.serving.room import Room
 from ml_backend.settings import Settings
-from tests.ml_backend.conftest import FakeDetector, make_detections
+from tests.ml_backend.conftest import FakeDetector, encode, make_detections
 
 WAIT_S = 30
 SaveImage = Callable[..., str]
@@ -228,18 +231,18 @@ def test_a_bug_of_ours_in_one_task_keeps_nobody_and_is_located_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def break_once(content: bytes, *, item: str, model_side: int | None) -> Any:
+    def break_once(opened: OpenedImage, model_side: int | None) -> Any:
         raise ZeroDivisionError("at /secret/path")
 
     tasks = save_widths([100, 101])
     good = predict(engine, tasks[:1], config_xml)
-    monkeypatch.setattr("ml_backend.serving.looking.decode_image", break_once)
+    monkeypatch.setattr(OpenedImage, "decode", break_once)
 
     answers = predict(engine, tasks, config_xml)
 
     assert answers[0] == good[0]
     assert answers[1] == Answer(101, None, "unexpected ZeroDivisionError, see the log")
-    assert "ZeroDivisionError at test_engine.py:" in caplog.text
+    assert caplog.text.count("ZeroDivisionError at test_engine.py:") == 1
     assert "/secret" not in caplog.text
     assert engine.metrics.read_value("errors_total", kind="unexpected") == 1
 
@@ -393,3 +396,47 @@ def test_files_are_searched_for_the_labels_of_the_config_too(
 
     assert answer.prediction is not None
     assert answer.prediction["result"][0]["value"]["rectanglelabels"] == ["Forklift"]
+
+
+def test_however_many_people_ask_no_more_of_their_images_are_in_memory_than_there_is_room_for(
+    engine: Engine, detector: WatchedDetector, save_widths: Callable[..., list[dict[str, Any]]], config_xml: str
+) -> None:
+    room = engine._looker._room = Room(5 * 40 * 110 * 3)
+    detector.gate.clear()
+    tasks = save_widths(range(100, 110))
+    answers: list[Answer] = []
+
+    def ask(few: list[dict[str, Any]]) -> None:
+        answers.extend(predict(engine, few, config_xml, Lane.PERSON))
+
+    people = [in_thread(partial(ask, tasks[start : start + 2])) for start in range(0, 10, 2)]
+    batch = in_thread(lambda: answers.extend(predict(engine, save_widths(range(110, 130)), config_xml)))
+    assert detector.entered.wait(WAIT_S)
+    while engine.metrics.read_value("cache_lookups_total", result="miss") < 6:
+        pass
+
+    assert room.taken_bytes <= 5 * 40 * 110 * 3
+    detector.gate.set()
+    for thread in (*people, batch):
+        thread.join(WAIT_S)
+    assert [answer.problem for answer in answers] == [None] * 30
+    assert room.taken_bytes == 0
+
+
+def test_an_image_that_cannot_be_decoded_or_looked_at_takes_no_room_for_good(
+    engine: Engine,
+    detector: WatchedDetector,
+    save_image: SaveImage,
+    save_widths: Callable[..., list[dict[str, Any]]],
+    config_xml: str,
+) -> None:
+    cut = save_image("cut.png", encode(PillowImage.new("RGB", (90, 40)))[:60])
+    red = save_image("red.png", PillowImage.new("RGB", (90, 40), "red"))
+    tasks = [{"id": number, "data": {"image": url}} for number, url in enumerate((cut, red))]
+
+    answers = predict(engine, tasks, config_xml)
+    engine.holder.get().assistant = Helper()
+    engine.suggest(save_widths([91])[0], engine.prepare(config_xml, lane=Lane.PERSON), [{"id": "a"}])
+
+    assert [answer.prediction for answer in answers] == [None, None]
+    assert engine._looker._room.taken_bytes == 0

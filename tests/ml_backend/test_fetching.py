@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labels.errors import LabelingError
-from ml_backend.imaging import fetching
+from ml_backend.imaging import connections, fetching
 from ml_backend.imaging.addresses import ForbiddenAddressError, check_address
 from ml_backend.imaging.fetching import AccessToken, Fetcher, FetchError, read_api_key
 
@@ -80,6 +80,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "4")
             self.end_headers()
             self.wfile.write(b"xxxx")
+        elif self.path == "/drip-headers.png":
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Name: ")
+                while self.server.dripped < DRIPS:
+                    self.wfile.write(b"x")
+                    self.server.dripped += 1
+                    time.sleep(0.1)
+            self.close_connection = True
         elif self.path.startswith("/absent"):
             self.answer(404, b"no")
         else:
@@ -297,6 +305,20 @@ def test_a_host_that_drips_is_given_up_in_time(label_studio: Site, monkeypatch: 
         make_fetcher(label_studio).fetch("/drip.png")
 
     assert label_studio.dripped < DRIPS
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_host_that_drips_its_headers_is_given_up_in_time(
+    label_studio: Site, other: Site, is_own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.5)
+    site = label_studio if is_own else other
+
+    with pytest.raises(FetchError, match=r"no answer \(ReadTimeout"):
+        make_fetcher(label_studio, f"127.0.0.1:{other.server_port}").fetch(f"{site.url}/drip-headers.png")
+
+    assert site.dripped < DRIPS
+    assert make_fetcher(label_studio).fetch("/p.png") == b"xxxx"
 
 
 @pytest.mark.parametrize("path", ["/cut.png", "/packed.png"])

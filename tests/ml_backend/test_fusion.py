@@ -8,9 +8,21 @@ import pytest
 from ensemble_boxes import nms, weighted_boxes_fusion
 
 from labels.errors import LabelingError
+from labels.geometry import Box, ImageSize
+from ml_backend.answers.regions import PredictedItem, to_labels
 from ml_backend.detectors import Detections, Detector, Image, OpenVocabularyDetector
 from ml_backend.models.augmentation import ViewsDetector, flip_back
-from ml_backend.models.fusion import EnsembleDetector, Fusion, build_ensemble, compute_ious, fuse
+from ml_backend.models.fusion import (
+    MAX_VIEW_BOXES,
+    EnsembleDetector,
+    Fusion,
+    VocabularyEnsemble,
+    build_ensemble,
+    compute_ious,
+    fuse,
+)
+from ml_backend.serving.served import ServedModel
+from ml_backend.settings import Settings
 
 SIZE = (200, 100)
 PHOTO = np.zeros((100, 200, 3), np.uint8)
@@ -68,7 +80,8 @@ def test_a_box_that_one_of_two_sees_has_half_its_score_and_no_agreement() -> Non
     assert found.votes.tolist() == [1]
     assert found.agreement is not None
     assert found.agreement.tolist() == [0]
-    assert found.disagreement == 1
+    assert found.views is not None
+    assert [len(view) for view in found.views] == [1, 0]
 
 
 def test_boxes_that_too_few_members_see_are_left_out() -> None:
@@ -226,6 +239,54 @@ def test_an_ensemble_can_be_told_its_classes_where_a_member_can() -> None:
     assert found.class_ids.tolist() == [1]
     assert found.votes is not None
     assert found.votes.tolist() == [2]
+
+
+def test_a_closed_member_draws_its_class_of_the_label_s_own_name_beside_those_that_are_told(settings: Settings) -> None:
+    xml = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="Car" predicted_values="truck,van"/></RectangleLabels></View>'
+    )
+    closed = Fixed({0: "tree", 1: "car"}, make((10, 10, 50, 50, 0.8, 1)))
+    told = Told({}, make((100, 10, 150, 50, 0.6, 1)))
+    ensemble = build_ensemble([closed, told], Fusion(min_votes=1))
+    served = ServedModel(settings, ensemble, version="w-1", source="path")
+
+    plan, classes = served.find_plan(xml)
+    assert isinstance(ensemble, OpenVocabularyDetector)
+    ensemble.set_classes(classes or ())
+    (found,) = ensemble.detect([PHOTO], score_floor=plan.score_floor)
+
+    # What the open one looks for stays what the config says.
+    assert classes == ("truck", "van")
+    assert served.name_classes(classes) == dict(ensemble.names) == {0: "truck", 1: "van", 2: "tree", 3: "car"}
+    labels = to_labels(PredictedItem("sample 1", "ab", ImageSize(*SIZE)), found, plan, model_version="w-1")
+    assert [(label.classes, label.geometry) for label in labels] == [
+        (("Car",), Box(10, 10, 40, 40)),
+        (("Car",), Box(100, 10, 50, 40)),
+    ]
+
+
+def test_classes_told_twice_in_other_letters_leave_every_class_its_own_number() -> None:
+    ensemble = build_ensemble([Fixed({0: "bus"}, make()), Told({}, make())], Fusion())
+    assert isinstance(ensemble, VocabularyEnsemble)
+
+    ensemble.set_classes(["Car", "car"])
+
+    assert dict(ensemble.names) == {0: "Car", 2: "bus"}
+    assert ensemble.name_classes(["Car", "car"]) == {0: "Car", 1: "car", 2: "bus"}
+
+
+def test_what_each_look_found_is_kept_up_to_a_bound() -> None:
+    rows = [(1.0, 1.0, 9.0, 9.0, 0.1 + number / 1000, 0) for number in range(MAX_VIEW_BOXES + 50)]
+
+    found = fuse([make(*rows, classes=3), make()], Fusion(), SIZE)
+
+    assert found.views is not None
+    first, second = found.views
+    assert (len(first), len(second)) == (MAX_VIEW_BOXES, 0)
+    # The surest are kept, and nothing but what the disagreement needs.
+    assert first.scores.min() == pytest.approx(0.15)
+    assert first.probabilities is None
 
 
 def test_a_box_of_a_mirrored_image_comes_back_to_its_place() -> None:

@@ -118,6 +118,16 @@ def test_boxes_drawn_so_far_are_read_and_what_is_broken_is_passed_over() -> None
     assert read_boxes(result, SIZE) == [Box(20, 20, 100, 40)]  # type: ignore[arg-type]
 
 
+def test_of_a_turned_box_the_upright_one_round_it_is_read() -> None:
+    turned = make_box(50, 50, 40, 5)
+    turned["value"]["rotation"] = 90
+
+    (box,) = read_boxes([turned], SIZE)
+
+    # 80 wide and 5 high from (100, 50), turned clockwise round that corner.
+    assert (box.x, box.y, box.width, box.height) == pytest.approx((95, 50, 5, 80))
+
+
 plain = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
 anything = st.recursive(
     plain, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=5), inside, max_size=3)
@@ -234,9 +244,7 @@ def test_a_drawn_person_finds_the_others_in_a_real_photo(photos: Path, tmp_path:
     drawn = make_box(x, y, width, height) | {"original_width": 810, "original_height": 1080}
     plan, item = make_plan(), PredictedItem("task 7", "cd34", size)
 
-    regions = Assistant(FakeDetector(), models_dir=tmp_path).suggest(
-        image, "cd34", [drawn], plan, model_version="w-1", item=item
-    )
+    regions = Assistant(models_dir=tmp_path).suggest(image, "cd34", [drawn], plan, model_version="w-1", item=item)
 
     found = [label.geometry for label in from_result(regions, plan.config, item="task 7") if label.geometry]
     assert all(max(compute_iou(person, box) for box in found) > 0.8 for person in people[1:])
@@ -296,7 +304,7 @@ def mobile_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_click_becomes_a_box_and_a_mask_and_the_second_one_does_not_encode_the_image_again(mobile_sam: Path) -> None:
     plan = make_plan(BRUSH)
     image = np.random.default_rng(0).integers(0, 255, (100, 200, 3), dtype=np.uint8)
-    assistant = Assistant(FakeDetector(), models_dir=mobile_sam, device="cpu", segmenter="mobile_sam.pt")
+    assistant = Assistant(models_dir=mobile_sam, device="cpu", segmenter="mobile_sam.pt")
 
     def ask(*clicks: dict[str, Any]) -> list[dict[str, Any]]:
         return assistant.suggest(image, "ab12", clicks, plan, model_version="w-1", item=ITEM)
@@ -320,7 +328,7 @@ def test_a_click_becomes_a_box_and_a_mask_and_the_second_one_does_not_encode_the
 
 def test_a_box_becomes_the_outline_of_its_object_where_the_config_has_outlines(tmp_path: Path) -> None:
     plan = make_plan(POLYGON)
-    assistant = Assistant(FakeDetector(), models_dir=tmp_path, segmenter="FastSAM-s.pt")
+    assistant = Assistant(models_dir=tmp_path, segmenter="FastSAM-s.pt")
     assistant._segmenter = FastSamSegmenter(FakeDetector(), max_images=4)
 
     regions = assistant.suggest(
@@ -335,7 +343,7 @@ def test_a_box_becomes_the_outline_of_its_object_where_the_config_has_outlines(t
 
 def test_an_object_that_has_its_outline_already_is_not_proposed_again(tmp_path: Path) -> None:
     plan = make_plan(POLYGON)
-    assistant = Assistant(FakeDetector(), models_dir=tmp_path, segmenter="FastSAM-s.pt")
+    assistant = Assistant(models_dir=tmp_path, segmenter="FastSAM-s.pt")
     assistant._segmenter = FastSamSegmenter(FakeDetector(), max_images=4)
 
     def ask(*drawn: dict[str, Any]) -> list[dict[str, Any]]:
@@ -371,7 +379,7 @@ def test_a_look_alike_with_an_outline_of_its_class_is_not_proposed_again(photos:
     }
     x, y, width, height = Box.from_xyxy(48, 399, 245, 903).to_percent(size)
     example = make_box(x, y, width, height) | sized
-    assistant = Assistant(FakeDetector(), models_dir=tmp_path)
+    assistant = Assistant(models_dir=tmp_path)
 
     def ask(*drawn: dict[str, Any]) -> float:
         regions = assistant.suggest(image, "cd34", drawn, plan, model_version="w-1", item=item)
@@ -383,7 +391,7 @@ def test_a_look_alike_with_an_outline_of_its_class_is_not_proposed_again(photos:
 
 
 def test_a_click_without_a_segmenter_has_no_answer(tmp_path: Path) -> None:
-    assistant = Assistant(FakeDetector(), models_dir=tmp_path)
+    assistant = Assistant(models_dir=tmp_path)
 
     regions = assistant.suggest(
         np.zeros((100, 200, 3), np.uint8), "a", [make_click(50, 50)], make_plan(), model_version="w-1", item=ITEM

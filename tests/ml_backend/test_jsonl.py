@@ -44,6 +44,20 @@ def test_a_line_has_what_is_shown_and_the_uncertainty_of_all() -> None:
     assert uncertainty["effort"] > 1.0  # one bit of the box shown, and something of the one that is not
 
 
+def test_views_disagree_about_what_the_line_shows() -> None:
+    def read(found: Detections) -> object:
+        uncertainty = make_line(found)["uncertainty"]
+        assert isinstance(uncertainty, dict)
+        return uncertainty["u_disagree"]
+
+    looks = (FOUND, FOUND.take(np.array([1])))
+
+    # One look alone shows the car; the person is below the threshold in both.
+    assert read(replace(FOUND, views=looks)) == 1.0
+    assert read(replace(FOUND, views=(looks[1], looks[1]))) == 0.5
+    assert read(FOUND) is None
+
+
 def test_turned_boxes_outlines_key_points_and_votes_are_in_it() -> None:
     found = replace(
         FOUND.take(np.array([0])),

@@ -187,3 +187,13 @@ def test_a_threshold_of_a_label_that_is_not_in_the_config_is_named(caplog: pytes
     LabelPlans(NAMES, score_threshold=0.2, class_thresholds={"car": 0.5, "lorry": 0.3}).get(xml)
 
     assert "LABELLOOP_CLASS_THRESHOLDS: no label of the config is named lorry (known: Car, Truck)" in caplog.text
+
+
+def test_a_label_with_a_line_break_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    control = make_control("RectangleLabels", "a", '<Label value="Car"/><Label value="x&#10;ERROR all is lost"/>')
+
+    LabelPlans(NAMES, score_threshold=0.2).get(f"<View>{IMAGE}{control}</View>")
+
+    (message,) = caplog.messages
+    assert "'x\\nERROR all is lost'" in message
+    assert "\n" not in message

@@ -318,6 +318,26 @@ def test_a_problem_of_loading_has_no_path_of_this_machine(
     )
 
 
+def test_a_model_that_is_being_loaded_is_named_without_its_path(
+    engine: Engine, client: FlaskClient, loader: Loader
+) -> None:
+    loader.add("/home/me/mine.pt", 0.5)
+    loader.let()
+    engine.holder.wait(WAIT_S)
+    engine.settings = dataclasses.replace(engine.settings, model="/home/me/mine.pt")
+    loader.loaded.clear()
+
+    answers = [
+        client.post("/versions", json={"model": "/home/me/mine.pt"}),
+        client.get("/versions"),
+        client.post("/versions", json={"model": "second"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [202, 200, 503]
+    assert [answer.get_json()["loading"] for answer in answers[:2]] == ["mine.pt", "mine.pt"]
+    assert answers[2].get_json() == {"error": "mine.pt is being loaded, one at a time"}
+
+
 @pytest.mark.parametrize("name", ["../secret.pt", "/etc/passwd", "a b", "", "a.pt,", 7, None])
 def test_only_names_are_loaded_and_never_paths(client: FlaskClient, name: object) -> None:
     assert client.post("/versions", json={"model": name}).status_code == 400

@@ -14,6 +14,9 @@ from ml_backend.answers.predictions import to_failed_prediction, to_prediction
 from ml_backend.answers.regions import PredictedItem, compute_region_id, to_labels
 from ml_backend.answers.uncertainty import NOTHING_FOUND_UNCERTAINTY
 from ml_backend.detectors import Detections
+from ml_backend.models.augmentation import ViewsDetector
+from ml_backend.models.fusion import Fusion, fuse
+from tests.ml_backend.conftest import FakeDetector
 
 NAMES = {0: "car", 1: "truck", 2: "zebra", 3: "PERSON"}
 SIZE = ImageSize(200, 100)
@@ -166,14 +169,71 @@ def test_boxes_below_the_threshold_count_for_the_effort_and_are_not_shown(
     assert prediction["prediction_meta"]["u_mean"] == 0.5
 
 
-def test_the_agreement_of_an_ensemble_becomes_a_disagreement(plan: LabelPlan, detections: MakeDetections) -> None:
-    found = detections((0, 0, 9, 9, 0.5, 0), (50, 0, 90, 40, 0.25, 0))
-    agreed = Detections(found.xyxy, found.scores, found.class_ids, agreement=np.array([1.0, 0.4], np.float32))
+def look_twice(found: Detections) -> Detections:
+    """Return what a detector finds that sees the same in the mirrored image."""
+    detector = ViewsDetector(FakeDetector(found), ("flip",), Fusion())
+    (answer,) = detector.detect([np.zeros((100, 200, 3), np.uint8)], score_floor=0.04)
+    return answer
 
-    meta = to_prediction(ITEM, agreed, plan, model_version="w-1")["prediction_meta"]
 
-    # Weighted by the scores: (0.5 x 0 + 0.25 x 0.6) / 0.75.
-    assert meta["u_disagree"] == pytest.approx(0.2)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param((90, 10, 110, 60, 0.9, 2), id="a zebra, which the config does not know"),
+        pytest.param((90, 10, 110, 60, 0.375, 3), id="a person below the threshold"),
+    ],
+)
+def test_views_that_agree_on_what_nobody_is_shown_have_found_nothing(
+    row: tuple[float, ...], config_xml: str, detections: MakeDetections
+) -> None:
+    plan = build_plan(LabelConfig.from_xml(config_xml), NAMES, thresholds=Thresholds(0.5))
+    counts = {"Car": 3, "Person": 3}
+
+    prediction = to_prediction(
+        ITEM, look_twice(detections(row)), plan, model_version="w-1", served="u_disagree", label_counts=counts
+    )
+
+    meta = prediction["prediction_meta"]
+    assert (prediction["result"], prediction["score"], meta["served_score"]) == ([], 0.5, "u_disagree")
+    assert (meta["u_mean"], meta["u_disagree"], meta["u_rare"]) == (0.5, 0.5, 0.5)
+
+
+def test_views_that_agree_on_a_box_that_is_shown_do_not_disagree(plan: LabelPlan, detections: MakeDetections) -> None:
+    found = look_twice(detections((90, 10, 110, 60, 0.75, 3)))
+
+    meta = to_prediction(ITEM, found, plan, model_version="w-1")["prediction_meta"]
+
+    assert meta["u_disagree"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_views_disagree_about_labels_and_not_about_classes_that_one_label_stands_for(
+    plan: LabelPlan, detections: MakeDetections
+) -> None:
+    """One look takes the van for a car, the other for a truck, less surely: both are a «Car»."""
+    car, truck, person = (
+        detections((20, 10, 120, 60, score, number)) for score, number in ((0.8, 0), (0.6, 1), (0.6, 3))
+    )
+
+    said = [
+        to_prediction(ITEM, fuse([car, other], Fusion(), (200, 100)), plan, model_version="w-1")["prediction_meta"]
+        for other in (truck, person)
+    ]
+
+    assert [meta["u_disagree"] for meta in said] == [pytest.approx(1 - 0.6 / 0.8), 1.0]
+
+
+def test_a_label_counts_for_the_disagreement_from_its_own_threshold_on(
+    config_xml: str, detections: MakeDetections
+) -> None:
+    found = fuse([detections((20, 10, 120, 60, 0.125, 3)), detections()], Fusion(), (200, 100))
+
+    def read(thresholds: Thresholds) -> float:
+        plan = build_plan(LabelConfig.from_xml(config_xml), NAMES, thresholds=thresholds)
+        meta = to_prediction(ITEM, found, plan, model_version="w-1")["prediction_meta"]
+        return float(meta["u_disagree"])
+
+    # One look shows it from .1 on, and the other does not see it; from .2 on neither shows anything.
+    assert (read(Thresholds(0.2, {"person": 0.1})), read(Thresholds(0.2))) == (1.0, NOTHING_FOUND_UNCERTAINTY)
 
 
 def test_two_boxes_in_one_place_have_two_ids(plan: LabelPlan, detections: MakeDetections) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_backend.answers.uncertainty import compute_disagreement
 from ml_backend.detectors import Detections, DetectorOptions
 from ml_backend.models.building import build_detector
 from tests.ml_backend.models import SHARED_WEIGHTS, assert_same, read_rgb, run_ultralytics, to_full

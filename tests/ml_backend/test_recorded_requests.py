@@ -108,3 +108,21 @@ def test_no_token_of_a_request_comes_back_or_is_logged(client: FlaskClient, capl
 
     assert token not in said + caplog.text
     assert SECRET not in said + caplog.text
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_request_is_one_line_of_the_log_and_nothing_of_bodies_is_in_it(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answer = replay(client, "predict_retrieve").get_json()
+    body = RECORDED["predict_retrieve"]["body"]
+
+    (line,) = [record.getMessage() for record in caplog.records]
+
+    assert line.startswith(f"predicted {len(body['tasks'])} tasks, 0 failed, in ")
+    images = [task["data"]["image"] for task in body["tasks"]]
+    ids = [region["id"] for prediction in answer["results"] for region in prediction["result"]]
+    assert images
+    assert ids
+    assert not [text for text in (*images, *ids, body["label_config"], "w-12345678") if text in caplog.text]

@@ -11,6 +11,7 @@ from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label, from_result, to_result
 from ml_backend.answers.label_plans import LabelPlan, Thresholds, build_plan
+from ml_backend.answers.predictions import to_prediction
 from ml_backend.answers.regions import PredictedItem, to_candidates, to_labelled_box, to_labels, to_mask, to_polygon
 from ml_backend.detectors import Detections, MaskCrop
 
@@ -195,7 +196,70 @@ def test_a_pose_without_a_control_for_its_box_has_its_points_alone(detections: M
 
     assert [label.classes for label in draw(sure, plan)] == [("nose",)]
     assert draw(doubtful, plan) == []
-    assert [one.is_shown for one in (*to_candidates(sure, plan), *to_candidates(doubtful, plan))] == [True, False]
+    assert [one.is_shown for one in (*to_candidates(sure, plan, SIZE), *to_candidates(doubtful, plan, SIZE))] == [
+        True,
+        False,
+    ]
+
+
+# Found, and nothing of it can be drawn
+
+
+def make_masked(detections: MakeDetections, crop: MaskCrop, score: float = 0.95) -> Detections:
+    return replace(detections((20, 30, 25, 34, score, 0)), masks=(crop,))
+
+
+def make_undrawable(case: str, detections: MakeDetections) -> tuple[Detections, LabelPlan]:
+    empty, outside = np.zeros((0, 0), np.bool_), np.ones((4, 5), np.bool_)
+    if case == "pose":
+        hidden = replace(make_pose(detections), scores=np.array([0.95], np.float32))
+        points = np.array(hidden.keypoints)
+        points[..., 2] = 0.01
+        return replace(hidden, keypoints=points), make_plan(make_control("KeyPointLabels", "nose"), task="pose")
+    if case == "turned":
+        found = replace(detections((400, 300, 440, 320, 0.95, 0)), rotations_deg=np.array([30], np.float32))
+        return found, make_plan(make_control("RectangleLabels", "car"), task="obb")
+    kind, place = case.split()
+    crop = MaskCrop(0, 0, empty) if place == "empty" else MaskCrop(300, 200, outside)
+    return make_masked(detections, crop), make_plan(make_control(kind, "car"), task="segment")
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["BrushLabels empty", "BrushLabels outside", "PolygonLabels empty", "PolygonLabels outside", "pose", "turned"],
+)
+@pytest.mark.parametrize("score", [0.95, 0.125])
+def test_an_object_of_which_nothing_can_be_drawn_is_nothing_found_in_every_score(
+    case: str, score: float, detections: MakeDetections
+) -> None:
+    found, plan = make_undrawable(case, detections)
+    found = replace(found, scores=np.array([score], np.float32))
+    counts = {"car": 3, "nose": 3}
+
+    said, nothing = (
+        to_prediction(ITEM, one, plan, model_version="w-1", label_counts=counts)
+        for one in (found, Detections.nothing())
+    )
+
+    assert said == nothing
+    assert (said["result"], said["score"]) == ([], 0.5)
+    meta = said["prediction_meta"]
+    assert (meta["u_mean"], meta["u_sum"], meta["u_rare"], meta["effort"]) == (0.5, 0.5, 0.5, 0.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-8, 208), st.integers(-8, 108), st.integers(0, 12), st.integers(0, 12)), max_size=5),
+    st.sampled_from(["BrushLabels", "PolygonLabels", "RectangleLabels"]),
+)
+def test_what_counts_as_shown_is_what_has_a_region(places: list[tuple[int, int, int, int]], kind: str) -> None:
+    rows = np.array([(20, 30, 25, 34)] * len(places), np.float32).reshape(-1, 4)
+    masks = tuple(MaskCrop(x, y, np.ones((height, width), np.bool_)) for x, y, width, height in places)
+    found = Detections(rows, np.full(len(rows), 0.9, np.float32), np.zeros(len(rows), np.int64), masks=masks)
+    plan = make_plan(make_control(kind, "car"), task="segment")
+
+    candidates = to_candidates(found, plan, SIZE)
+
+    assert len(draw(found, plan)) == len(candidates) == sum(one.is_shown for one in candidates)
 
 
 # Classification
@@ -228,7 +292,10 @@ def test_an_image_no_class_fits_has_no_choice_and_its_doubt_all_the_same() -> No
     answer = make_answer(0.125, 0.0625, 0.03125)
 
     assert draw(answer, plan) == []
-    assert [(one.label, one.is_shown) for one in to_candidates(answer, plan)] == [("car", False), ("person", False)]
+    assert [(one.label, one.is_shown) for one in to_candidates(answer, plan, SIZE)] == [
+        ("car", False),
+        ("person", False),
+    ]
 
 
 # Doubled objects and votes

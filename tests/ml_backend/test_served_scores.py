@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labels.config import default_label_config_path
-from ml_backend.detectors import DetectorOptions
+from ml_backend.detectors import DetectorOptions, to_served_version
 from ml_backend.models.calibration import SHARED, Calibration, Curve, write_calibration
 from ml_backend.models.weights import resolve_weights
 from ml_backend.serving.offline import detect_files, open_engine, predict_files
@@ -75,12 +75,23 @@ def test_a_flipped_view_gives_a_disagreement_and_one_view_none(plain: Settings, 
     assert 0 < disagreement < 0.6  # the same photo, mirrored: most of it is found again
 
 
-def test_the_members_of_an_ensemble_are_calibrated_before_they_are_fused(plain: Settings, photos: Path) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({}, id="as they are"),
+        pytest.param({"nms_iou": 0.6}, id="with a setting of each member"),
+        pytest.param({"fusion_iou": 0.6, "min_votes": 1, "member_weights": (1.0, 1.0)}, id="with settings of fusion"),
+        pytest.param({"views": ("flip",)}, id="with further views"),
+    ],
+)
+def test_the_members_of_an_ensemble_are_calibrated_before_they_are_fused(
+    told: dict[str, Any], plain: Settings, photos: Path
+) -> None:
     """The same network twice, once with halved scores: the mean of p and p / 2 is what fusion makes of it."""
     alone = resolve_weights("yolo11n", models_dir=plain.models_dir, is_offline=True)
     plain.models_dir.mkdir(exist_ok=True)
     shutil.copy(alone.path, plain.models_dir / "other.onnx")
-    both = replace(plain, model="yolo11n,other")
+    both = replace(plain, model="yolo11n,other", options=replace(plain.options, **told))
 
     def look(settings: Settings) -> tuple[str, np.ndarray[Any, Any]]:
         with open_engine(settings) as engine:
@@ -89,7 +100,9 @@ def test_the_members_of_an_ensemble_are_calibrated_before_they_are_fused(plain: 
             return engine.holder.get().version, answer.found.scores
 
     raw_version, raw = look(both)
-    calibration = Calibration(alone.version, "platt", {SHARED: HALVED}, {}, 100, 0.1, 0.05)
+    # As it is served alone with these settings; those of an ensemble say nothing about it.
+    single = to_served_version(alone.version, replace(both.options, member_weights=(), min_votes=None))
+    calibration = Calibration(single, "platt", {SHARED: HALVED}, {}, 100, 0.1, 0.05)
     write_calibration(plain.models_dir, calibration)
     version, fused = look(both)
 

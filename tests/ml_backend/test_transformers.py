@@ -10,10 +10,14 @@ import torch
 
 from labels.errors import LabelingError
 from ml_backend.detectors import DetectorOptions, OpenVocabularyDetector
+from ml_backend.detectors.queries import scale
 from ml_backend.models.building import build_detector
 from tests.ml_backend.models import assert_same, assert_same_set, read_rgb, stir
 
 transformers = pytest.importorskip("transformers")
+from torchvision.transforms import InterpolationMode  # noqa: E402 - beside the next
+
+from ml_backend.detectors.transformers import load_model  # noqa: E402 - it imports transformers
 
 FLOOR = 0.2
 NAMES = {number: f"class {number}" for number in range(5)}
@@ -164,6 +168,20 @@ def test_the_onnx_form_finds_the_same_set_of_boxes(name: str, tmp_path: Path, im
         assert_same_set(ours, theirs)
 
 
+@pytest.mark.parametrize("resample", [0, 2, 3])
+def test_images_are_scaled_as_the_processor_scales_them(resample: int, tmp_path: Path, images: list[Any]) -> None:
+    torch.manual_seed(0)
+    processor = transformers.RTDetrImageProcessor(size={"height": 160, "width": 160}, resample=resample)
+    make_rt_detr()[0].eval().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+
+    loaded = load_model(tmp_path)
+    ours = scale(images[0], (160, 160), InterpolationMode(loaded.resample))
+
+    theirs = processor(images=images[0], return_tensors="pt")["pixel_values"][0].permute(1, 2, 0) * 255
+    np.testing.assert_allclose(ours, theirs, atol=1.01)
+
+
 def test_a_graph_that_would_be_right_for_one_size_alone_is_not_made(tmp_path: Path) -> None:
     folder, *_ = save("deformable_detr", tmp_path / "model")
     options = DetectorOptions(runtime="onnx", cache_dir=tmp_path / "compiled")
@@ -172,8 +190,18 @@ def test_a_graph_that_would_be_right_for_one_size_alone_is_not_made(tmp_path: Pa
         build_detector(folder, device="cpu", options=options)
 
 
-def test_owl_finds_what_its_processor_finds_for_the_classes_it_is_told(tmp_path: Path, images: list[Any]) -> None:
-    folder, model, processor = save_owl(tmp_path)
+def test_an_overlap_is_refused_where_no_network_drops_boxes_by_it(tmp_path: Path) -> None:
+    folder, *_ = save("rt_detr", tmp_path)
+
+    with pytest.raises(LabelingError, match=r"LABELLOOP_NMS_IOU=0\.6: .* chooses its boxes without it"):
+        build_detector(folder, device="cpu", options=DetectorOptions(nms_iou=0.6))
+
+
+@pytest.mark.parametrize("name", ["Owlv2", "OwlViT"])
+def test_owl_finds_what_its_processor_finds_for_the_classes_it_is_told(
+    name: str, tmp_path: Path, images: list[Any]
+) -> None:
+    folder, model, processor = save_owl(tmp_path, name)
     names = ["cat", "a dog"]
     detector = build_detector(folder, device="cpu", options=DetectorOptions(class_names=tuple(names)))
     floor = 0.3
@@ -195,22 +223,28 @@ def test_owl_finds_what_its_processor_finds_for_the_classes_it_is_told(tmp_path:
         assert len(ours) > 3
 
 
-def save_owl(folder: Path) -> tuple[Path, Any, Any]:
+def test_a_zero_shot_model_whose_boxes_nobody_has_compared_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "omdet-turbo", "use_timm_backbone": false}')
+
+    with pytest.raises(LabelingError, match=r"'omdet-turbo' .*expected grounding-dino, .*owlv2"):
+        build_detector(tmp_path, device="cpu")
+
+
+def save_owl(folder: Path, name: str) -> tuple[Path, Any, Any]:
     torch.manual_seed(0)
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.Owlv2Config(
+    config = getattr(transformers, f"{name}Config")(
         text_config={**small, "vocab_size": 600, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2},
         vision_config={**small, "image_size": 96, "patch_size": 16},
         projection_dim=32,
     )
-    model = transformers.Owlv2ForObjectDetection(config).eval()
+    model = getattr(transformers, f"{name}ForObjectDetection")(config).eval()
     with torch.no_grad():
         # At random these two push every probability to 0.
         model.class_head.logit_scale.weight.zero_()
         model.class_head.logit_shift.weight.zero_()
-    processor = transformers.Owlv2Processor(
-        transformers.Owlv2ImageProcessor(size={"height": 96, "width": 96}), make_clip_tokenizer(folder)
-    )
+    scaling = getattr(transformers, f"{name}ImageProcessor")(size={"height": 96, "width": 96})
+    processor = getattr(transformers, f"{name}Processor")(scaling, make_clip_tokenizer(folder))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder, model, processor

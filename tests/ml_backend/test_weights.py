@@ -1,4 +1,5 @@
 import hashlib
+import json
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.models import weights as weights_module
+from ml_backend.models.compiling import compute_cache_name
 from ml_backend.models.weights import MIN_HUB_BYTES, check_weights, compute_version, fetch_from_hub, resolve_weights
 
 
@@ -61,6 +63,29 @@ def test_the_version_is_the_name_and_the_content(tmp_path: Path) -> None:
 
     # sha256("abc") is a published test vector.
     assert compute_version(path) == "my_model-ba7816bf"
+
+
+def test_a_card_with_other_names_is_another_version_and_another_compiled_form(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"abc")
+    bare = compute_version(path)
+    versions, folders = set(), set()
+    for names in (["car", "person"], ["Person", "Car"]):
+        path.with_suffix(".json").write_text(json.dumps({"names": names}))
+        versions.add(compute_version(path))
+        folders.add(compute_cache_name(path, "openvino"))
+
+    assert bare == "mine-ba7816bf"
+    assert len({bare, *versions}) == 3
+    assert len(folders) == 2
+
+
+def test_what_lies_beside_a_file_that_has_no_card_counts_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"abc")
+    path.with_suffix(".json").write_text("{}")
+
+    assert compute_version(path) == "mine-ba7816bf"
 
 
 def test_a_path_is_taken_as_it_is_and_nothing_else_is_asked(tmp_path: Path) -> None:
