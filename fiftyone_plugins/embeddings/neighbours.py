@@ -83,9 +83,10 @@ class NeighbourIndex:
 
         Only vectors marked in ``among`` (n) are found, where it is given.
         """
-        queries = to_unit_length(vectors)
+        # A block at a time: a copy of all would be as large as the index.
         found = [
-            self._search_block(queries[start : start + BLOCK], k, among) for start in range(0, len(queries), BLOCK)
+            self._search_block(to_unit_length(vectors[start : start + BLOCK]), k, among)
+            for start in range(0, len(vectors), BLOCK)
         ]
         if not found:
             return Neighbours(np.empty((0, k), np.float32), np.empty((0, k), np.int64))
