@@ -1,4 +1,4 @@
-"""The catalogue: images, labels and states in one FiftyOne dataset. The only file that asks FiftyOne's database.
+"""The catalogue: images, labels and states in one FiftyOne dataset.
 
 Reads columns, not samples: one query answers for thousands of images. Writes are by sample id and say the same a second
 time. ``FIFTYONE_DATABASE_URI`` must be set before this module is imported.
@@ -139,15 +139,20 @@ class Dataset(SampleFinder):
         incomplete = [sample_id for sample_id in self.incomplete_ids() if wanted is None or sample_id in wanted]
         return {sample_id: Path(path) for sample_id, (path,) in self._columns(["filepath"], incomplete)}
 
-    def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str]]) -> None:
-        """Write the size of upright images and the SHA-256 of their files."""
+    def byte_counts(self, sample_ids: Sequence[str]) -> dict[str, int]:
+        """Return how large the own files of these samples were when they were added; not known: left out."""
+        columns = self._columns(["metadata.size_bytes"], sample_ids)
+        return {sample_id: byte_count for sample_id, (byte_count,) in columns if byte_count is not None}
+
+    def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str, int]]) -> None:
+        """Write the size of upright images, and the SHA-256 and the bytes of their files."""
         present = dict(self._columns(["metadata"], list(sizes)))
-        for sample_id, (size, _) in sizes.items():
+        for sample_id, (size, _, byte_count) in sizes.items():
             metadata = present[sample_id][0] or fo.ImageMetadata()
-            metadata.width, metadata.height = size.width, size.height
+            metadata.width, metadata.height, metadata.size_bytes = size.width, size.height, byte_count
             present[sample_id] = (metadata,)
         self._set("metadata", {sample_id: metadata for sample_id, (metadata,) in present.items()})
-        self._set(fields.IMAGE_SHA256, {sample_id: sha256 for sample_id, (_, sha256) in sizes.items()})
+        self._set(fields.IMAGE_SHA256, {sample_id: sha256 for sample_id, (_, sha256, _) in sizes.items()})
 
     def images(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleImage]:
         """Return the images of these samples, or of all; what is gone, or has no known size, is left out."""
@@ -267,14 +272,14 @@ class Dataset(SampleFinder):
         that are new.
 
         With ``instead_of`` (what ``labels`` returned; a sample without an entry was never looked at) a sample that says
-        something else by now is left as it is; the ids of such samples are returned. Nobody's edit is written over,
-        however short the time between reading and writing.
+        something else by now is left as it is; the ids of such samples are returned, and those of samples whose size is
+        not known. Nobody's edit is written over, however short the time between reading and writing.
         """
         images = self.images(list(labels))
         attributes = {} if source is None else {fields.IMPORTED_FROM: source}
         if source is not None:
             declare_source(self._dataset, self.reviewed_fields)
-        changed: list[str] = []
+        changed = list(self.states([sample_id for sample_id in labels if sample_id not in images]))
         for sample_id, before in self._stored.fetch(list(images)).items():
             size = images[sample_id].size
             if instead_of is not None and self._stored.read(before, size) != instead_of.get(sample_id):
@@ -290,15 +295,17 @@ class Dataset(SampleFinder):
                 changed.append(sample_id)
         return changed
 
-    def write_reviewers(self, reviewers: Mapping[str, Reviewer]) -> None:
-        """Write who reviewed samples and when, how many people answered, and how much they disagree."""
+    def write_reviewers(self, reviewers: Mapping[str, Reviewer | None]) -> None:
+        """Write who reviewed samples and when, how many people answered, and how much they disagree; None: nobody."""
         for name, attribute in (
             (fields.REVIEWER, "name"),
             (fields.REVIEWED_AT, "at"),
             (fields.ANNOTATORS, "annotators"),
             (fields.DISAGREEMENT, "disagreement"),
         ):
-            self._set(name, {sample_id: getattr(reviewer, attribute) for sample_id, reviewer in reviewers.items()})
+            self._set(
+                name, {sample_id: getattr(reviewer, attribute, None) for sample_id, reviewer in reviewers.items()}
+            )
 
     def write_states(self, states: Mapping[str, SampleState]) -> None:
         """Write where samples stand; the tag of a conflict is put on and taken off with its state."""

@@ -34,10 +34,9 @@ def read_sample(
     if all(labels is None for _, labels in read):
         return None
     # What a person vouches for has no confidence: that is the model's word.
-    labels = tuple(replace(label, confidence=None) for _, part in read for label in part or ())
-    silent = frozenset(
-        control.name for field, part in read if field.is_region and part is None for control in field.controls
-    )
+    said = (label for _, part in read for label in part or ())
+    labels = tuple(label if label.confidence is None else replace(label, confidence=None) for label in said)
+    silent = frozenset(control.name for field, part in read if part is None for control in field.controls)
     return SampleLabels(labels, any(part is not None for field, part in read if field.is_region), silent)
 
 

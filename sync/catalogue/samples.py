@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from labels.config import LabelConfig
 from labels.geometry import ImageSize
 from labels.results import Label
 
@@ -52,12 +53,13 @@ class SamplePrediction:
 class SampleLabels:
     """The labels people vouch for. ``has_regions`` is False where nobody ever looked for objects.
 
-    ``silent`` are controls of shapes whose field is None while another field of shapes is not: nothing is said there.
+    ``silent`` are the controls whose field is None: nothing is said with them, nor taken back. A field of several
+    labels says with an empty list that nothing is there; one of a single answer cannot say that.
     """
 
     labels: tuple[Label, ...]
     has_regions: bool
-    silent: frozenset[str] = field(default=frozenset(), compare=False)
+    silent: frozenset[str] = frozenset()
 
 
 def restore_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[Label, ...]:
@@ -77,11 +79,13 @@ def find_cleared(said: SampleLabels | None, base: Iterable[Label]) -> tuple[Labe
     >>> len(find_cleared(None, [Label("1", "label", ("car",))]))
     1
     """
-    if said is None:
-        return tuple(base)
-    return tuple(
-        label for label in base if label.geometry is not None and (not said.has_regions or label.control in said.silent)
-    )
+    return tuple(label for label in base if said is None or label.control in said.silent)
+
+
+def is_never_looked_at(said: SampleLabels | None, config: LabelConfig) -> bool:
+    """Return whether a sample says nothing where an empty list could say that nothing is there."""
+    can_be_empty = {control.name for control in config.controls if control.is_region or control.is_multiple}
+    return bool(can_be_empty) if said is None else bool(said.silent & can_be_empty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from labels import fields
 from labels.errors import LabelingError
 from sync.ledger import Link
 from sync.review.annotators import POLICIES, Policy
-from sync.workbench.label_studio import Task
+from sync.workbench.label_studio import Task, TaskRef
 
 
 def to_policy(name: str) -> Policy:
@@ -21,6 +21,13 @@ def to_policy(name: str) -> Policy:
     if name not in POLICIES:
         raise LabelingError(f"annotators {name!r} is not known (known: {', '.join(POLICIES)})")
     return cast("Policy", name)
+
+
+def is_news(ref: TaskRef, link: Link | None) -> bool:
+    """Return whether people said something of a task that was not read, or took back what was."""
+    if link is None or link.task_updated_at == ref.updated_at:
+        return False
+    return ref.may_be_answered or link.annotation_id is not None
 
 
 def name_answers(task: Task, policy: Policy) -> str:

@@ -32,7 +32,8 @@ from sync.review.merge import is_same_set
 from sync.workbench.label_studio import Annotation, Task
 
 NAMESPACE: Final = uuid.UUID("6f0dbd2c-3a0e-5d0c-8f5c-2f4b7f0d9a11")
-CHANGED_SINCE: Final = "was changed in Label Studio since the last pull"
+TO_BE_SENT: Final = "changes of curators to be sent"
+DELETED: Final = "corrections deleted in Label Studio, FiftyOne keeps the change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,15 @@ class People:
 
     ``taken_over`` are corrections that a person has changed, by annotation id: in the task they are that person's.
     ``confirmed`` are corrections that were found, though the job that sent them ended before it knew. ``family`` are
-    annotations that a correction was made from or that were corrections once: they come from one another.
+    annotations that a correction was made from or that were corrections once: they come from one another. ``deleted``
+    is the newest correction where somebody has deleted it: that takes nothing back in the catalogue.
     """
 
     task: Task
     taken_over: Mapping[int, Correction]
     confirmed: tuple[Correction, ...]
     family: frozenset[int]
+    deleted: Correction | None = None
 
 
 def leave_out_corrections(task: Task, corrections: Sequence[Correction], config: LabelConfig) -> People:
@@ -71,7 +74,24 @@ def leave_out_corrections(task: Task, corrections: Sequence[Correction], config:
         else:
             kept.append(replace(annotation, reviewer=annotation.updated_by or annotation.reviewer))
             taken_over[annotation.annotation_id] = correction
-    return People(replace(task, annotations=tuple(kept)), taken_over, tuple(confirmed), frozenset(family))
+    return People(
+        replace(task, annotations=tuple(kept)),
+        taken_over,
+        tuple(confirmed),
+        frozenset(family),
+        _find_deleted(task, corrections),
+    )
+
+
+def _find_deleted(task: Task, corrections: Sequence[Correction]) -> Correction | None:
+    last = find_last(corrections)
+    there = {annotation.annotation_id for annotation in task.annotations}
+    return None if last is None or last.task_id != task.task_id or last.annotation_id in there else last
+
+
+def find_last(corrections: Sequence[Correction]) -> Correction | None:
+    """Return the correction that was sent last and is known to have arrived; None: there is none."""
+    return next((one for one in reversed(corrections) if one.annotation_updated_at is not None), None)
 
 
 def is_untouched(annotation: Annotation, correction: Correction, config: LabelConfig) -> bool:
@@ -90,6 +110,11 @@ def is_untouched(annotation: Annotation, correction: Correction, config: LabelCo
         return False
 
 
+def is_newer(correction: Correction | None, link: Link) -> bool:
+    """Return whether a correction is the newest word on its sample: people's was read before it was sent."""
+    return correction is not None and (correction.annotation_updated_at or "") >= (link.annotation_updated_at or "")
+
+
 @dataclass(slots=True)
 class Sent:
     """What sending corrections has done so far.
@@ -106,7 +131,9 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
+    """A reviewed sample and what is known of it: ``labels`` are the catalogue's, ``base`` what was agreed last."""
+
     link: Link
     labels: tuple[Label, ...]
     base: tuple[Label, ...]
@@ -114,9 +141,9 @@ class _Candidate:
 
     def is_shown(self) -> bool:
         """Whether Label Studio's newest word on the sample, a person's or ours, is what the catalogue says."""
-        last = next((one for one in reversed(self.corrections) if one.annotation_updated_at is not None), None)
-        is_newer = last is not None and (last.annotation_updated_at or "") >= (self.link.annotation_updated_at or "")
-        return is_same_set(self.labels, last.labels if last is not None and is_newer else self.base)
+        last = find_last(self.corrections)
+        shown = last.labels if last is not None and is_newer(last, self.link) else self.base
+        return is_same_set(self.labels, shown)
 
 
 def send_corrections(
@@ -136,22 +163,28 @@ def send_corrections(
     context.ledger.record_due({sample_id: not is_done for sample_id, is_done in done.items()})
 
 
+def find_unsent(context: Context, sample_ids: Sequence[str]) -> list[str]:
+    """Return the samples of these with a curator's change that Label Studio does not show."""
+    candidates, _ = _find_candidates(context, sample_ids, Sent())
+    return [candidate.link.sample_id for candidate in candidates]
+
+
 def _find_candidates(
     context: Context, sample_ids: Sequence[str], sent: Sent
-) -> tuple[list[_Candidate], dict[str, bool]]:
+) -> tuple[list[Candidate], dict[str, bool]]:
     """Return the reviewed samples that say something else than Label Studio shows, and which others are done with."""
     linked = context.ledger.links(sample_ids)
     links = {
         sample_id: link
         for sample_id, link in linked.items()
         if link.state == fields.REVIEWED and link.annotation_id is not None
-        if link.problem is None and not link.is_gone
+        if not link.is_gone
     }
     # A sample that waits for people is looked at again when they have answered.
     done = {sample_id: True for sample_id, link in linked.items() if link.state != fields.REVIEWED or link.is_gone}
     ours, bases = context.dataset.labels(list(links)), context.ledger.bases(list(links))
     corrections = context.ledger.corrections(list(links))
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     for sample_id, link in links.items():
         said, base = ours.get(sample_id), bases.get(sample_id)
         sent.cleared += not isinstance(said, ItemError) and bool(find_cleared(said, base or ()))
@@ -159,13 +192,13 @@ def _find_candidates(
             sent.failed.append(Failure(said.item, said.problem, sample_id))
             done[sample_id] = False
         elif isinstance(said, SampleLabels) and base is not None:
-            candidate = _Candidate(link, restore_cleared(said, base), base, corrections.get(sample_id, ()))
+            candidate = Candidate(link, restore_cleared(said, base), base, corrections.get(sample_id, ()))
             if _check(candidate, sent, done):
                 candidates.append(candidate)
     return candidates, done
 
 
-def _check(candidate: _Candidate, sent: Sent, done: dict[str, bool]) -> bool:
+def _check(candidate: Candidate, sent: Sent, done: dict[str, bool]) -> bool:
     sample_id = candidate.link.sample_id
     try:
         done[sample_id] = candidate.is_shown()
@@ -176,7 +209,7 @@ def _check(candidate: _Candidate, sent: Sent, done: dict[str, bool]) -> bool:
     return not done[sample_id]
 
 
-def _send(context: Context, candidate: _Candidate, task: Task, sent: Sent) -> bool:
+def _send(context: Context, candidate: Candidate, task: Task, sent: Sent) -> bool:
     """Send one correction; return whether nothing is left to do."""
     people = leave_out_corrections(task, candidate.corrections, context.config)
     if people.taken_over or not has_same_answers(people.task, candidate.link):
@@ -220,7 +253,7 @@ def _send(context: Context, candidate: _Candidate, task: Task, sent: Sent) -> bo
     return made is not None
 
 
-def _to_mark(candidate: _Candidate) -> int:
+def _to_mark(candidate: Candidate) -> int:
     """Return the number the correction's annotation will carry: the same for the same attempt, 62 bits."""
     link = candidate.link
     said = (link.task_id, link.annotation_id, link.annotation_updated_at, len(candidate.corrections))

@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Final
 
 from labels import fields
-from labels.errors import ItemError
+from labels.errors import ItemError, LabelingError
 from labels.report import Failure, Report
 from sync.catalogue.samples import Reviewer, SampleLabels
 from sync.jobs.answers import is_known
 from sync.jobs.context import Context
-from sync.jobs.corrections import People, leave_out_corrections
-from sync.jobs.reviewing import Decide, Known, Outcome, read_review
+from sync.jobs.corrections import DELETED, People, is_newer, leave_out_corrections
+from sync.jobs.reviewing import Decide, Known, Outcome, read_review, reporting_surprises
 from sync.jobs.rewriting import fetch_tasks
 from sync.ledger import Link
 from sync.review.annotators import Policy
@@ -28,6 +28,7 @@ TASKS_PER_CHUNK: Final = 200
 # How often a sample is merged anew because a curator changed it meanwhile.
 ATTEMPTS: Final = 5
 CHANGES_TOO_FAST: Final = "its sample is being changed all the time; pull again when that is over"
+SIZE_UNKNOWN: Final = "the size of its image is not known; run push, which reads it"
 SEVERAL: Final[Mapping[Policy, str]] = {
     "latest": "of each the one changed last counts",
     "ground_truth": "of each the one marked as ground truth counts, else the one changed last",
@@ -46,6 +47,7 @@ class Tally:
     several: int = 0
     left_out: int = 0
     restored: int = 0
+    corrections_deleted: int = 0
     gone: int = 0
     failed: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -58,6 +60,7 @@ class Tally:
             "reopened": self.reopened,
             "labels of a minority": self.left_out,
             "cleared in FiftyOne, restored": self.restored,
+            DELETED: self.corrections_deleted,
         }
         return {name: count for name, count in counts.items() if count}
 
@@ -69,7 +72,7 @@ class Tally:
         if self.restored:
             notes.append(
                 f"samples whose labels were cleared in FiftyOne and are there again: {self.restored}; to say that "
-                "nothing is there, delete the labels and leave an empty list"
+                "nothing is there, delete the labels and leave an empty list; an answer is taken back in Label Studio"
             )
         if self.several:
             notes.append(f"tasks with several annotations: {self.several}; {SEVERAL[policy]}")
@@ -110,6 +113,9 @@ class Merging:
         if attempts_left == ATTEMPTS:
             self.tally.unchanged += len(known)
             self.tally.several += sum(len(one.task.answers) > 1 for one in people.values())
+            self.tally.corrections_deleted += sum(
+                is_newer(one.deleted, links[task_id]) for task_id, one in people.items()
+            )
         answered = [one for one in changed.values() if one.task.annotations]
         self._record_reopened([one for one in changed.values() if not one.task.annotations], links)
         lost, problems = self._merge(answered, links)
@@ -136,54 +142,67 @@ class Merging:
             for task in fetch_tasks(context, list(links))
         }
         context.ledger.record_corrections(one for task in people.values() for one in task.confirmed)
+        context.ledger.record_present_reviews(
+            [links[task_id].sample_id for task_id in people],
+            {task_id: {one.annotation_id for one in told.task.annotations} for task_id, told in people.items()},
+        )
         return people
 
     def _merge(self, answered: Sequence[People], links: Mapping[int, Link]) -> tuple[list[int], dict[int, ItemError]]:
         """Merge and write; return the tasks whose sample somebody changed meanwhile, and those that cannot be read."""
-        known = self._read_known(answered, links)
+        known, problems = self._read_known(answered, links)
         outcomes: dict[int, Outcome] = {}
-        problems: dict[int, ItemError] = {}
         for people in answered:
-            task_id = people.task.task_id
+            task_id, item = people.task.task_id, f"task {people.task.task_id}"
+            if task_id in problems:
+                continue
             try:
-                if task_id not in known:
-                    sample_id = links[task_id].sample_id
-                    problem = f"its sample {sample_id} was deleted from the dataset; if that is meant, delete the task"
-                    raise ItemError(f"task {task_id}", problem)
-                outcomes[task_id] = read_review(
-                    people, known[task_id], self._context.config, self._policy, self._choose
-                )
-            except ItemError as error:
-                problems[task_id] = error
+                with reporting_surprises(item):
+                    outcomes[task_id] = read_review(
+                        people, known[task_id], self._context.config, self._policy, self._choose
+                    )
+            except LabelingError as error:
+                problems[task_id] = error if isinstance(error, ItemError) else ItemError(item, str(error))
         lost = self._write(outcomes, known)
         return lost, problems
 
-    def _read_known(self, answered: Sequence[People], links: Mapping[int, Link]) -> dict[int, Known]:
-        """Return what is known of each task's sample, without those that are gone from the catalogue."""
+    def _read_known(
+        self, answered: Sequence[People], links: Mapping[int, Link]
+    ) -> tuple[dict[int, Known], dict[int, ItemError]]:
+        """Return what is known of each task's sample, and what is wrong with those that cannot be merged into."""
         ledger, dataset = self._context.ledger, self._context.dataset
         sample_ids = [links[one.task.task_id].sample_id for one in answered]
         # Before the labels: a change after this moment makes them younger, never older.
         changed_at = dataset.changed_at(sample_ids)
-        ours, images = dataset.labels(sample_ids), dataset.images(sample_ids)
+        ours, images, present = dataset.labels(sample_ids), dataset.images(sample_ids), dataset.states(sample_ids)
         bases, conflicts, readings = ledger.bases(sample_ids), ledger.conflicts(sample_ids), ledger.readings(sample_ids)
         pushed = ledger.pushed_versions(
             [links[one.task.task_id].sample_id for one in answered if _lacks_prediction(one)]
         )
-        known = {}
+        replaced = ledger.replaced_predictions(sample_ids)
+        known: dict[int, Known] = {}
+        problems: dict[int, ItemError] = {}
         for one in answered:
             link = links[one.task.task_id]
-            if link.sample_id in images:
+            if link.sample_id not in present:
+                problem = f"its sample {link.sample_id} was deleted from the dataset; if that is meant, delete the task"
+                problems[link.task_id] = ItemError(f"task {link.task_id}", problem)
+            elif link.sample_id not in images:
+                problems[link.task_id] = ItemError(f"task {link.task_id}", SIZE_UNKNOWN)
+            else:
                 at = changed_at.get(link.sample_id)
                 known[link.task_id] = Known(
                     link=link,
+                    size=images[link.sample_id].size,
                     ours=ours.get(link.sample_id),
                     ours_at=None if at is None else to_timestamp(at),
                     base=bases.get(link.sample_id),
                     conflicts=conflicts.get(link.sample_id, ()),
                     readings=readings,
                     pushed=pushed.get(link.sample_id, {}),
+                    replaced=replaced.get(link.sample_id, ()),
                 )
-        return known
+        return known, problems
 
     def _write(self, outcomes: Mapping[int, Outcome], known: Mapping[int, Known]) -> list[int]:
         """Write the outcomes, and return the tasks whose sample changed since it was read; of these nothing is."""
@@ -193,8 +212,10 @@ class Merging:
         lost = set(context.dataset.write_labels(labels, instead_of=read)) if labels else set[str]()
         kept = [outcome for outcome in outcomes.values() if outcome.sample_id not in lost]
         answered = [outcome for outcome in kept if outcome.review.state != fields.SKIPPED]
-        if answered:
-            context.dataset.write_reviewers({outcome.sample_id: _to_reviewer(outcome) for outcome in answered})
+        # A write moves the time of the sample's last change, by which the newest side is found.
+        reviewers = {outcome.sample_id: _to_reviewer(outcome) for outcome in answered if outcome.is_news}
+        if reviewers:
+            context.dataset.write_reviewers(reviewers)
         if kept:
             context.ledger.record_reviews(review for outcome in kept for review in outcome.reviews)
         tally.moved += sum(outcome.is_news for outcome in answered)
@@ -208,6 +229,8 @@ class Merging:
     def _record_reopened(self, reopened: Sequence[People], links: Mapping[int, Link]) -> None:
         """Record samples whose annotation somebody deleted: they wait again, and keep the labels they have."""
         if reopened:
+            context = self._context
+            context.dataset.write_reviewers({links[one.task.task_id].sample_id: None for one in reopened})
             changed = [
                 replace(
                     links[one.task.task_id],
@@ -220,7 +243,7 @@ class Merging:
                 )
                 for one in reopened
             ]
-            self._context.ledger.record_links(changed)
+            context.ledger.record_links(changed)
         self.tally.reopened += len(reopened)
 
     def _record_gone(self, task_ids: Sequence[int]) -> None:

@@ -30,7 +30,7 @@ from sync.jobs.schema_words import (
 from sync.jobs.work_schemas import WORK_SCHEMAS
 from sync.models.gate import Rules
 from sync.review.annotators import POLICIES
-from sync.versions.manifest import SPLITS
+from sync.versions.version import SPLITS
 
 _SIDE: Final = a_choice(SIDES, "whose version: Label Studio's or FiftyOne's")
 _VERSION: Final = "A frozen version, by its number or name; without, "

@@ -21,8 +21,8 @@ from sync.jobs.pull import to_decide
 from sync.jobs.queue import RANDOM_PERCENT
 from sync.jobs.resolve import to_sides
 from sync.models.gate import Rules
-from sync.versions.manifest import SPLITS
 from sync.versions.splits import read_ratios
+from sync.versions.version import SPLITS
 
 Params = Mapping[str, Any]
 Arguments = dict[str, Any]

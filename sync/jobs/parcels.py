@@ -13,7 +13,8 @@ from labels.errors import ItemError, LabelConfigError, LabelingError
 from labels.geometry import Geometry, ImageSize, Keypoint, Mask, Polygon
 from labels.report import Failure
 from labels.results import MEND_CLASS, Label, from_result, is_same, to_result
-from sync.catalogue.samples import SampleImage, SampleLabels, SamplePrediction
+from sync.catalogue.samples import SampleImage, SampleLabels, SamplePrediction, restore_cleared
+from sync.images import is_whole_png
 from sync.jobs.context import Context
 from sync.ledger import Pushed
 from sync.media import MediaRoots
@@ -25,7 +26,7 @@ EDGE_PX: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One sample ready to be sent. ``labels`` None: nobody ever labelled it."""
+    """One sample ready to be sent. ``labels`` are people's, those of a cleared field too; None: nobody labelled it."""
 
     image: SampleImage
     prediction: SamplePrediction | None
@@ -51,14 +52,17 @@ def make_parcels(context: Context, sample_ids: Sequence[str] | None) -> tuple[li
     """
     images = context.dataset.images(sample_ids)
     predictions = context.dataset.predictions(sample_ids)
-    labels = context.dataset.labels(sample_ids)
+    labels, bases = context.dataset.labels(sample_ids), context.ledger.bases(list(images))
+    byte_counts = context.dataset.byte_counts(list(images))
     failed: list[Failure] = []
     parcels = []
     roots = MediaRoots.read(context.home)
     for sample_id in images if sample_ids is None else [one for one in sample_ids if one in images]:
         image = images[sample_id]
         try:
-            parcels.append(_make_parcel(context, roots, image, predictions.get(sample_id), labels.get(sample_id)))
+            _check_file(image, byte_counts.get(sample_id))
+            held = find_labels(labels.get(sample_id), bases.get(sample_id))
+            parcels.append(_make_parcel(context, roots, image, predictions.get(sample_id), held))
         except LabelingError as error:
             failed.append(to_failure(image, error))
     return parcels, failed
@@ -69,18 +73,46 @@ def _make_parcel(
     roots: MediaRoots,
     image: SampleImage,
     prediction: SamplePrediction | ItemError | None,
-    labels: SampleLabels | ItemError | None,
+    labels: tuple[Label, ...] | None,
 ) -> Parcel:
-    for found in (prediction, labels):
-        if isinstance(found, ItemError):
-            raise found
-    assert not isinstance(prediction, ItemError)
-    assert not isinstance(labels, ItemError)
-    if not image.path.is_file():
-        raise ItemError(str(image.path), "is gone; its task would have no picture")
+    if isinstance(prediction, ItemError):
+        raise prediction
     url = roots.to_url(image.path)
     data = {context.config.image_key: url, "sample_id": image.sample_id, "image_sha256": image.sha256}
-    return Parcel(image, prediction, None if labels is None else labels.labels, data)
+    return Parcel(image, prediction, labels, data)
+
+
+def find_labels(said: SampleLabels | ItemError | None, base: tuple[Label, ...] | None) -> tuple[Label, ...] | None:
+    """Return the labels that travel with a sample: a field that was cleared says nothing, what was agreed stays agreed.
+
+    None: nobody ever labelled it.
+
+    Raises:
+        ItemError: its labels cannot be carried.
+    """
+    if isinstance(said, ItemError):
+        raise said
+    return None if said is None and base is None else restore_cleared(said, base or ())
+
+
+def _check_file(image: SampleImage, byte_count: int | None) -> None:
+    """Check that the picture of a task can be opened, as far as that is seen without reading all of it.
+
+    Raises:
+        ItemError: it is gone, or not what was added.
+    """
+    if not image.path.is_file():
+        raise ItemError(str(image.path), "is gone; its task would have no picture")
+    if image.source_path is None:
+        found = image.path.stat().st_size
+        if byte_count is not None and found != byte_count:
+            raise ItemError(
+                str(image.path),
+                f"has {found} bytes, and {byte_count} when it was added: it is damaged or another image; put the old "
+                "file back, or add the new one under another name",
+            )
+    elif not is_whole_png(image.path):
+        raise ItemError(str(image.path), f"is broken off (expected the PNG copy of {image.source_path})")
 
 
 def to_task(context: Context, parcel: Parcel, interface: LabelInterface) -> dict[str, Any]:
@@ -163,9 +195,13 @@ def carries(context: Context, task: Task, labels: tuple[Label, ...] | None) -> b
     if labels is None or task.review is None:
         return False
     try:
-        said = {
-            label.id: label for label in from_result(task.review.result, context.config, item=f"task {task.task_id}")
-        }
+        said = from_result(task.review.result, context.config, item=f"task {task.task_id}")
     except ItemError:
         return False
-    return len(said) == len(labels) and all(label.id in said and is_same(label, said[label.id]) for label in labels)
+    return len(said) == len(labels) and has_same_labels(labels, said)
+
+
+def has_same_labels(first: Iterable[Label], second: Iterable[Label]) -> bool:
+    """Return whether two sets have the same labels, by id, in whatever order."""
+    one, other = ({label.id: label for label in labels} for labels in (first, second))
+    return one.keys() == other.keys() and all(is_same(label, other[key]) for key, label in one.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ def prelabel(
     """Write the detector's labels and uncertainty on the samples, or on all, that this model version has not seen.
 
     ``everything`` draws on those it has seen too, as is needed after the label config got other classes. Tasks that
-    wait in Label Studio get the new predictions and show them; what people drew stays as it is. ``unreviewed`` leaves
+    wait in Label Studio get the new predictions and show them, in place of what the same version drew before; what
+    people drew stays as it is, and is compared with what they were shown. ``unreviewed`` leaves
     samples alone that were reviewed: what a person saw then stays beside what he made of it.
 
     An image the backend cannot use is reported by name and the others go on. What was written stays when the job is
@@ -71,6 +73,10 @@ def prelabel(
     for failure in complete_images(context.dataset, sample_ids, on_progress):
         outcome.failed[failure.sample_id or failure.item] = failure
     weights = context.backend.fetch_weights()
+    problem = _find_problem(context)
+    if problem is not None:
+        # The images are there all the same, to be answered by people, and a model of theirs comes later.
+        return _report_nothing(context, sample_ids, weights, problem, outcome)
     for _ in range(MOST_PASSES):
         _record_weights(context, weights)
         # The second time only what other weights drew: these are newer than any wish to draw anew.
@@ -82,7 +88,8 @@ def prelabel(
         outcome.notes.append(f"the model changed meanwhile, from {before.model_version} to {weights.model_version}")
     else:
         outcome.notes.append("the model changed again: run prelabel once more")
-    sent = _send_to_tasks(context, weights.model_version, sample_ids, outcome, on_progress)
+    anew = outcome.drawn if everything else set[str]()
+    sent = _send_to_tasks(context, weights.model_version, sample_ids, anew, outcome, on_progress)
     total = context.dataset.count() if sample_ids is None else len(set(sample_ids))
     return Report(
         "prelabel",
@@ -91,6 +98,27 @@ def prelabel(
         failed=tuple(outcome.failed.values()),
         notes=(f"model {weights.model_version}", *_note_unmapped(context), *outcome.notes),
         details={"predictions sent": sent} if sent else {},
+    )
+
+
+def _find_problem(context: Context) -> str | None:
+    try:
+        return context.backend.fetch_problem(context.config.xml)
+    except ServiceError:
+        # It may be away for a moment, which drawing lives through; what it refuses then is told then.
+        return None
+
+
+def _report_nothing(
+    context: Context, sample_ids: Sequence[str] | None, weights: ServedWeights, problem: str, outcome: _Outcome
+) -> Report:
+    """Report that nothing was drawn, since the served model gives nothing by this label config."""
+    _record_weights(context, weights)
+    total = context.dataset.count() if sample_ids is None else len(set(sample_ids))
+    note = f"nothing is pre-drawn: {problem}; labelloop train makes a model of what people say"
+    failed = tuple(outcome.failed.values())
+    return Report(
+        "prelabel", unchanged=total - len(failed), failed=failed, notes=(f"model {weights.model_version}", note)
     )
 
 
@@ -208,13 +236,19 @@ def _to_prediction(context: Context, task: Any, answer: BackendPrediction) -> Sa
 
 
 def _send_to_tasks(
-    context: Context, version: str, sample_ids: Sequence[str] | None, outcome: _Outcome, on_progress: OnProgress
+    context: Context,
+    version: str,
+    sample_ids: Sequence[str] | None,
+    drawn_anew: AbstractSet[str],
+    outcome: _Outcome,
+    on_progress: OnProgress,
 ) -> int:
     """Give the tasks that wait for people what was drawn, and show it; return how many predictions were sent."""
     await_sent(context, on_progress)
     wanted = None if sample_ids is None else set(sample_ids)
     behind = [one for one in context.ledger.ids_behind(version) if wanted is None or one in wanted]
-    sent = send_predictions_to(context, behind, on_progress=on_progress)
+    waiting = [*behind, *sorted(drawn_anew - set(behind))]
+    sent = send_predictions_to(context, waiting, drawn_anew=drawn_anew, on_progress=on_progress)
     for failure in sent.failed:
         outcome.failed.setdefault(failure.sample_id or failure.item, failure)
     current, outdated = context.ledger.model_versions().get(version, 0), len(context.ledger.ids_behind(version))

@@ -6,7 +6,7 @@ page, and what the ledger knows of them is looked up page by page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final, Literal, get_args
 
@@ -14,15 +14,14 @@ from more_itertools import chunked
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.answers import to_policy
+from sync.jobs.answers import is_news, to_policy
 from sync.jobs.context import Context
 from sync.jobs.deletions import REFS_PER_CHUNK, pair_links, record_deleted
 from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.reviewing import Decide
 from sync.jobs.states import mirror_states
-from sync.ledger import Link
 from sync.review.merge import Conflict, Side
-from sync.workbench.label_studio import TaskRef, to_timestamp
+from sync.workbench.label_studio import to_timestamp
 
 CURSOR: Final = "pull"
 # Label Studio stamps a change before it commits it: what was stamped just before the cursor may have come after it.
@@ -61,19 +60,21 @@ def pull(
         merging.pull(chunk)
     cursor = context.ledger.cursor(CURSOR)
     since = None if cursor is None or everything else to_timestamp(datetime.fromisoformat(cursor) - OVERLAP)
-    total, seen, newest = context.label_studio.fetch_changed_count(since), 0, cursor or ""
+    # The newest of before the first page: a task of that page may change while later, younger ones are listed.
+    total, newest = context.label_studio.fetch_changed(since)
+    seen = 0
     for refs in chunked(context.label_studio.fetch_task_refs(changed_since=since), REFS_PER_CHUNK):
         links = context.ledger.links_by_task([ref.task_id for ref in refs])
-        waiting = _choose_tasks(refs, links, everything=everything)
-        for chunk in chunked((task_id for task_id in waiting if task_id not in unfinished), tasks_per_chunk):
+        known = [ref for ref in refs if ref.task_id in links and ref.task_id not in unfinished]
+        waiting = [ref.task_id for ref in known if everything or is_news(ref, links[ref.task_id])]
+        for chunk in chunked(waiting, tasks_per_chunk):
             on_progress(min(1.0, seen / max(total, 1)), f"merging reviews, {seen}/{total} changed tasks")
             merging.pull(chunk)
         seen += len(refs)
-        newest = max(newest, *(ref.updated_at for ref in refs))
     _note_deleted_tasks(context, tally)
     mirror_states(context)
-    if newest:
-        context.ledger.record_cursor(CURSOR, newest)
+    if newest is not None:
+        context.ledger.record_cursor(CURSOR, max(newest, cursor or ""))
     return tally.to_report("pull", describe_conflicts(context), policy)
 
 
@@ -95,18 +96,6 @@ def _find_newest(conflict: Conflict) -> Side | None:
     if conflict.ours_at is None or conflict.theirs_at is None:
         return None
     return "ours" if conflict.ours_at > conflict.theirs_at else "theirs"
-
-
-def _choose_tasks(refs: Sequence[TaskRef], links: Mapping[int, Link], *, everything: bool) -> list[int]:
-    """Return the tasks to read whole: those with a word of people that was not read, or is no more."""
-    chosen = []
-    for ref in refs:
-        link = links.get(ref.task_id)
-        if link is None or (link.task_updated_at == ref.updated_at and not everything):
-            continue
-        if everything or ref.may_be_answered or link.annotation_id is not None:
-            chosen.append(ref.task_id)
-    return chosen
 
 
 def _note_deleted_tasks(context: Context, tally: Tally) -> None:

@@ -24,6 +24,7 @@ from sync.jobs.adoption import adopt_unrecorded, complete_tasks, to_link
 from sync.jobs.context import Context
 from sync.jobs.corrections import Sent, send_corrections
 from sync.jobs.ingest import complete_images
+from sync.jobs.marks import MARKED, Marked, read_suspected, send_marks
 from sync.jobs.parcels import Parcel, carries, count_over_edge, make_parcels, to_failure, to_pushed, to_task
 from sync.jobs.sending import announce_tasks, await_sent
 from sync.jobs.shown_predictions import SentPredictions, send_predictions_to, show_version
@@ -31,7 +32,8 @@ from sync.jobs.states import mirror_states
 from sync.ledger import PUSH_CURSOR, Link
 from sync.workbench.label_studio import to_timestamp
 
-# Other programs stamp their changes with clocks of their own, and write them a while after.
+# Other programs stamp their changes with clocks of their own, and write them a while after. What is stamped with
+# another time altogether, the sweep finds.
 OVERLAP: Final = timedelta(minutes=2)
 TASKS_PER_IMPORT: Final = 500
 SAMPLES_PER_CHUNK: Final = 1000
@@ -44,6 +46,7 @@ class _Outcome:
     created: int = 0
     predictions_added: int = 0
     over_edge: int = 0
+    marks: Marked = field(default_factory=Marked)
     failed: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     newest_version: str | None = None
@@ -55,11 +58,19 @@ class _Outcome:
         self.failed += sent.failed
         self.newest_version = sent.newest_version or self.newest_version
 
+    def add_marks(self, marked: Marked) -> None:
+        """Count tasks on which mistakes were marked."""
+        self.marks = marked
+        self.failed += marked.failed
+        if marked.without:
+            self.notes.append(f"nothing to mark: {marked.without}; marked are boxes of annotations in Label Studio")
+
 
 def push(
     context: Context,
     *,
     sample_ids: Sequence[str] | None = None,
+    mark_mistakes: bool = False,
     tasks_per_import: int = TASKS_PER_IMPORT,
     on_progress: OnProgress = ignore_progress,
 ) -> Report:
@@ -67,7 +78,8 @@ def push(
 
     Samples whose newest prediction Label Studio does not have get it; labels people made travel as an annotation; what
     a curator changed on a reviewed sample is sent as a correction. A task somebody deleted in Label Studio is made
-    again only when its sample is named. The second push changes nothing.
+    again only when its sample is named. The second push changes nothing. ``mark_mistakes``: what is likely wrong on the
+    samples, or on all that are tagged so, is marked there as well.
 
     Raises:
         ServiceError: Label Studio, MongoDB did not answer or refused; what was sent before stays.
@@ -76,9 +88,14 @@ def push(
     outcome = _Outcome()
     outcome.failed += complete_images(context.dataset, sample_ids)
     await_sent(context, on_progress)
-    outcome.notes += adopt_unrecorded(context)
+    adopted = adopt_unrecorded(context)
+    outcome.failed += adopted.failed
+    if adopted.doubled:
+        doubled = len(adopted.doubled)
+        outcome.notes.append(f"tasks for a sample that has another task already: {doubled}; labelloop sweep says which")
     mirror_states(context)
-    newest, is_first = context.dataset.newest_change(), context.ledger.max_task_id() == 0
+    began, newest = context.patience.now(), context.dataset.newest_change()
+    is_first = context.ledger.max_task_id() == 0
     new = _find_new(context, sample_ids, outcome)
     for done, chunk in enumerate(chunked(new, tasks_per_import)):
         on_progress(done * tasks_per_import / len(new), f"sending tasks, {done * tasks_per_import}/{len(new)}")
@@ -89,8 +106,11 @@ def push(
         send_corrections(context, chunk, outcome.corrections, on_progress)
     show_version(context, outcome.newest_version)
     mirror_states(context)
+    if mark_mistakes:
+        outcome.add_marks(send_marks(context, read_suspected(context, sample_ids), on_progress))
     if newest is not None and sample_ids is None:
-        context.ledger.record_cursor(PUSH_CURSOR, to_timestamp(newest))
+        # A clock that is ahead stamps changes that are still to come: from there on no other would be found.
+        context.ledger.record_cursor(PUSH_CURSOR, to_timestamp(min(newest, began)))
     return _to_report(context, sample_ids, outcome)
 
 
@@ -101,7 +121,8 @@ def _to_report(context: Context, sample_ids: Sequence[str] | None, outcome: _Out
         "predictions added": outcome.predictions_added,
         "corrections sent": corrections.corrections,
     }
-    moved = sum(counts.values())
+    moved = sum(counts.values()) + outcome.marks.sent
+    marked = outcome.marks.sent + outcome.marks.unchanged
     gone = context.ledger.counts()["gone"] if sample_ids is None else 0
     if gone:
         outcome.notes.append(
@@ -113,6 +134,7 @@ def _to_report(context: Context, sample_ids: Sequence[str] | None, outcome: _Out
         )
     outcome.notes += _describe_labels(corrections.cleared, outcome.over_edge + corrections.over_edge)
     failed = (*outcome.failed, *corrections.failed)
+    details = {name: count for name, count in counts.items() if count or name != "corrections sent"} if moved else {}
     asked = context.ledger.link_count() + gone if sample_ids is None else len(set(sample_ids)) - len(failed)
     return Report(
         "push",
@@ -120,7 +142,7 @@ def _to_report(context: Context, sample_ids: Sequence[str] | None, outcome: _Out
         unchanged=max(0, asked - moved),
         failed=failed,
         notes=tuple(outcome.notes),
-        details={name: count for name, count in counts.items() if count or name != "corrections sent"} if moved else {},
+        details=details | ({MARKED: marked} if marked else {}),
     )
 
 

@@ -112,7 +112,7 @@ def queue(
     saved = None if view is None else SavedView(view, f"{wish}, being sent", tuple(sample_ids))
     if saved is not None and unfinished is None:
         views.write_view(saved)
-    sent = push(context, sample_ids=sample_ids, on_progress=on_progress)
+    sent = push(context, sample_ids=sample_ids, mark_mistakes=by == MISTAKE, on_progress=on_progress)
     if saved is not None:
         whole = views.saved(saved.name) or saved
         views.write_view(replace(whole, description=f"{wish}, sent"))
@@ -123,7 +123,7 @@ def queue(
         unchanged=choice.candidates - len(sample_ids),
         failed=sent.failed,
         notes=(*notes, *sent.notes),
-        details=details,
+        details=details | {"tasks created": sent.details["tasks created"]},
     )
 
 

@@ -14,8 +14,9 @@ from typing import Final
 from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.class_changes import TASKS_PER_CHUNK, Tally, change_tasks, find_drafts, look_through, since_newest
+from sync.jobs.class_changes import Found, change_tasks, find_drafts, look_through, since_newest
 from sync.jobs.context import Context
+from sync.jobs.merging import TASKS_PER_CHUNK
 from sync.jobs.rewriting import settle_begun
 from sync.review.label_config_edit import add_class, remove_class
 from sync.review.relabelling import Renaming, choose_renaming
@@ -52,25 +53,25 @@ def relabel(
     classes = DatasetClasses(context.dataset.name, context.config)
     people = classes.reviewed_samples(renaming.control, old)
     in_catalogue = {**people, **classes.predicted_samples(renaming.control, old)}
-    tally = Tally()
+    found = Found()
     if dry_run:
-        look_through(context, renaming, tally, tasks_per_chunk, on_progress, is_dry_run=True)
+        look_through(context, renaming, found, tasks_per_chunk, on_progress, is_dry_run=True)
         drafts = find_drafts(context, renaming)
-        return _report(tally, renaming, in_catalogue, 0, drafts, is_dry_run=True)
+        return _report(found, renaming, in_catalogue, 0, drafts, is_dry_run=True)
     context.ledger.record_renaming_start(renaming)
     settle_begun(context)
     _write_config(context, renaming, with_old=True)
-    change_tasks(context, renaming, tally, tasks_per_chunk, on_progress)
+    change_tasks(context, renaming, found, tasks_per_chunk, on_progress)
     on_progress(None, f"renaming {old!r} in FiftyOne")
     classes.write_class(renaming)
     rows = context.ledger.record_class(renaming)
     drafts = find_drafts(context, renaming)
-    if not drafts and not tally.failures:
+    if not drafts and not found.failures:
         _write_config(context, renaming, with_old=False)
         # Who had the task open until now may have submitted the old name.
-        look_through(context, renaming, tally, tasks_per_chunk, on_progress, since=since_newest(tally))
+        look_through(context, renaming, found, tasks_per_chunk, on_progress, since=since_newest(found))
     context.ledger.record_renaming_end()
-    return _report(tally, renaming, in_catalogue, rows, drafts, is_dry_run=False, home=context.home)
+    return _report(found, renaming, in_catalogue, rows, drafts, is_dry_run=False, home=context.home)
 
 
 def _write_config(context: Context, renaming: Renaming, *, with_old: bool) -> None:
@@ -106,7 +107,7 @@ def _write_home_config(home: Home, before: str, after: str) -> None:
 
 
 def _report(
-    tally: Tally,
+    found: Found,
     renaming: Renaming,
     in_catalogue: Mapping[str, str],
     rows: int,
@@ -116,8 +117,8 @@ def _report(
     home: Home | None = None,
 ) -> Report:
     counts = {
-        "annotations": tally.annotations,
-        "predictions": tally.predictions,
+        "annotations": found.annotations,
+        "predictions": found.predictions,
         "FiftyOne samples": len(in_catalogue),
         "ledger rows": rows,
         "tasks with drafts": len(drafts),
@@ -130,14 +131,14 @@ def _report(
             f"tasks with drafts that use {renaming.old!r}: {shown}; it {would} in the label config until they are "
             f"submitted or deleted and this is run again"
         )
-    if tally.failures:
+    if found.failures:
         notes.append(f"{renaming.old!r} stays in the label config until what failed is mended and this is run again")
     if home is not None:
         notes.append(f"the label config is now {home.label_config}; a copy of yours elsewhere still has the old class")
     return Report(
         "relabel",
-        moved=len(tally.samples | in_catalogue.keys()),
-        failed=tuple(tally.failures.values()),
+        moved=len(found.samples | in_catalogue.keys()),
+        failed=tuple(found.failures.values()),
         notes=tuple(notes),
         details={name: count for name, count in counts.items() if count},
         is_dry_run=is_dry_run,

@@ -10,12 +10,13 @@ from typing import Any, Final
 from more_itertools import chunked
 
 from labels import fields
-from labels.errors import LabelingError
+from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
-from sync.catalogue.samples import SampleLabels
+from labels.results import Label
+from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
-from sync.jobs.merging import Merging, Tally
+from sync.jobs.merging import SIZE_UNKNOWN, Merging, Tally
 from sync.jobs.naming import EXPECTED
 from sync.jobs.reviewing import is_equal
 from sync.jobs.states import mirror_states
@@ -23,6 +24,7 @@ from sync.review.merge import Conflict, Merge, Side, conflicts_version, decide, 
 
 SAMPLES_PER_CHUNK: Final = 100
 SIDES: Final[Mapping[str, Side]] = {"reviewed": "theirs", "curated": "ours"}
+ENDED: Final = "is not in the dataset any more and its task is gone: its conflicts end, nothing is written"
 CHANGED: Final = "changed since it was shown; look at it again and decide anew"
 
 Decision = str | Mapping[str, str]
@@ -118,24 +120,45 @@ class _Resolving:
 
     def _resolve_gone(self, sample_ids: Sequence[str]) -> None:
         """Decide conflicts whose task was deleted: the ledger has kept Label Studio's side."""
-        context = self._context
-        said, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
+        dataset, ledger = self._context.dataset, self._context.ledger
+        said, bases = dataset.labels(sample_ids), ledger.bases(sample_ids)
+        images, present = dataset.images(sample_ids), dataset.states(sample_ids)
         for sample_id in sample_ids:
-            ours = said.get(sample_id)
-            if not isinstance(ours, SampleLabels):
-                self._refused[sample_id] = "its labels cannot be read"
-                continue
-            held = {label_key(label): label for label in ours.labels}
-            conflicts = tuple(replace(one, ours=held.get(key_of(one))) for one in self._open[sample_id].values())
-            merged = Merge(ours.labels, conflicts, bases.get(sample_id, ()), changed=False)
-            decided = decide(merged, partial(self._choose_gone, sample_id))
-            if decided.changed and context.dataset.write_labels(
-                {sample_id: decided.labels}, instead_of={sample_id: ours}
-            ):
-                self._refused[sample_id] = CHANGED
-                continue
-            state = fields.CONFLICT if decided.conflicts else fields.REVIEWED
-            context.ledger.record_decision(sample_id, state, decided.new_base, decided.conflicts, is_due=False)
+            ours, base = said.get(sample_id), bases.get(sample_id, ())
+            if isinstance(ours, ItemError):
+                self._refused[sample_id] = f"its labels cannot be read: {ours.problem}"
+            elif sample_id not in present:
+                self._end(sample_id, base)
+            elif sample_id not in images:
+                self._refused[sample_id] = SIZE_UNKNOWN
+            else:
+                self._decide_gone(sample_id, ours, base)
+
+    def _decide_gone(self, sample_id: str, ours: SampleLabels | None, base: tuple[Label, ...]) -> None:
+        # A field that was cleared says nothing: what was agreed there is written with the rest.
+        labels = restore_cleared(ours, base)
+        held = {label_key(label): label for label in labels}
+        conflicts = tuple(replace(one, ours=held.get(key_of(one))) for one in self._open[sample_id].values())
+        merged = Merge(labels, conflicts, base, changed=bool(find_cleared(ours, base)))
+        decided = decide(merged, partial(self._choose_gone, sample_id))
+        instead_of = {} if ours is None else {sample_id: ours}
+        if decided.changed and self._context.dataset.write_labels({sample_id: decided.labels}, instead_of=instead_of):
+            self._refused[sample_id] = CHANGED
+        else:
+            self._record(sample_id, decided)
+
+    def _end(self, sample_id: str, base: tuple[Label, ...]) -> None:
+        """Carry a decision out where nothing is left to write to."""
+        decided = decide(
+            Merge((), tuple(self._open[sample_id].values()), base, changed=False), partial(self._choose, sample_id)
+        )
+        if len(decided.conflicts) < len(self._open[sample_id]):
+            self._tally.notes.append(f"sample {sample_id}: {ENDED}")
+        self._record(sample_id, decided)
+
+    def _record(self, sample_id: str, decided: Merge) -> None:
+        state = fields.CONFLICT if decided.conflicts else fields.REVIEWED
+        self._context.ledger.record_decision(sample_id, state, decided.new_base, decided.conflicts, is_due=False)
 
     def _choose_gone(self, sample_id: str, conflict: Conflict) -> Side | None:
         # Both say the same by now: it was decided by a job that ended before it could record that.

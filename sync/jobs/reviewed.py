@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from labels import fields
 from labels.errors import ItemError
 from labels.report import Failure
-from labels.results import Label
-from sync.catalogue.samples import SampleImage, SampleLabels, find_cleared
+from sync.catalogue.samples import SampleImage, SampleLabels
 from sync.jobs.context import Context
 from sync.ledger import Link
 
@@ -45,12 +44,16 @@ class Reviewed:
 
 @dataclass(slots=True)
 class Choice:
-    """The reviewed images, and why the others are none. Those that were only answered are among both."""
+    """The reviewed images, and why the others are none. Those that were only answered are among both.
+
+    ``base_records`` are the labels last agreed on of the samples for which that mattered; None: never agreed.
+    """
 
     chosen: list[Reviewed] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    base_records: dict[str, list[dict[str, Any]] | None] = field(default_factory=dict)
 
 
 def choose_reviewed(context: Context) -> Choice:
@@ -61,7 +64,8 @@ def choose_reviewed(context: Context) -> Choice:
     choice = Choice()
     images, labels, links = context.dataset.images(), context.dataset.labels(), context.ledger.links()
     unsure = [key for key in images if key in links and not _is_plain(links[key], labels.get(key))]
-    bases = context.ledger.bases(unsure)
+    agreed = context.ledger.base_records(unsure)
+    choice.base_records = {key: agreed.get(key) for key in unsure}
     tags = context.dataset.field_values("tags") or {}
     for sample_id, image in images.items():
         said, link = labels.get(sample_id), links.get(sample_id)
@@ -70,16 +74,16 @@ def choose_reviewed(context: Context) -> Choice:
         elif fields.DUPLICATE_TAG in (tags.get(sample_id) or ()):
             choice.left_out[DROPPED] += 1
         elif link is None or link.state not in (fields.REVIEWED, fields.CONFLICT):
-            choice.left_out[_name_reason(link, said, was_agreed=sample_id in bases)] += 1
+            choice.left_out[_name_reason(link, said, was_agreed=sample_id in agreed)] += 1
         else:
-            _add(choice, image, link, said, bases.get(sample_id, ()))
+            _add(choice, image, link, said, agreed.get(sample_id, []))
     return choice
 
 
 def _is_plain(link: Link, said: SampleLabels | ItemError | None) -> bool:
-    """Return whether nothing more needs to be known: it was reviewed, and every field of shapes says something."""
+    """Return whether nothing more needs to be known: it was reviewed, and every field says something."""
     is_reviewed = link.state in (fields.REVIEWED, fields.CONFLICT)
-    return is_reviewed and isinstance(said, SampleLabels) and said.has_regions and not said.silent
+    return is_reviewed and isinstance(said, SampleLabels) and not said.silent
 
 
 def _name_reason(link: Link | None, said: SampleLabels | ItemError | None, *, was_agreed: bool) -> str:
@@ -93,13 +97,17 @@ def _name_reason(link: Link | None, said: SampleLabels | ItemError | None, *, wa
 
 
 def _add(
-    choice: Choice, image: SampleImage, link: Link, said: SampleLabels | ItemError | None, base: tuple[Label, ...]
+    choice: Choice,
+    image: SampleImage,
+    link: Link,
+    said: SampleLabels | ItemError | None,
+    base: Sequence[Mapping[str, Any]],
 ) -> None:
     name = (image.source_path or image.path).name
     if isinstance(said, ItemError):
         choice.failed.append(Failure(f"{name} (sample {image.sample_id})", said.problem, image.sample_id))
         return
-    if said is None or find_cleared(said, base):
+    if said is None or any(record["control"] in said.silent for record in base):
         choice.failed.append(Failure(f"{name} (sample {image.sample_id})", CLEARED, image.sample_id))
         return
     if not said.has_regions:

@@ -1,25 +1,31 @@
 """One review: what people submitted, merged with what the catalogue holds, and what became of each predicted label.
 
-Reads nothing and writes nothing; ``sync/jobs/pull.py`` does.
+Reads nothing and writes nothing; ``sync/jobs/merging.py`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
+from labels.geometry import ImageSize
 from labels.results import Label, from_result, is_same
-from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
+from sync.catalogue.samples import SampleLabels, find_cleared, is_never_looked_at
 from sync.jobs.answers import name_answers
 from sync.jobs.corrections import People
-from sync.ledger import Link, Reading, Review
+from sync.ledger import Link, Reading, Replaced, Review
 from sync.review.annotators import Answer, Policy, choose_answer
 from sync.review.feedback import Verdict, compare_review, find_version_seen
-from sync.review.merge import Conflict, Merge, Side, decide, is_same_set, merge, with_bases_of
-from sync.workbench.label_studio import Annotation, Task
+from sync.review.merge import Conflict, Merge, Side, decide, is_same_set, label_key, merge, with_bases_of
+from sync.workbench.label_studio import Annotation, Task, to_timestamp
+
+logger = logging.getLogger(__name__)
 
 Decide = Callable[[str, Conflict], Side | None]
 """Decides a conflict of a sample for a side; None leaves it open."""
@@ -29,16 +35,19 @@ Decide = Callable[[str, Conflict], Side | None]
 class Known:
     """What the ledger and the catalogue know of a sample before its review is read.
 
-    ``ours`` is what the catalogue holds (None: nobody looked), and ``ours_at`` since when at the latest.
+    ``size`` is the image's, ``ours`` what the catalogue holds (None: nobody looked), and ``ours_at`` since when at the
+    latest. ``replaced`` are predictions in whose place the same version drew others.
     """
 
     link: Link
+    size: ImageSize
     ours: SampleLabels | ItemError | None
     ours_at: str | None = None
     base: tuple[Label, ...] | None = None
     conflicts: tuple[Conflict, ...] = ()
     readings: Mapping[int, Reading] = field(default_factory=dict)
     pushed: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
+    replaced: Sequence[Replaced] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +82,17 @@ def read_review(people: People, known: Known, config: LabelConfig, policy: Polic
         ItemError: the review or the sample's own labels cannot be carried; nothing is to be written then.
     """
     task, link, item = people.task, known.link, f"task {people.task.task_id}"
-    answer = choose_answer(task, policy, config)
+    answer = choose_answer(task, policy, config, known.size)
     if answer is None:
         return _skip(task, link, policy)
     if isinstance(known.ours, ItemError):
         raise known.ours
-    merged = _decide(_merge(people, known, answer, item), known, answer, choose)
+    base = _find_base(people, known, answer)
+    cleared = _find_cleared(known.ours, known.base or (), base or ())
+    said = () if known.ours is None else known.ours.labels
+    merged = _decide(_merge(base, (*cleared, *said), answer.labels, item), known, answer, choose)
     # «Nothing here» is an answer: the sample gets an empty list where nobody had looked before.
-    cleared = {label.id for label in find_cleared(known.ours, known.base or ())}
-    is_first_look = known.ours is None or not known.ours.has_regions or bool(cleared)
+    is_changed = merged.changed or bool(cleared) or is_never_looked_at(known.ours, config)
     state = fields.CONFLICT if merged.conflicts else fields.REVIEWED
     others, notes = _review_others(people, known, answer, config)
     verdicts, model_version, problem = _judge(task, known, answer.annotation, answer.labels, config)
@@ -94,25 +105,30 @@ def read_review(people: People, known: Known, config: LabelConfig, policy: Polic
         correction_due=not merged.conflicts and not is_same_set(merged.labels, answer.labels),
         readings=tuple(_read_family(people, known, config)),
         taken_over=tuple(correction.mark for correction in people.taken_over.values()),
+        problem="; ".join(answer.notes) or None,
     )
     return Outcome(
         link.sample_id,
-        merged.labels if merged.changed or is_first_look else None,
+        merged.labels if is_changed else None,
         (*others, review),
-        is_news=merged.changed or is_first_look or link.answers != review.answers or state != link.state,
+        is_news=is_changed or link.answers != review.answers or state != link.state,
         annotators=answer.annotators,
         disagreement=answer.disagreement,
         left_out=len(answer.left_out),
-        restored=sum(label.id in cleared for label in merged.labels),
+        restored=sum(label in cleared for label in merged.labels),
         notes=(*answer.notes, *notes, *problem),
     )
 
 
-def _merge(people: People, known: Known, answer: Answer, item: str) -> Merge:
-    base = _find_base(people, known, answer)
+def _find_cleared(ours: SampleLabels | None, agreed: Sequence[Label], base: Sequence[Label]) -> tuple[Label, ...]:
+    """Return what stands where a field was cleared: what was agreed, else what the answer was made from."""
+    keys = {label_key(label) for label in agreed}
+    return find_cleared(ours, (*agreed, *(label for label in base if label_key(label) not in keys)))
+
+
+def _merge(base: Sequence[Label] | None, ours: Sequence[Label], theirs: Sequence[Label], item: str) -> Merge:
     try:
-        ours = None if isinstance(known.ours, ItemError) else known.ours
-        return merge(base, restore_cleared(ours, base or ()), answer.labels)
+        return merge(base, ours, theirs)
     except LabelingError as error:
         raise ItemError(item, str(error)) from error
 
@@ -192,7 +208,7 @@ def _review_others(
         if annotation.annotation_id == answer.annotation.annotation_id:
             continue
         try:
-            labels = _read_labels(annotation, config, f"task {people.task.task_id}")
+            labels = _read_labels(annotation, known, config)
         except ItemError:
             # The policy has named it already where it has a say.
             continue
@@ -203,8 +219,9 @@ def _review_others(
     return reviews, tuple(notes)
 
 
-def _read_labels(annotation: Annotation, config: LabelConfig, item: str) -> tuple[Label, ...]:
-    return tuple(replace(label, confidence=None) for label in from_result(annotation.result, config, item=item))
+def _read_labels(annotation: Annotation, known: Known, config: LabelConfig) -> tuple[Label, ...]:
+    labels = from_result(annotation.result, config, item=f"task {known.link.task_id}", size=known.size)
+    return tuple(replace(label, confidence=None) for label in labels)
 
 
 def _read_family(people: People, known: Known, config: LabelConfig) -> Iterable[Reading]:
@@ -212,7 +229,7 @@ def _read_family(people: People, known: Known, config: LabelConfig) -> Iterable[
     for annotation in people.task.answers:
         if annotation.annotation_id in people.family or annotation.annotation_id in known.readings:
             try:
-                labels = _read_labels(annotation, config, f"task {people.task.task_id}")
+                labels = _read_labels(annotation, known, config)
             except ItemError:
                 continue
             yield Reading(annotation.annotation_id, known.link.sample_id, labels)
@@ -228,11 +245,28 @@ def _judge(
     shown = next((one for one in task.predictions if one.prediction_id == annotation.prediction_id), None)
     if shown is None:
         return _judge_unseen(known, annotation, reviewed)
+    if shown.model_version == fields.MISTAKES_VERSION:
+        # It marked what was suspicious, and is no detector's word.
+        return (), None, ()
+    before = _find_replaced(known, annotation, shown.model_version)
+    if before is not None:
+        return compare_review(before, reviewed), shown.model_version, ()
     try:
-        predicted = from_result(shown.result, config, item=f"task {task.task_id}, its prediction")
+        predicted = from_result(shown.result, config, item=f"task {task.task_id}, its prediction", size=known.size)
     except ItemError as error:
         return (), shown.model_version, (f"{error}; its review was merged, without feedback",)
     return compare_review(predicted, reviewed), shown.model_version, ()
+
+
+def _find_replaced(known: Known, annotation: Annotation, version: str) -> tuple[Label, ...] | None:
+    """Return what the version had drawn when the person began, if it has drawn anew since; None: it has not."""
+    if not known.replaced:
+        return None
+    ended = datetime.fromisoformat(annotation.created_at or annotation.updated_at)
+    began = to_timestamp(ended - timedelta(seconds=annotation.lead_time_s or 0))
+    later = (one for one in known.replaced if one.model_version == version and one.until > began)
+    shown = min(later, key=lambda one: one.until, default=None)
+    return None if shown is None else shown.labels
 
 
 def _judge_unseen(
@@ -247,4 +281,23 @@ def _judge_unseen(
         version = known.link.model_version
     if version is None:
         return (), None, ()
-    return compare_review(known.pushed[version], reviewed) if version in known.pushed else (), version, ()
+    before = _find_replaced(known, annotation, version)
+    predicted = known.pushed.get(version) if before is None else before
+    return () if predicted is None else compare_review(predicted, reviewed), version, ()
+
+
+@contextmanager
+def reporting_surprises(item: str) -> Iterator[None]:
+    """Turn what nobody foresaw into an error of this item, with the traceback in the log: the others go on.
+
+    Raises:
+        ItemError: in place of any exception that is no LabelingError.
+    """
+    try:
+        yield
+    except LabelingError:
+        raise
+    except Exception as error:
+        logger.exception("%s could not be read", item)
+        problem = f"cannot be read, by a mistake of labelloop ({type(error).__name__}: {error}); please report it"
+        raise ItemError(item, problem) from error

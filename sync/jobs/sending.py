@@ -41,6 +41,13 @@ def announce_correction(context: Context, task_id: int, mark: int) -> Iterator[N
 
 
 @contextmanager
+def announce_labels(context: Context, task_id: int) -> Iterator[None]:
+    """Remember, while the block runs, that a task is being given the annotation that it was to be made with."""
+    with _announce(context, Sending(_now(context), labelled=(task_id,))):
+        yield
+
+
+@contextmanager
 def _announce(context: Context, sending: Sending) -> Iterator[None]:
     context.ledger.record_sending(sending)
     try:
@@ -88,6 +95,8 @@ def _is_there(context: Context, sending: Sending) -> bool:
     if sending.versions:
         tasks = label_studio.fetch_predictions(list(sending.versions))
         return any(sending.versions[task.task_id] in task.versions.values() for task in tasks)
+    if sending.labelled:
+        return any(task.annotations for task in label_studio.fetch_tasks(sending.labelled))
     return any(
         annotation.import_id == sending.marks[task.task_id]
         for task in label_studio.fetch_tasks(list(sending.marks))

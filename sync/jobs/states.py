@@ -7,6 +7,7 @@ from typing import Final
 from labels import fields
 from sync.catalogue.samples import SampleState
 from sync.jobs.context import Context
+from sync.ledger import Link
 
 SAMPLES_PER_CHUNK: Final = 5000
 
@@ -18,10 +19,7 @@ def mirror_states(context: Context) -> None:
     """
     while links := context.ledger.unmirrored(SAMPLES_PER_CHUNK):
         present = context.dataset.states(list(links))
-        wanted = {
-            sample_id: SampleState(link.state, link.task_id, link.state == fields.CONFLICT)
-            for sample_id, link in links.items()
-        }
+        wanted = {sample_id: to_state(link) for sample_id, link in links.items()}
         differing = {
             sample_id: state
             for sample_id, state in wanted.items()
@@ -30,6 +28,11 @@ def mirror_states(context: Context) -> None:
         if differing:
             context.dataset.write_states(differing)
         context.ledger.record_mirrored(links.values())
+
+
+def to_state(link: Link) -> SampleState:
+    """Return what a sample should say of its review."""
+    return SampleState(link.state, link.task_id, link.state == fields.CONFLICT)
 
 
 def is_mirrored(wanted: SampleState, present: SampleState) -> bool:

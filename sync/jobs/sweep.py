@@ -14,16 +14,17 @@ from typing import Final
 
 from more_itertools import chunked
 
-from labels import fields
 from labels.report import Failure, OnProgress, Report, ignore_progress
-from sync.catalogue.samples import SampleState
-from sync.jobs.adoption import record_tasks
-from sync.jobs.answers import to_policy
+from sync.jobs.adoption import Adopted, record_tasks
+from sync.jobs.answers import is_news, to_policy
 from sync.jobs.context import Context
+from sync.jobs.corrections import TO_BE_SENT, find_unsent
 from sync.jobs.deletions import pair_links, record_deleted
+from sync.jobs.marks import clear_marks
 from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
 from sync.jobs.pull import describe_conflicts
-from sync.jobs.states import is_mirrored, mirror_states
+from sync.jobs.sending import await_sent
+from sync.jobs.states import is_mirrored, mirror_states, to_state
 from sync.ledger import Link
 from sync.workbench.label_studio import TaskPredictions, TaskRef, to_timestamp
 
@@ -37,6 +38,8 @@ class _Found:
     doubled_tasks: int = 0
     doubled_predictions: int = 0
     young_predictions: int = 0
+    past_marks: int = 0
+    unsent: int = 0
     missing_samples: int = 0
     tally: Tally = field(default_factory=Tally)
 
@@ -44,11 +47,13 @@ class _Found:
 def sweep(context: Context, *, grace: timedelta = GRACE, on_progress: OnProgress = ignore_progress) -> Report:
     """Compare all tasks with the ledger by id, and delete surplus tasks and predictions that hold nothing of people.
 
-    Deleted tasks are recorded; their samples keep all labels. Reviews that no pull has read are merged, as pull does.
+    Deleted tasks are recorded; their samples keep all labels. Reviews that no pull has read are merged, as pull does,
+    and changes of curators that no push has found are noted for the next one.
 
     Raises:
         ServiceError: Label Studio or MongoDB did not answer; what was done before stays.
     """
+    await_sent(context, on_progress)
     found = _Found()
     merging = Merging(context, to_policy(context.project.annotators), lambda _id, _conflict: None, found.tally)
     total = max(1, context.label_studio.fetch_task_count())
@@ -57,30 +62,33 @@ def sweep(context: Context, *, grace: timedelta = GRACE, on_progress: OnProgress
         found.tasks += len(refs)
         found.tally.gone += record_deleted(context, refs, links)
         _clean_tasks(context, [ref for ref in refs if ref.task_id not in links and ref.sample_id], found)
-        _clean_predictions(context, refs, found, before=to_timestamp(datetime.now(UTC) - grace))
-        missed = [ref.task_id for ref in refs if _is_news(ref, links.get(ref.task_id))]
+        _clean_predictions(
+            context,
+            [ref for ref in refs if ref.task_id in links],
+            found,
+            before=to_timestamp(datetime.now(UTC) - grace),
+        )
+        missed = [ref.task_id for ref in refs if is_news(ref, links.get(ref.task_id))]
         for chunk in chunked(missed, TASKS_PER_CHUNK):
             merging.pull(chunk)
+        for sample_ids in chunked((link.sample_id for link in links.values()), TASKS_PER_CHUNK):
+            found.unsent += _note_unsent(context, sample_ids)
         found.missing_samples += _mend_states(context, links)
+    found.past_marks = clear_marks(context, before=to_timestamp(datetime.now(UTC) - grace))
     drafts = sum(1 for _ in context.label_studio.fetch_draft_task_ids())
     mirror_states(context)
     return _to_report(context, found, drafts)
 
 
-def _is_news(ref: TaskRef, link: Link | None) -> bool:
-    """Return whether people said something that was not read, or took back what was."""
-    if link is None or link.task_updated_at == ref.updated_at:
-        return False
-    return ref.may_be_answered or link.annotation_id is not None
-
-
 def _clean_tasks(context: Context, unlinked: Sequence[TaskRef], found: _Found) -> None:
     """Record tasks the ledger does not know, and delete those of samples that have another one, if they are empty."""
-    if not unlinked or not record_tasks(context, unlinked):
+    adopted = Adopted()
+    record_tasks(context, unlinked, adopted)
+    found.tally.failed += adopted.failed
+    links = context.ledger.links([str(ref.sample_id) for ref in adopted.doubled])
+    surplus = [ref for ref in adopted.doubled if ref.sample_id in links]
+    if not surplus:
         return
-    linked = context.ledger.links_by_task([ref.task_id for ref in unlinked])
-    links = context.ledger.links([ref.sample_id for ref in unlinked if ref.sample_id])
-    surplus = [ref for ref in unlinked if ref.task_id not in linked and ref.sample_id in links]
     begun = set(context.label_studio.fetch_draft_task_ids(among=[ref.task_id for ref in surplus]))
     # The annotations themselves, not their number: what is deleted is gone.
     for ref in context.label_studio.fetch_tasks([ref.task_id for ref in surplus]):
@@ -108,15 +116,25 @@ def _clean_predictions(context: Context, refs: Sequence[TaskRef], found: _Found,
 def find_surplus(task: TaskPredictions) -> Iterator[int]:
     """Yield the predictions that another one of the same version stands beside, and that nothing was made from.
 
+    Those that name no version are of nobody knows what, and no two of them are known to be one.
+
     >>> list(find_surplus(TaskPredictions(1, {5: "a", 6: "a", 7: "b", 8: "a"}, frozenset({6}), {})))
     [5, 8]
     """
     by_version: dict[str, list[int]] = defaultdict(list)
     for prediction_id, version in sorted(task.versions.items()):
-        by_version[version].append(prediction_id)
+        if version:
+            by_version[version].append(prediction_id)
     for ids in by_version.values():
         used = [one for one in ids if one in task.used]
         yield from (one for one in ids if one not in task.used and one != (used or ids)[0])
+
+
+def _note_unsent(context: Context, sample_ids: Sequence[str]) -> int:
+    """Have the next push send the curators' changes on these samples, whatever time they are stamped with."""
+    unsent = find_unsent(context, sample_ids)
+    context.ledger.record_due(dict.fromkeys(unsent, True))
+    return len(unsent)
 
 
 def _mend_states(context: Context, links: Mapping[int, Link]) -> int:
@@ -130,11 +148,6 @@ def _mend_states(context: Context, links: Mapping[int, Link]) -> int:
     return len(by_sample) - len(present)
 
 
-def to_state(link: Link) -> SampleState:
-    """Return what a sample should say of its review."""
-    return SampleState(link.state, link.task_id, link.state == fields.CONFLICT)
-
-
 def _to_report(context: Context, found: _Found, drafts: int) -> Report:
     tally = found.tally
     details = {
@@ -145,10 +158,13 @@ def _to_report(context: Context, found: _Found, drafts: int) -> Report:
         "doubled tasks deleted": found.doubled_tasks,
         "doubled predictions deleted": found.doubled_predictions,
         "doubled predictions left for the next sweep": found.young_predictions,
+        TO_BE_SENT: found.unsent,
+        "marks of mistakes that were answered, deleted": found.past_marks,
         "unfinished": drafts,
         "samples deleted from the dataset": found.missing_samples,
     }
     moved = tally.gone + tally.moved + tally.reopened + found.doubled_tasks + found.doubled_predictions
+    moved += found.past_marks
     notes = list(tally.notes)
     gone = context.ledger.counts()["gone"]
     if gone:

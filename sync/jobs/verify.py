@@ -15,26 +15,28 @@ from more_itertools import chunked
 
 from labels import fields
 from labels.errors import ItemError, LabelConfigError, LabelingError
+from labels.geometry import ImageSize
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import MEND_CLASS, Label, check_known
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
 from sync.jobs.answers import has_same_answers, to_policy
 from sync.jobs.context import Context
-from sync.jobs.corrections import People, leave_out_corrections
+from sync.jobs.corrections import DELETED, TO_BE_SENT, Candidate, People, leave_out_corrections
 from sync.jobs.deletions import pair_links
+from sync.jobs.merging import SIZE_UNKNOWN, TASKS_PER_CHUNK
+from sync.jobs.reviewing import reporting_surprises
 from sync.jobs.rewriting import fetch_tasks
-from sync.jobs.states import is_mirrored
-from sync.jobs.sweep import find_surplus, to_state
+from sync.jobs.states import is_mirrored, to_state
+from sync.jobs.sweep import find_surplus
 from sync.ledger import Correction, Link
 from sync.review.annotators import Answer, choose_answer
 from sync.review.merge import Conflict, conflicts_version, is_same_set, merge
 from sync.workbench.label_studio import TaskRef
 
 SAMPLES_PER_CHUNK: Final = 1000
-TASKS_PER_CHUNK: Final = 200
 
 TO_BE_PULLED: Final = "reviews to be pulled"
-TO_BE_SENT: Final = "changes of curators to be sent"
+SENT: Final = "changes of curators, sent"
 TO_BE_RESTORED: Final = "cleared in FiftyOne, to be restored"
 
 
@@ -43,6 +45,7 @@ class _Held:
     """What the ledger and the catalogue hold of a reviewed sample."""
 
     link: Link
+    size: ImageSize
     ours: SampleLabels | ItemError | None
     base: tuple[Label, ...] | None
     conflicts: tuple[Conflict, ...]
@@ -166,33 +169,40 @@ def _check_reviews(context: Context, links: Mapping[int, Link], findings: _Findi
     sample_ids = [link.sample_id for link in links.values()]
     ours, bases = context.dataset.labels(sample_ids), context.ledger.bases(sample_ids)
     conflicts, corrections = context.ledger.conflicts(sample_ids), context.ledger.corrections(sample_ids)
-    present = context.dataset.states(sample_ids)
+    present, images = context.dataset.states(sample_ids), context.dataset.images(sample_ids)
     for task in fetch_tasks(context, list(links)):
         link = links[task.task_id]
         if link.sample_id not in present:
             continue
         key = link.sample_id
-        held = _Held(link, ours.get(key), bases.get(key), conflicts.get(key, ()), corrections.get(key, ()))
+        if key not in images:
+            findings.add(f"task {task.task_id}", SIZE_UNKNOWN, key)
+            continue
+        held = _Held(
+            link, images[key].size, ours.get(key), bases.get(key), conflicts.get(key, ()), corrections.get(key, ())
+        )
         people = leave_out_corrections(task, held.corrections, context.config)
+        item = f"task {task.task_id}"
         try:
-            _check_review(context, people, held, findings)
+            with reporting_surprises(item):
+                _check_review(context, people, held, findings)
         except LabelingError as error:
-            # The pull has named it, and will go on doing so.
-            findings.counts["tasks that cannot be read"] += link.problem is not None
-            if link.problem is None:
-                findings.add(f"task {task.task_id}", str(error), key)
+            failed = error if isinstance(error, ItemError) else ItemError(item, str(error))
+            findings.add(failed.item, failed.problem, key)
 
 
 def _check_review(context: Context, people: People, held: _Held, findings: _Findings) -> None:
     task, link = people.task, held.link
     if not task.annotations and link.annotation_id is None:
         return
-    if people.taken_over or people.confirmed or link.problem is not None or not has_same_answers(task, link):
-        # Raises where it cannot be read.
-        choose_answer(task, to_policy(context.project.annotators), context.config)
+    is_news = bool(people.taken_over or people.confirmed) or not has_same_answers(task, link)
+    policy = context.project.annotators if is_news else (link.answers or "").partition(":")[0]
+    answer = choose_answer(task, to_policy(policy), context.config, held.size)
+    for note in () if answer is None else answer.notes:
+        findings.add(f"task {task.task_id}", note.partition(": ")[2], link.sample_id)
+    if is_news:
         findings.counts[TO_BE_PULLED] += 1
         return
-    answer = choose_answer(task, to_policy((link.answers or "").partition(":")[0]), context.config)
     if answer is None:
         if link.state != fields.SKIPPED:
             findings.add(f"task {task.task_id}", f"was skipped, and is recorded as {link.state}", link.sample_id)
@@ -200,11 +210,11 @@ def _check_review(context: Context, people: People, held: _Held, findings: _Find
     if isinstance(held.ours, ItemError):
         findings.add(f"sample {link.sample_id}", held.ours.problem, link.sample_id)
         return
-    for problem in _compare(context, held, answer, findings):
+    for problem in _compare(context, people, held, answer, findings):
         findings.add(f"sample {link.sample_id}", problem, link.sample_id)
 
 
-def _compare(context: Context, held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
+def _compare(context: Context, people: People, held: _Held, answer: Answer, findings: _Findings) -> Iterable[str]:
     """Yield what is wrong with a review that was read: nothing has changed in Label Studio since."""
     link = held.link
     if held.base is None:
@@ -227,14 +237,13 @@ def _compare(context: Context, held: _Held, answer: Answer, findings: _Findings)
     if not held.conflicts and not is_same_set(held.base, answer.labels):
         yield "what was agreed is not what people said last"
     if not held.conflicts and not is_same_set(ours, held.base):
-        last = next((one for one in reversed(held.corrections) if one.annotation_updated_at is not None), None)
-        is_sent = last is not None and is_same_set(last.labels, ours)
+        is_sent = Candidate(link, ours, held.base, held.corrections).is_shown()
         try:
             check_known(ours, context.config)
         except LabelConfigError as error:
             yield f"{_name_file(context, link.sample_id)} can never be sent: {error}; {MEND_CLASS}"
             return
-        findings.counts["changes of curators, sent" if is_sent else TO_BE_SENT] += 1
+        findings.counts[TO_BE_SENT if not is_sent else SENT if people.deleted is None else DELETED] += 1
 
 
 def _name_file(context: Context, sample_id: str) -> str:

@@ -20,7 +20,7 @@ from sync.ledger.overview import OverviewLedger
 from sync.ledger.promotions import Promotion, PromotionLedger
 from sync.ledger.reviews import ReviewLedger
 from sync.ledger.rewriting import RewritingLedger, Rewritten
-from sync.ledger.rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Review
+from sync.ledger.rows import Correction, Export, FeedbackRow, Link, Model, Pushed, Reading, Replaced, Review
 from sync.ledger.runs import Run, RunLedger
 from sync.ledger.sending import Sending, SendingLedger
 from sync.ledger.versions import FrozenVersion, SplitRow, VersionLedger
@@ -36,6 +36,7 @@ __all__ = [
     "Promotion",
     "Pushed",
     "Reading",
+    "Replaced",
     "Review",
     "Rewritten",
     "Run",
@@ -46,6 +47,7 @@ __all__ = [
 SNAPSHOT_ORDER: Final = {
     "links": "sample_id",
     "pushed_predictions": "sample_id, model_version",
+    "replaced_predictions": "sample_id, model_version, until",
     "bases": "sample_id",
     "conflicts": "sample_id, position",
     "corrections": "mark",
@@ -100,6 +102,20 @@ class Ledger(
         order = "sample_id, model_version"
         for row in self._rows_of("pushed_predictions", "sample_id", sample_ids, order_by=order):
             found.setdefault(row["sample_id"], {})[row["model_version"]] = rows.labels_from_json(row["labels"])
+        return found
+
+    def record_replaced(self, replaced: Iterable[Replaced]) -> None:
+        """Keep predictions that give way to others of the same version: somebody may have their task open."""
+        records = [rows.to_row(one) | {"labels": rows.labels_to_json(one.labels)} for one in replaced]
+        with self._write() as db:
+            db.table("replaced_predictions").upsert_all(records, pk=("sample_id", "model_version", "until"))
+
+    def replaced_predictions(self, sample_ids: Collection[str]) -> dict[str, tuple[Replaced, ...]]:
+        """Return the predictions of the samples that gave way to others of the same version, the oldest first."""
+        found: dict[str, tuple[Replaced, ...]] = {}
+        for row in self._rows_of("replaced_predictions", "sample_id", sample_ids, order_by="sample_id, until"):
+            replaced = Replaced(**row | {"labels": rows.labels_from_json(row["labels"])})
+            found[replaced.sample_id] = (*found.get(replaced.sample_id, ()), replaced)
         return found
 
     def record_cursor(self, name: str, value: str) -> None:

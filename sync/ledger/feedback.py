@@ -15,6 +15,7 @@ from sync.review.relabelling import Renaming, rename_class_text, rename_records
 LABEL_COLUMNS: Final = {
     "bases": ("labels",),
     "pushed_predictions": ("labels",),
+    "replaced_predictions": ("labels",),
     "readings": ("labels",),
     "corrections": ("labels",),
     "conflicts": ("base", "ours", "theirs"),

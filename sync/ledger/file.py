@@ -1,4 +1,4 @@
-"""The ledger's SQLite file: opening, transactions, and errors in words. What its tables mean is ``sync/ledger.py``."""
+"""The ledger's SQLite file: opening, transactions, and errors in words. What its tables mean is said beside this file."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class LinkLedger(LedgerFile):
         return int(found["n"])
 
     def unfinished_task_ids(self) -> list[int]:
-        """Return the tasks that every pull reads again: those that could not be read, and open conflicts."""
+        """Return the tasks that every pull reads again: those of which something cannot be read, and open conflicts."""
         sql = "select task_id from links where (problem is not null or state = 'conflict') and is_gone = 0"
         return [row["task_id"] for row in self._query(f"{sql} order by task_id")]
 
@@ -92,7 +92,7 @@ class LinkLedger(LedgerFile):
             db.conn.executemany(sql, [(version, sample_id) for sample_id, version in versions.items()])
 
     def record_problem(self, sample_id: str, problem: str | None) -> None:
-        """Store why a sample's task could not be pulled; None: it could.
+        """Store what of a sample's task cannot be read; None: nothing.
 
         Raises:
             LabelingError: the sample has no link.
@@ -137,8 +137,8 @@ class LinkLedger(LedgerFile):
     def counts(self) -> dict[str, int]:
         """Return the number of linked samples by review state, and besides those that ``failed`` or are ``gone``.
 
-        Failed: its task could not be pulled; gone: its task was deleted in Label Studio; ``gone_queued``: that, and
-        nobody had answered it. All of them also count in a state.
+        Failed: something of its task cannot be read; gone: its task was deleted in Label Studio; ``gone_queued``: that,
+        and nobody had answered it. All of them also count in a state.
         """
         counts = {QUEUED: 0, REVIEWED: 0, SKIPPED: 0, CONFLICT: 0}
         counts |= {row["state"]: row["n"] for row in self._query("select state, count(*) n from links group by state")}

@@ -10,6 +10,7 @@ from sqlite_utils.migrations import Migrations
 from labels.errors import LabelingError
 from sync.ledger.m007_versions import m007_versions
 from sync.ledger.m008_models import m008_models
+from sync.ledger.m009_replaced import m009_replaced
 
 migrations = Migrations("labelloop")
 
@@ -216,6 +217,7 @@ def m006_rewritten(db: Database) -> None:
 
 migrations()(m007_versions)
 migrations()(m008_models)
+migrations()(m009_replaced)
 
 
 MIGRATION_NAMES: Final = (
@@ -227,6 +229,7 @@ MIGRATION_NAMES: Final = (
     m006_rewritten.__name__,
     m007_versions.__name__,
     m008_models.__name__,
+    m009_replaced.__name__,
 )
 
 

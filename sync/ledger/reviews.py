@@ -31,7 +31,7 @@ class ReviewLedger(LedgerFile):
     def record_reviews(self, reviews: Iterable[Review]) -> None:
         """Store reviews: base, open conflicts, feedback and link state of each, all of them in one transaction.
 
-        The link's problem is over with it. Feedback is replaced per annotation, conflicts per sample. Of several
+        The link's problem is the review's. Feedback is replaced per annotation, conflicts per sample. Of several
         reviews of one sample the last one says what becomes of the link.
 
         Raises:
@@ -39,6 +39,24 @@ class ReviewLedger(LedgerFile):
         """
         with self._write() as db:
             _record_reviews(db, list(reviews))
+
+    def record_present_reviews(
+        self, sample_ids: Collection[str], annotation_ids: Mapping[int, Collection[int]]
+    ) -> None:
+        """Forget reviews of these samples, and their feedback, whose annotation is gone from its task.
+
+        ``annotation_ids`` holds the annotations that are there, by task id; reviews of other tasks stay.
+        """
+        found = self._rows_of("reviews", "sample_id", sample_ids)
+        gone = [
+            (row["annotation_id"],)
+            for row in found
+            if row["annotation_id"] not in annotation_ids.get(row["task_id"], (row["annotation_id"],))
+        ]
+        if gone:
+            with self._write() as db:
+                db.conn.executemany("delete from feedback where annotation_id = ?", gone)
+                db.conn.executemany("delete from reviews where annotation_id = ?", gone)
 
     def record_bases(self, bases: Mapping[str, Iterable[Label]]) -> None:
         """Store label sets both sides agree on by sample id, in place of older ones: those a task was sent with."""
@@ -136,7 +154,7 @@ def _record_reviews(db: Database, reviews: Sequence[Review]) -> None:
             "annotation_updated_at": review.annotation_updated_at,
             "task_updated_at": review.task_updated_at,
             "answers": review.answers,
-            "problem": None,
+            "problem": review.problem,
             "is_mirrored": 0,
         }
         due = {} if review.correction_due is None else {"correction_due": int(review.correction_due)}

@@ -1,4 +1,4 @@
-"""The values that go into the ledger and come out of it, and their rows. Holds no SQL: that is ``sync/ledger.py``."""
+"""The values that go into the ledger and come out of it, and their rows. Holds no SQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sync.review.merge import Conflict
 class Link:
     """Which task stands for a sample, and how far its review is.
 
-    ``state`` is a review state of ``labels.fields``. ``problem`` says why the task could not be pulled; None: it could.
+    ``state`` is a review state of ``labels.fields``. ``problem`` says what of the task cannot be read; None: nothing.
     ``annotation_id`` and ``annotation_updated_at`` name the annotation last read, ``task_updated_at`` the state of the
     task it was read in; None: none was read yet. ``answers`` names all that people had said by then, and how it was
     read. ``is_gone``: the task was deleted in Label Studio.
@@ -72,6 +72,16 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A prediction as it was sent, and until when it was shown: then the same version had drawn anew."""
+
+    sample_id: str
+    model_version: str
+    until: str
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """One annotation that was read back, with everything to be remembered of it.
 
@@ -80,7 +90,8 @@ class Review:
     prediction of ``model_version``; that is None where the annotator saw no prediction. ``lead_time_s`` None: not told.
     ``correction_due``: the catalogue holds a curator's change that Label Studio does not show (None: leave what is
     stored). ``taken_over`` are marks
-    of corrections that a person has changed: from now on these are that person's annotations.
+    of corrections that a person has changed: from now on these are that person's annotations. ``problem`` names
+    annotations of the task that cannot be read and have no say.
     """
 
     sample_id: str
@@ -99,6 +110,7 @@ class Review:
     correction_due: bool | None = None
     readings: tuple[Reading, ...] = ()
     taken_over: tuple[int, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +158,7 @@ def to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def to_row(value: Link | Pushed | Correction | Reading | Model | Export) -> dict[str, Any]:
+def to_row(value: Link | Pushed | Replaced | Correction | Reading | Model | Export) -> dict[str, Any]:
     """Return the fields as they are, by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 

@@ -133,7 +133,8 @@ class RunLedger(LedgerFile):
         """Store the end of the queue's runs whose process ended under them, and start each again, once.
 
         One that was cancelled, or was such a second start already, is not. For the one process that works on the queue:
-        any of them that runs is left over, but those it works on. Returns the numbers of the new runs.
+        any of them that runs is left over, but those it works on; asked only when the ledger is free to be written.
+        Returns the numbers of the new runs.
         """
         again = list[int]()
         with self._write() as db:

@@ -14,10 +14,10 @@ SENDING_CURSOR: Final = "sending"
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A request that makes something in Label Studio, as of ``at`` (UTC). It makes one of three things.
+    """A request that makes something in Label Studio, as of ``at`` (UTC). It makes one of four things.
 
     Tasks for ``sample_ids``, with numbers above ``after_task_id``; or predictions, by task ``versions`` names them; or
-    corrections, by task ``marks`` names them.
+    corrections, by task ``marks`` names them; or annotations of the tasks ``labelled``, which were to travel with them.
     """
 
     at: str
@@ -25,6 +25,7 @@ class Sending:
     after_task_id: int = 0
     versions: Mapping[int, str] = field(default_factory=dict)
     marks: Mapping[int, int] = field(default_factory=dict)
+    labelled: tuple[int, ...] = ()
 
     def describe(self) -> str:
         """Return what it makes, for people.
@@ -34,6 +35,8 @@ class Sending:
         """
         if self.sample_ids:
             return f"{len(self.sample_ids)} tasks"
+        if self.labelled:
+            return f"the annotations of {len(self.labelled)} tasks"
         return f"{len(self.versions)} predictions" if self.versions else f"{len(self.marks)} corrections"
 
 
@@ -64,4 +67,5 @@ def _from_json(text: str) -> Sending:
         values["after_task_id"],
         {int(task_id): version for task_id, version in values["versions"].items()},
         {int(task_id): mark for task_id, mark in values["marks"].items()},
+        tuple(values.get("labelled", ())),
     )

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from labels.config import LabelConfig
-from labels.geometry import ImageSize, Keypoint, Mask, compute_iou
+from labels.geometry import ImageSize, Keypoint, compute_iou
 from labels.results import Label
 
 MATCH_IOU: Final = 0.5
@@ -65,8 +65,6 @@ def compute_similarity(a: Label, b: Label, *, reach_px: float) -> float:
     first, second = a.geometry.to_xyxy(), b.geometry.to_xyxy()
     # Outlines are costly to compare, and most pairs of an image lie apart.
     if first[0] > second[2] or second[0] > first[2] or first[1] > second[3] or second[1] > first[3]:
-        return 0.0
-    if isinstance(a.geometry, Mask) and isinstance(b.geometry, Mask) and a.geometry.size != b.geometry.size:
         return 0.0
     return compute_iou(a.geometry, b.geometry)
 

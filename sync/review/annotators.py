@@ -6,7 +6,7 @@ drawn, is counted, and raises the disagreement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labels.config import LabelConfig
@@ -25,7 +25,8 @@ class Answer:
 
     ``annotation`` is the one that stands for the review, ``annotators`` the number of people who answered;
     ``disagreement`` is 0..1, higher is look here first, and None for fewer than two people. ``left_out`` holds labels
-    that fewer than half of the people gave. ``is_fused``: the labels are no single annotation's.
+    that fewer than half of the people gave. ``notes`` names annotations that cannot be read, and have no say.
+    ``is_fused``: the labels are no single annotation's.
     """
 
     labels: tuple[Label, ...]
@@ -37,8 +38,10 @@ class Answer:
     is_fused: bool = False
 
 
-def choose_answer(task: Task, policy: Policy, config: LabelConfig) -> Answer | None:
+def choose_answer(task: Task, policy: Policy, config: LabelConfig, size: ImageSize) -> Answer | None:
     """Return what counts of a task's annotations; None where nobody answered (a skip is no answer, and no vote).
+
+    ``size`` is that of the task's image.
 
     Raises:
         ItemError: an annotation that has a say cannot be carried. One that has none is noted, and not compared.
@@ -52,7 +55,7 @@ def choose_answer(task: Task, policy: Policy, config: LabelConfig) -> Answer | N
     notes: list[str] = []
     for annotation in annotations.values():
         try:
-            labels = from_result(annotation.result, config, item=item)
+            labels = from_result(annotation.result, config, item=item, size=size)
         except ItemError as error:
             if policy == "agreement" or annotation.annotation_id == leading.annotation_id:
                 raise
@@ -60,7 +63,7 @@ def choose_answer(task: Task, policy: Policy, config: LabelConfig) -> Answer | N
             continue
         # What a person vouches for has no confidence and no votes: these are the model's word.
         votes.append(_to_vote(annotation, [replace(label, confidence=None, votes=None) for label in labels]))
-    consensus = find_consensus(votes, policy, config=config, size=_find_size(annotations.values()))
+    consensus = find_consensus(votes, policy, config=config, size=size)
     return Answer(
         labels=consensus.labels,
         annotation=annotations[consensus.leading.annotation_id],
@@ -80,12 +83,3 @@ def _to_vote(annotation: Annotation, labels: Sequence[Label]) -> Vote:
         is_ground_truth=annotation.ground_truth,
         labels=tuple(labels),
     )
-
-
-def _find_size(annotations: Iterable[Annotation]) -> ImageSize:
-    """Return the image's size, which every drawn region carries; where none is drawn it does not matter."""
-    for annotation in annotations:
-        for region in annotation.result:
-            if "original_width" in region and "original_height" in region:
-                return ImageSize(int(region["original_width"]), int(region["original_height"]))
-    return ImageSize(1, 1)

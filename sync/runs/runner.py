@@ -258,7 +258,8 @@ class Runner:
         not in the queue was lost where a process, or Redis, ended between the two writes.
         """
         with self._putting, self._open_ledger() as ledger:
-            for run_id in ledger.restart_interrupted(but=tuple(self._working_on)):
+            # The set itself: while the ledger is locked by somebody, the worker of the long jobs may take one up.
+            for run_id in ledger.restart_interrupted(but=self._working_on):
                 logger.warning("run %d goes on with what was interrupted", run_id)
             waiting = [run for run in ledger.active_runs() if run.state == "queued"]
             tasks = [task for queue in self._queues for task in (*queue.pending(), *queue.scheduled())]

@@ -12,6 +12,7 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from labels import fields
 from labels.config import LabelConfig
 from labels.errors import ServiceError
 from sync.services.label_config_check import check_image_key_stays, check_nothing_in_use_is_lost
@@ -267,7 +268,8 @@ def _mend_model_version(client: LabelStudio, project_id: int, *, url: str, token
     if client.projects.get(id=project_id).model_version != BACKEND_TITLE:
         return []
     known = fetch_json(url, token, f"/api/projects/{project_id}/model-versions/?extended=true")["static"]
-    newest = max(known, key=lambda version: version["latest"], default=None)
+    drawn = [version for version in known if version["model_version"] != fields.MISTAKES_VERSION]
+    newest = max(drawn, key=lambda version: version["latest"], default=None)
     client.projects.update(id=project_id, model_version="" if newest is None else newest["model_version"])
     return [] if newest is None else ["project's model version"]
 

@@ -84,10 +84,14 @@ class LabelStudio(ClassCalls):
         for chunk in chunked(task_ids, REFS_PER_PAGE):
             yield from map(to_ref, self._fetch_page("task_only", REF_COLUMNS, [_in_list(chunk)], len(chunk)).items)
 
-    def fetch_changed_count(self, changed_since: str | None = None) -> int:
-        """Return how many tasks changed since a ``to_timestamp``, or how many there are."""
+    def fetch_changed(self, changed_since: str | None = None) -> tuple[int, str | None]:
+        """Return how many tasks changed since a ``to_timestamp``, or how many there are, and when the newest did.
+
+        None: there is none.
+        """
         filters = [] if changed_since is None else [_changed_since(changed_since)]
-        return int(self._fetch_page("task_only", "id", filters, 1).response.total)
+        found = self._fetch_page("task_only", "id,updated_at", filters, 1, order="-tasks:updated_at")
+        return int(found.response.total), to_text(found.items[0].updated_at) if found.items else None
 
     def fetch_draft_task_ids(self, *, among: Sequence[int] | None = None) -> Iterator[int]:
         """Yield the tasks, of these or of all, with something somebody began and did not submit."""
@@ -96,6 +100,12 @@ class LabelStudio(ClassCalls):
         for chosen in chunks:
             for task in self._fetch_by_id("task_only", "id", [drafts, *chosen], REFS_PER_PAGE, 0):
                 yield int(task.id)
+
+    def fetch_task_ids_with(self, model_version: str) -> Iterator[int]:
+        """Yield the tasks that have a prediction of this version, or of one whose name contains it."""
+        of_version = _filter("predictions_model_versions", "contains", "List", [model_version])
+        for task in self._fetch_by_id("task_only", "id", [of_version], REFS_PER_PAGE, 0):
+            yield int(task.id)
 
     def fetch_task_count(self) -> int:
         """Return how many tasks the project has."""
@@ -222,7 +232,16 @@ class LabelStudio(ClassCalls):
                 return
             after_id = found.items[-1].id
 
-    def _fetch_page(self, fields: Fields, include: str, filters: Sequence[Mapping[str, Any]], page_size: int) -> Any:
+    def _fetch_page(
+        self,
+        fields: Fields,
+        include: str,
+        filters: Sequence[Mapping[str, Any]],
+        page_size: int,
+        *,
+        order: str | None = None,
+    ) -> Any:
+        chosen = {"filters": {"conjunction": "and", "items": list(filters)}}
         return self._ask(
             "GET tasks",
             lambda: self._sdk.tasks.list(
@@ -230,7 +249,7 @@ class LabelStudio(ClassCalls):
                 fields=fields,
                 include=include,
                 page_size=page_size,
-                query=json.dumps({"filters": {"conjunction": "and", "items": list(filters)}}),
+                query=json.dumps(chosen if order is None else chosen | {"ordering": [order]}),
                 request_options=READ,
             ),
         )

@@ -14,8 +14,10 @@ from label_studio_sdk.core.request_options import RequestOptions
 from sync.workbench.project_api import ProjectApi
 from sync.workbench.tasks import Annotation, to_annotation, to_text
 
-# Setting a result or a config twice sets it once: these may be sent again.
+# Setting a prediction's regions or a config twice sets it once: these may be sent again.
 SET: Final = RequestOptions(max_retries=3, timeout_in_seconds=120)
+# An annotation may not: between two attempts somebody saves it.
+SET_ONCE: Final = RequestOptions(max_retries=0, timeout_in_seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +38,26 @@ class ClassCalls(ProjectApi):
         return to_annotation(found, self._email_of)
 
     def send_annotation_result(self, annotation_id: int, result: Sequence[Any]) -> str:
-        """Replace an annotation's regions and return its new ``updated_at``; who submitted it stays."""
+        """Replace an annotation's regions and return its new ``updated_at``; who submitted it stays.
+
+        It is asked once: whoever tries again reads it anew first.
+        """
         made = self._ask(
             f"PATCH annotation {annotation_id}",
-            lambda: self._sdk.annotations.update(id=annotation_id, result=list(result), request_options=SET),
+            lambda: self._sdk.annotations.update(id=annotation_id, result=list(result), request_options=SET_ONCE),
         )
         return to_text(made.updated_at)
 
-    def send_prediction_result(self, prediction_id: int, task_id: int, result: Sequence[Any]) -> None:
-        """Replace a prediction's regions; its score and version stay."""
+    def send_prediction_result(
+        self, prediction_id: int, task_id: int, result: Sequence[Any], *, score: float | None = None
+    ) -> None:
+        """Replace a prediction's regions, and its score where one is given; its version stays."""
+        others: dict[str, Any] = {} if score is None else {"score": score}
         self._ask(
             f"PATCH prediction {prediction_id}",
             # With its task: Label Studio checks the regions against the project of that.
             lambda: self._sdk.predictions.update(
-                id=prediction_id, task=task_id, result=list(result), request_options=SET
+                id=prediction_id, task=task_id, result=list(result), request_options=SET, **others
             ),
         )
 

@@ -40,11 +40,12 @@ class TaskRef:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model drew on a task; ``result`` holds Label Studio's regions."""
+    """What a model drew on a task; ``result`` holds Label Studio's regions. ``updated_at`` empty: not known."""
 
     prediction_id: int
     model_version: str
     result: tuple[Mapping[str, Any], ...]
+    updated_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,8 @@ def to_annotation(raw: Any, email_of: Callable[[Any], str]) -> Annotation:
 
 def _to_prediction(raw: Any) -> Prediction:
     values = _values_of(raw)
-    return Prediction(values["id"], values.get("model_version") or "", _to_regions(values.get("result")))
+    updated_at = "" if values.get("updated_at") is None else to_text(values["updated_at"])
+    return Prediction(values["id"], values.get("model_version") or "", _to_regions(values.get("result")), updated_at)
 
 
 def _to_regions(result: Any) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ def read_view(context: Context, sdk: Any, project_id: int) -> View:
         predictions=[(task["id"], row["model_version"]) for task in tasks for row in task["predictions"]],
         held={key: None if one is None else said_by_labels(one.labels) for key, one in labels.items()},
         label_ids={key: [label.id for label in one.labels] for key, one in labels.items() if one},
-        silent=frozenset(key for key, one in labels.items() if one is None or not one.has_regions),
+        silent={key: None if one is None else one.silent for key, one in labels.items()},
         states={key: state.review_state for key, state in context.dataset.states().items()},
         links=context.ledger.links(),
         conflicts=context.ledger.conflicts(),

@@ -42,12 +42,13 @@ class Names:
 
 @dataclass
 class Stage:
-    """One pair of tools, and how a curator clears the shapes of a sample there."""
+    """One pair of tools, and how a curator clears the shapes of a sample there, or its metadata."""
 
     label_studio: Any
     dataset: Any
     annotator: Annotator
     clear: Callable[[str], None]
+    forget_size: Callable[[str], None]
     names: Names = field(default_factory=Names)
     times: dict[str, str] = field(default_factory=dict)
     project_token: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -162,7 +163,8 @@ def look(stage: Stage) -> dict[str, Any]:
         "tasks": found,
         "moved": moved,
         "newest": [names.of("task", ref.task_id) for ref in server.fetch_task_refs(changed_since=newest)],
-        "counts": (server.fetch_task_count(), server.fetch_changed_count(), server.fetch_changed_count(newest)),
+        "counts": (server.fetch_task_count(), server.fetch_changed()[0], server.fetch_changed(newest)[0]),
+        "is newest": server.fetch_changed()[1] == newest,
         "after": [names.of("task", ref.task_id) for ref in server.fetch_task_refs(after_id=refs[0].task_id)],
         "shown": server.fetch_model_version(),
         "predictions": used,
@@ -245,6 +247,13 @@ def play_catalogue(stage: Stage) -> Iterator[Any]:
     yield look_at_samples(stage), dataset.label_sources()
     dataset.write_labels({b: [box(6, label_id="f" * 24)]}, controls={"label"}, source="boxes")
     yield look_at_samples(stage), dataset.label_sources()
+    # Cleared with it: of whatever size the image is, nothing can be said any more.
+    stage.forget_size(b)
+    yield look_at_samples(stage)
+    yield [stage.names.of("sample", one) for one in dataset.write_labels({b: [box(7)]})], look_at_samples(stage)
+    dataset.write_sizes({b: (SIZE, "0" * 64, 100)})
+    dataset.write_reviewers({a: None})
+    yield look_at_samples(stage)
     tags = {stage.names.of("sample", key): list(value) for key, value in dataset.field_values("tags").items()}
     yield tags, dataset.field_values("listing")
 
@@ -267,13 +276,13 @@ def look_at_samples(stage: Stage) -> dict[str, Any]:
         "states": [(states[key], states[key].is_tagged) for key in ids],
         "moved": moved,
         "counts": (dataset.count(), dataset.label_counts()),
-        "incomplete": dataset.incomplete_images(),
+        "incomplete": [names.of("sample", key) for key in dataset.incomplete_images()],
     }
 
 
 def _name_labels(said: SampleLabels | ItemError) -> Any:
     assert isinstance(said, SampleLabels)
-    return said_by_labels(said.labels), said.has_regions, [label.id for label in said.labels]
+    return said_by_labels(said.labels), said.has_regions, sorted(said.silent), [label.id for label in said.labels]
 
 
 def _name_prediction(drawn: SamplePrediction | ItemError) -> Any:
@@ -291,12 +300,18 @@ def play_both(stack: RunningStack, folder: Path, script: Callable[[Stage], Itera
             for name in (fields.GROUND_TRUTH, fields.GROUND_TRUTH + fields.POLYGONS_SUFFIX):
                 real.fiftyone.set_values(name, {sample_id: None}, key_field="id")
 
-        seen = list(
-            script(Stage(context.label_studio, context.dataset, Annotator(real.sdk, context.label_studio), clear))
-        )
+        def forget_size(sample_id: str) -> None:
+            real.fiftyone.set_values("metadata", {sample_id: None}, key_field="id")
+
+        annotator = Annotator(real.sdk, context.label_studio)
+        seen = list(script(Stage(context.label_studio, context.dataset, annotator, clear, forget_size)))
     with open_fake_project(images=IMAGES) as fake:
-        context = fake.context
-        expected = list(script(Stage(context.label_studio, fake.dataset, fake.annotator, fake.dataset.clear_regions)))
+        dataset = fake.dataset
+        expected = list(
+            script(
+                Stage(fake.context.label_studio, dataset, fake.annotator, dataset.clear_regions, dataset.forget_size)
+            )
+        )
     return list(zip(seen, expected, strict=True))
 
 

@@ -81,7 +81,8 @@ def test_labels_of_another_tool_go_through_the_whole_loop(stack: RunningStack, t
         sample_id = next(key for key, image in first.context.dataset.images().items() if image.path.name == "0000.png")
         first.context.dataset.write_labels({sample_id: [KEEP]}, controls={"quality"}, source="folders")
         (said,) = first.context.dataset.labels([sample_id]).values()
-        assert said == SampleLabels((KEEP,), has_regions=False)
+        assert isinstance(said, SampleLabels)
+        assert (said.labels, said.has_regions) == ((KEEP,), False)
         assert first.context.dataset.label_sources()[KEEP.id] == "folders"
         assert first.context.dataset.field_values("listing") is None
         assert len(first.context.dataset.field_values("tags") or {}) == 4

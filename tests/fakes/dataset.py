@@ -12,36 +12,32 @@ from datetime import datetime
 from pathlib import Path
 
 from labels import fields
-from labels.config import LabelConfig
+from labels.config import Control, LabelConfig
 from labels.errors import ItemError
 from labels.geometry import ImageSize
 from labels.results import Label
 from sync.catalogue.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 from tests.fakes.clock import FakeClock
 
-ORDER = ("RectangleLabels", "BrushLabels", "PolygonLabels", "KeyPointLabels", "Choices", "Rating")
+SHAPES = {"RectangleLabels": "boxes", "BrushLabels": "boxes", "PolygonLabels": "outlines", "KeyPointLabels": "points"}
 
 
 @dataclass
 class FakeSample:
-    """One sample. ``regions`` None: nobody ever looked for objects."""
+    """One sample. ``said`` holds the labels by field; a field that is not in it was never set, or cleared.
+
+    ``size`` None: not known.
+    """
 
     image: NewImage
     modified_at: datetime
-    regions: list[Label] | None = None
-    answers: tuple[Label, ...] = ()
+    size: ImageSize | None
+    said: dict[str, tuple[Label, ...]] = field(default_factory=dict)
     prediction: SamplePrediction | None = None
     state: SampleState = field(default_factory=lambda: SampleState(None, None))
     reviewer: Reviewer | None = None
     tags: frozenset[str] = frozenset()
     values: dict[str, object] = field(default_factory=dict)
-
-    def labels(self) -> SampleLabels | None:
-        """Return what people said, None where nobody did."""
-        if self.regions is None and not self.answers:
-            return None
-        said = (*(self.regions or ()), *self.answers)
-        return SampleLabels(tuple(replace(label, confidence=None) for label in said), self.regions is not None)
 
 
 class FakeDataset:
@@ -53,6 +49,11 @@ class FakeDataset:
         self.samples: dict[str, FakeSample] = {}
         self.sources: dict[str, str] = {}
         self._given = 0
+        # Boxes and masks share one field, each answer about the image has its own; shapes come first.
+        controls = sorted(config.controls, key=lambda one: [*SHAPES].index(one.kind) if one.is_region else len(SHAPES))
+        self._fields: dict[str, list[Control]] = {}
+        for control in controls:
+            self._fields.setdefault(SHAPES.get(control.kind, control.name), []).append(control)
 
     @property
     def name(self) -> str:
@@ -66,7 +67,7 @@ class FakeDataset:
         for image in images:
             self._given += 1
             sample_id = f"{self._given:024x}"
-            self.samples[sample_id] = FakeSample(image, self._clock.now())
+            self.samples[sample_id] = FakeSample(image, self._clock.now(), image.size)
             added.append(sample_id)
         return added
 
@@ -74,25 +75,42 @@ class FakeDataset:
         return list(self.samples)
 
     def incomplete_images(self, sample_ids: Sequence[str] | None = None) -> dict[str, Path]:
-        return {}
+        return {key: sample.image.path for key, sample in self._chosen(sample_ids) if sample.size is None}
 
-    def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str]]) -> None:
-        assert not sizes
+    def byte_counts(self, sample_ids: Sequence[str]) -> dict[str, int]:
+        return {sample_id: sample.image.byte_count for sample_id, sample in self._chosen(sample_ids)}
+
+    def write_sizes(self, sizes: Mapping[str, tuple[ImageSize, str, int]]) -> None:
+        for sample_id, (size, _, _) in sizes.items():
+            self._touch(sample_id).size = size
 
     def images(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleImage]:
         return {
             sample_id: SampleImage(
-                sample_id, sample.image.path, sample.image.size, sample.image.sha256, sample.image.source_path
+                sample_id, sample.image.path, sample.size, sample.image.sha256, sample.image.source_path
             )
             for sample_id, sample in self._chosen(sample_ids)
+            if sample.size is not None
         }
 
     def labels(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleLabels | ItemError]:
-        said = {sample_id: sample.labels() for sample_id, sample in self._chosen(sample_ids)}
+        said = {sample_id: self._read(sample) for sample_id, sample in self._chosen(sample_ids) if sample.size}
         return {sample_id: labels for sample_id, labels in said.items() if labels is not None}
 
+    def _read(self, sample: FakeSample) -> SampleLabels | None:
+        if not sample.said:
+            return None
+        silent = {one.name for name, controls in self._fields.items() if name not in sample.said for one in controls}
+        said = [label for name in self._fields for label in sample.said.get(name, ())]
+        has_regions = not sample.said.keys().isdisjoint(SHAPES.values())
+        return SampleLabels(tuple(replace(one, confidence=None) for one in said), has_regions, frozenset(silent))
+
+    def said(self, sample_id: str) -> SampleLabels | None:
+        """Return what people said of a sample, of whatever size it is; None where nobody did."""
+        return self._read(self.samples[sample_id])
+
     def predictions(self, sample_ids: Sequence[str] | None = None) -> dict[str, SamplePrediction | ItemError]:
-        return {key: sample.prediction for key, sample in self._chosen(sample_ids) if sample.prediction is not None}
+        return {key: one.prediction for key, one in self._chosen(sample_ids) if one.prediction is not None and one.size}
 
     def states(self, sample_ids: Sequence[str] | None = None) -> dict[str, SampleState]:
         return {
@@ -125,7 +143,7 @@ class FakeDataset:
                 yield sample_id
 
     def incomplete_ids(self) -> Iterator[str]:
-        yield from ()
+        yield from self.incomplete_images()
 
     def prediction_versions(self, sample_ids: Sequence[str]) -> dict[str, str | None]:
         chosen = self._chosen(sample_ids)
@@ -141,7 +159,8 @@ class FakeDataset:
         return found
 
     def label_counts(self) -> dict[str, int]:
-        return dict(Counter(label.class_name for one in self.samples.values() for label in one.regions or ()))
+        said = [label for one in self.samples.values() for labels in one.said.values() for label in labels]
+        return dict(Counter(label.class_name for label in said if label.geometry is not None))
 
     def sort_ids(self, sample_ids: Iterable[str]) -> list[str]:
         return sorted(self.images(list(sample_ids)), key=lambda key: (-self._uncertainty_of(key), key))
@@ -169,24 +188,31 @@ class FakeDataset:
         source: str | None = None,
     ) -> list[str]:
         changed = []
-        says_regions = controls is None or any(self._config.control(name).is_region for name in controls)
         for sample_id, sample in self._chosen(list(labels)):
-            if instead_of is not None and sample.labels() != instead_of.get(sample_id):
+            if sample.size is None:
+                changed.append(sample_id)
+                continue
+            if instead_of is not None and self._read(sample) != instead_of.get(sample_id):
                 changed.append(sample_id)
                 continue
             self._touch(sample_id)
-            known = {label.id for label in (*(sample.regions or ()), *sample.answers)}
+            known = {label.id for held in sample.said.values() for label in held}
             if source is not None:
                 self.sources |= {label.id: source for label in labels[sample_id] if label.id not in known}
-            shapes = [label for label in labels[sample_id] if label.geometry is not None]
-            if says_regions:
-                sample.regions = sorted(shapes, key=self._rank)
-            answers = [label for label in labels[sample_id] if label.geometry is None]
-            assert len({label.control for label in answers}) == len(answers), f"two answers of one control: {answers}"
-            sample.answers = tuple(sorted(answers, key=self._rank))
+            for name, held in self._fields.items():
+                if controls is None or any(control.name in controls for control in held):
+                    self._say(sample, name, labels[sample_id])
         return changed
 
-    def write_reviewers(self, reviewers: Mapping[str, Reviewer]) -> None:
+    def _say(self, sample: FakeSample, name: str, labels: Iterable[Label]) -> None:
+        """Set a field to those of the labels that belong there: a single answer that is not given leaves it unset."""
+        controls = self._fields[name]
+        said = tuple(label for label in labels if label.control in {control.name for control in controls})
+        is_set = bool(said) or controls[0].is_region or controls[0].is_multiple
+        sample.said = {key: held for key, held in sample.said.items() if key != name} | ({name: said} if is_set else {})
+        assert controls[0].is_region or len(said) < 2, f"two answers of one control: {said}"
+
+    def write_reviewers(self, reviewers: Mapping[str, Reviewer | None]) -> None:
         for sample_id, reviewer in reviewers.items():
             if sample_id in self.samples:
                 self._touch(sample_id).reviewer = reviewer
@@ -202,14 +228,25 @@ class FakeDataset:
     def curate(self, sample_id: str, labels: Sequence[Label]) -> None:
         """Do what a curator does who edits labels in the App: fields nobody touched stay as they are."""
         sample = self._touch(sample_id)
-        shapes = [label for label in labels if label.geometry is not None]
-        if shapes or sample.regions is not None:
-            sample.regions = sorted(shapes, key=self._rank)
-        sample.answers = tuple(label for label in labels if label.geometry is None)
+        for name, controls in self._fields.items():
+            if name in sample.said or any(label.control == one.name for label in labels for one in controls):
+                self._say(sample, name, labels)
+
+    def clear(self, sample_id: str, control: str) -> None:
+        """Do what a curator does who clears the field of a control: nothing is said there any more."""
+        sample = self._touch(sample_id)
+        cleared = next(name for name, controls in self._fields.items() if control in {one.name for one in controls})
+        sample.said = {name: held for name, held in sample.said.items() if name != cleared}
 
     def clear_regions(self, sample_id: str) -> None:
-        """Do what a curator does who clears the field: nothing is said about objects any more."""
-        self._touch(sample_id).regions = None
+        """Clear all fields of shapes: nothing is said about objects any more."""
+        for control in self._config.controls:
+            if control.is_region:
+                self.clear(sample_id, control.name)
+
+    def forget_size(self, sample_id: str) -> None:
+        """Do what ``clear_sample_field("metadata")`` does."""
+        self._touch(sample_id).size = None
 
     def delete(self, sample_id: str) -> None:
         """Do what a curator does who deletes a sample."""
@@ -226,10 +263,3 @@ class FakeDataset:
     def _chosen(self, sample_ids: Sequence[str] | None) -> list[tuple[str, FakeSample]]:
         wanted = self.samples if sample_ids is None else set(sample_ids)
         return [(sample_id, sample) for sample_id, sample in self.samples.items() if sample_id in wanted]
-
-    def _rank(self, label: Label) -> tuple[int, int]:
-        """Return the place of a label: by field, and for answers by their control in the config."""
-        control = self._config.control(label.control)
-        # Boxes and masks share one field, and keep their order there.
-        kind = max(ORDER.index(control.kind), 1)
-        return kind, 0 if control.is_region else self._config.controls.index(control)

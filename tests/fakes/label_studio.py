@@ -33,6 +33,7 @@ COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "greater_or_equal": lambda value, wanted: value >= wanted,
     "less_or_equal": lambda value, wanted: value <= wanted,
     "in_list": lambda value, wanted: value in wanted,
+    "contains": lambda value, wanted: any(part in one for one in value for part in wanted),
 }
 
 
@@ -122,6 +123,7 @@ class FakeServer:
             "total_annotations": len(annotations) - skips,
             "cancelled_annotations": skips,
             "total_predictions": len(predictions),
+            "predictions_model_versions": [row["model_version"] for row in predictions],
             "is_labeled": len(annotations) > skips,
             "draft_exists": bool(self.of_task(self.drafts, task_id)),
         }
@@ -198,6 +200,7 @@ def _add_prediction(server: FakeServer, task_id: int, values: Mapping[str, Any])
         "score": values.get("score"),
         "result": copy.deepcopy(list(values["result"])),
         "created_at": to_timestamp(server.clock.now()),
+        "updated_at": to_timestamp(server.clock.now()),
     }
     server.predictions[row["id"]] = row
     return row
@@ -219,7 +222,8 @@ class _Tasks:
         **_: Any,
     ) -> Any:
         self.server.catch_up()
-        wanted = [row for row in map(self.server.to_task, sorted(self.server.tasks)) if _matches(row, query)]
+        rows = map(self.server.to_task, sorted(self.server.tasks))
+        wanted = _sort([row for row in rows if _matches(row, query)], query)
         part = wanted[(page - 1) * page_size : page * page_size]
         if page > 1 and not part:
             raise refusal(404, "Invalid page.")
@@ -240,6 +244,13 @@ class _Tasks:
         for rows in (self.server.annotations, self.server.predictions, self.server.drafts):
             for row in self.server.of_task(rows, task_id):
                 del rows[row["id"]]
+
+
+def _sort(tasks: list[dict[str, Any]], query: str | None) -> list[dict[str, Any]]:
+    for name in json.loads(query).get("ordering", ()) if query else ():
+        column = name.removeprefix("-").removeprefix("tasks:")
+        tasks = sorted(tasks, key=lambda task: task[column], reverse=name.startswith("-"))
+    return tasks
 
 
 def _matches(task: Mapping[str, Any], query: str | None) -> bool:
@@ -326,6 +337,13 @@ class _Predictions:
         row = _add_prediction(self.server, task, values)
         self.server.touch(task)
         return _to_answer(row)
+
+    def update(self, *, id: int, task: int, request_options: Any = None, **values: Any) -> None:
+        row = self.server.predictions.get(id)
+        if row is None:
+            raise refusal(404, "Not found.")
+        row |= copy.deepcopy(values) | {"updated_at": to_timestamp(self.server.clock.now())}
+        self.server.touch(task)
 
     def delete(self, id: int, **_: Any) -> None:
         gone = self.server.predictions.pop(id, None)

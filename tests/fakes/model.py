@@ -22,6 +22,7 @@ Said = dict[Key, Value]
 Prefer = Literal["reviewed", "curated", "newest"] | None
 
 WIDTH, HEIGHT = 120, 80
+CONTROLS = ("label", "outline", "quality", "stars")
 CLASSES = {"label": ("car", "dog", "bus"), "outline": ("lake",), "quality": ("keep", "trash")}
 
 
@@ -81,6 +82,11 @@ def _round(number: float) -> float:
     return round(number, 3) + 0.0
 
 
+def control_of(key: Key, *values: Value) -> str:
+    """Return the control of a key that has, or had, these values."""
+    return key[1] if key[0] == "control" else next((value[0] for value in values if value), "label")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What becomes of one key: what FiftyOne holds, what is agreed, and whether a person has to decide."""
@@ -110,13 +116,15 @@ def merge_one(agreed: Value, ours: Value, theirs: Value, prefer: Prefer) -> set[
 class SampleModel:
     """What is known of one sample. ``held`` None: nobody ever said anything of it.
 
+    ``spoken`` are the controls whose field is set, if only to an empty list, ``cleared`` those whose field was, once.
     ``merged`` is the annotation that was merged last (more than one after a killed job), ``read`` what each annotation
     said when it was read, ``family`` the annotations that corrections were made from and the corrections themselves.
     """
 
     held: Said | None = None
     agreed: dict[Key, set[Value]] = field(default_factory=dict)
-    is_cleared: bool = False
+    spoken: set[str] = field(default_factory=set)
+    cleared: set[str] = field(default_factory=set)
     conflicts: set[Key] = field(default_factory=set)
     merged: set[int] = field(default_factory=set)
     read: dict[int, list[Said]] = field(default_factory=dict)

@@ -6,14 +6,16 @@ Looks at a ``View``: what Label Studio, FiftyOne and the ledger hold at one mome
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from labels import fields
 from sync.ledger import Link
 from sync.review.merge import Conflict
 from tests.fakes.model import (
+    CONTROLS,
     Key,
     Outcome,
     Prefer,
@@ -21,6 +23,7 @@ from tests.fakes.model import (
     SampleModel,
     UnreadableError,
     Value,
+    control_of,
     merge_one,
     said_by_labels,
     said_by_regions,
@@ -31,22 +34,31 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class View:
-    """All there is at one moment. ``held`` None: nobody said anything; ``silent``: the field of shapes is not set."""
+    """All there is at one moment. ``held`` None: nobody said anything.
+
+    ``silent`` are the controls whose field is not set; None: all. Into what is ``unsized`` nothing can be merged.
+    """
 
     tasks: Sequence[tuple[int, str]]
     annotations: Mapping[int, Row]
     predictions: Sequence[tuple[int, str]]
     held: Mapping[str, Said | None]
     label_ids: Mapping[str, Sequence[str]]
-    silent: frozenset[str]
+    silent: Mapping[str, frozenset[str] | None]
     states: Mapping[str, str | None]
     links: Mapping[str, Link]
     conflicts: Mapping[str, Sequence[Conflict]]
+    unsized: Collection[str] = ()
 
     @property
     def task_of(self) -> dict[str, int]:
         """The task of each sample."""
         return {sample_id: task_id for task_id, sample_id in self.tasks}
+
+    def is_silent(self, sample_id: str, control: str) -> bool:
+        """Return whether nothing is said of a sample with a control."""
+        silent = self.silent[sample_id]
+        return silent is None or control in silent
 
     def rows(self, sample_id: str) -> list[Row]:
         """Return the annotations of a sample's task, oldest first."""
@@ -69,8 +81,13 @@ class Oracle:
     def curated(self, sample_id: str, view: View) -> None:
         """Take what the catalogue holds of a sample for what a curator wants."""
         model = self.models[sample_id]
-        model.is_cleared = sample_id in view.silent and (model.is_cleared or model.held is not None)
+        model.cleared |= model.spoken
+        self._hold(model, sample_id, view)
+
+    def _hold(self, model: SampleModel, sample_id: str, view: View) -> None:
         model.held = view.held[sample_id]
+        model.spoken = {control for control in CONTROLS if not view.is_silent(sample_id, control)}
+        model.cleared -= model.spoken
 
     def expect_nothing_touched(self, view: View) -> None:
         """No annotation of a person says anything else than that person wrote, and none is gone."""
@@ -96,10 +113,11 @@ class Oracle:
         for sample_id, model in self.models.items():
             assert view.held[sample_id] == model.held, sample_id
 
-    def note_sent(self, before: Mapping[str, int], view: View, *, surely: bool, sent_from: View | None = None) -> None:
+    def note_sent(self, view: View, *, surely: bool, sent_from: View | None = None) -> None:
         """Remember what travelled: with a new task both sides have it now, a correction is an offer.
 
-        ``sent_from`` is what the catalogue held when it was sent, if that may not have been now.
+        Only a correction has a number of ours. ``sent_from`` is what the catalogue held when it was sent, if that may
+        not have been now.
         """
         sources = [view, *([] if sent_from is None else [sent_from])]
         for sample_id, model in self.models.items():
@@ -107,7 +125,7 @@ class Oracle:
                 if row["id"] in self.people or row["id"] in self.corrections or row["id"] in self.sent:
                     continue
                 is_correction = row["parent_annotation"] is not None
-                if is_correction or before.get(sample_id) != view.task_of[sample_id]:
+                if is_correction or row["import_id"] is None:
                     said = said_by_regions(row["result"])
                     assert any(_is_sent_from(one, sample_id, said) for one in sources), (
                         f"{sample_id}: what was sent is not what the catalogue holds"
@@ -166,10 +184,12 @@ class Oracle:
         for key in model.keys(actual):
             before = (model.held or {}).get(key)
             allowed = {before, theirs[key].get(key)} if sides.get(key) == "reviewed" and key in theirs else {before}
+            if control_of(key, *allowed, *model.agreed_on(key)) in model.cleared:
+                allowed |= model.agreed_on(key)
             assert actual.get(key) in allowed, f"{sample_id} {key}: holds {actual.get(key)}, expected one of {allowed}"
             if actual.get(key) != before or key in sides:
                 model.agreed[key] = model.agreed_on(key) | allowed
-        model.held = view.held[sample_id]
+        self._hold(model, sample_id, view)
 
     def _check(
         self,
@@ -182,6 +202,8 @@ class Oracle:
         for sample_id, model in models.items():
             answers, link = self.answers(sample_id, view), view.links.get(sample_id)
             if not answers or link is None or link.task_id != view.task_of.get(sample_id):
+                continue
+            if sample_id in view.unsized:
                 continue
             review = max(answers, key=lambda row: str(row["updated_at"]))
             try:
@@ -196,7 +218,7 @@ class Oracle:
             if is_done:
                 expected = fields.CONFLICT if in_conflict else fields.REVIEWED
                 assert view.states[sample_id] == expected, sample_id
-            model.held = view.held[sample_id]
+            self._hold(model, sample_id, view)
 
     def _note_read(self, sample_id: str, annotation_id: int, answers: Iterable[Row], *, is_done: bool) -> None:
         model = self.models[sample_id]
@@ -232,19 +254,21 @@ class Oracle:
     ) -> None:
         """Check each key against everything that may have become of it, and keep what explains what is there."""
         model, actual = self.models[sample_id], view.held[sample_id]
-        if is_done and not model.is_cleared:
+        if is_done and not model.cleared:
             assert actual is not None, "reviewed, and yet nobody looked"
         for key in model.keys(theirs, actual):
             possible = set[Outcome]()
-            for agreed in self._made_from(model, annotation_id, key):
+            values = (theirs.get(key), (actual or {}).get(key), (model.held or {}).get(key), *model.agreed_on(key))
+            control = control_of(key, *values)
+            silent, sides = control not in model.spoken, decide(sample_id, key)
+            for made_from, agreed in product(self._made_from(model, annotation_id, key), model.agreed_on(key)):
                 # Where nobody looked, or a field was cleared, nothing was said against what was agreed.
-                silent = model.held is None or (model.is_cleared and key[0] == "label")
-                ours = agreed if silent else (model.held or {}).get(key)
-                sides = decide(sample_id, key)
-                done = {one for side in sides for one in merge_one(agreed, ours, theirs.get(key), side)}
+                ours = (agreed or made_from) if silent else (model.held or {}).get(key)
+                done = {one for side in sides for one in merge_one(made_from, ours, theirs.get(key), side)}
                 possible |= done
                 if silent:
-                    possible |= {Outcome(None, one.agreed) for one in done if sample_id in view.silent or not is_done}
+                    is_still = view.is_silent(sample_id, control) or not is_done
+                    possible |= {Outcome(None, one.agreed) for one in done if is_still}
             if not is_done:
                 # What was agreed may be as it was, whatever the annotation was made from.
                 written = {(model.held or {}).get(key), *(one.held for one in possible)}
@@ -260,7 +284,6 @@ class Oracle:
             }
             assert explained, f"{sample_id} {key}: holds {value}, but expected one of {possible}"
             model.agreed[key] = {one.agreed for one in explained}
-        model.is_cleared = model.is_cleared and sample_id in view.silent
 
     def expect_agreement(self, view: View) -> None:
         """Once synced, the newest word in Label Studio is what the catalogue holds, but for what waits for a person."""
@@ -268,18 +291,18 @@ class Oracle:
             link, rows = view.links.get(sample_id), view.rows(sample_id)
             said = [row for row in rows if not row["was_cancelled"]]
             is_open = link is None or link.problem is not None or link.state != fields.REVIEWED
-            if is_open or model.is_cleared or sample_id in self.refused or not self.answers(sample_id, view):
+            if is_open or sample_id in self.refused or not self.answers(sample_id, view):
                 continue
-            newest = max(said, key=lambda row: str(row["updated_at"]))
-            assert said_by_regions(newest["result"]) == (model.held or {}), f"{sample_id}: the two tools disagree"
+            newest = said_by_regions(max(said, key=lambda row: str(row["updated_at"]))["result"])
+            newest = {key: value for key, value in newest.items() if control_of(key, value) not in model.cleared}
+            assert newest == (model.held or {}), f"{sample_id}: the two tools disagree"
 
 
 def _is_sent_from(view: View, sample_id: str, said: Said) -> bool:
-    """Return whether the catalogue holds this; the shapes of a cleared field may be sent as they were agreed."""
+    """Return whether the catalogue holds this; the labels of a cleared field may be sent as they were agreed."""
     if sample_id not in view.held:
         return False
-    silent = sample_id in view.silent
-    sent = {key: value for key, value in said.items() if key[0] == "control" or not silent}
+    sent = {key: value for key, value in said.items() if not view.is_silent(sample_id, control_of(key, value))}
     return sent == (view.held[sample_id] or {})
 
 

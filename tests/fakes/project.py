@@ -71,7 +71,7 @@ class FakeProject:
 
     def view(self) -> View:
         """Return what both tools and the ledger hold now."""
-        labels = {key: sample.labels() for key, sample in self.dataset.samples.items()}
+        labels = {key: self.dataset.said(key) for key in self.sample_ids}
         return View(
             tasks=[(task_id, task["data"]["sample_id"]) for task_id, task in self.server.tasks.items()],
             annotations=self.server.annotations,
@@ -82,10 +82,11 @@ class FakeProject:
             ],
             held={key: None if said is None else said_by_labels(said.labels) for key, said in labels.items()},
             label_ids={key: [label.id for label in said.labels] for key, said in labels.items() if said},
-            silent=frozenset(key for key, sample in self.dataset.samples.items() if sample.regions is None),
+            silent={key: None if said is None else said.silent for key, said in labels.items()},
             states={key: sample.state.review_state for key, sample in self.dataset.samples.items()},
             links=self.context.ledger.links(),
             conflicts=self.context.ledger.conflicts(),
+            unsized=[key for key, sample in self.dataset.samples.items() if sample.size is None],
         )
 
 

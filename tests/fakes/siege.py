@@ -119,7 +119,7 @@ class Siege:
         if job in SENDERS:
             before = self.unsettled or first
             surely = is_done and self.unsettled is None
-            self.oracle.note_sent(before.task_of, view, surely=surely, sent_from=before)
+            self.oracle.note_sent(view, surely=surely, sent_from=before)
             self.unsettled = None if is_done else before
         if job == "pull":
             self.oracle.check_pulled(view, params.get("prefer"), is_done=is_done)
@@ -137,7 +137,7 @@ class Siege:
     def note_late(self, now: View) -> None:
         """Tell the oracle what Label Studio has done meanwhile for a job that was killed."""
         if self.unsettled is not None:
-            self.oracle.note_sent(self.unsettled.task_of, now, surely=False, sent_from=self.unsettled)
+            self.oracle.note_sent(now, surely=False, sent_from=self.unsettled)
 
     def finish(self, job: str, **params: Any) -> Ending:
         """Run a job to its end."""

@@ -8,7 +8,7 @@ import pytest
 
 from labels.config import LabelConfig
 from labels.errors import ItemError
-from labels.geometry import Box
+from labels.geometry import Box, ImageSize
 from labels.results import Label
 from sync.review.annotators import Answer, Policy, choose_answer
 from sync.workbench.tasks import Annotation, Task
@@ -18,6 +18,7 @@ CONFIG = LabelConfig.from_xml(
     <RectangleLabels name="label" toName="image"><Label value="car"/></RectangleLabels>
     <Choices name="quality" toName="image"><Choice value="keep"/></Choices></View>"""
 )
+SIZE = ImageSize(400, 200)
 BOX = {
     "id": "a" * 24, "type": "rectanglelabels", "from_name": "label", "to_name": "image", "score": 0.5,
     "original_width": 400, "original_height": 200, "image_rotation": 0,
@@ -40,7 +41,7 @@ def annotation(number: int, *regions: Any, is_skip: bool = False, reviewer: str 
 
 
 def choose(policy: Policy, *annotations: Annotation) -> Answer | None:
-    return choose_answer(Task(7, "s1", "2026-01-01T00:00:00.000000Z", annotations, ()), policy, CONFIG)
+    return choose_answer(Task(7, "s1", "2026-01-01T00:00:00.000000Z", annotations, ()), policy, CONFIG, SIZE)
 
 
 @pytest.mark.parametrize("policy", ["latest", "ground_truth", "agreement"])
@@ -85,7 +86,7 @@ def test_people_without_a_name_are_not_one_person():
     assert (chosen.annotators, chosen.disagreement) == (2, 0.0)
 
 
-def test_answers_about_the_image_need_no_size():
+def test_answers_about_the_image_are_fused_too():
     keep = {"id": "q1", "type": "choices", "from_name": "quality", "to_name": "image", "value": {"choices": ["keep"]}}
     chosen = choose("agreement", annotation(1, keep), annotation(2, keep))
     assert chosen is not None

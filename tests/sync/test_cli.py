@@ -162,3 +162,17 @@ def test_a_state_folder_that_only_has_our_own_folders_is_taken(tmp_path: Path):
         folder.mkdir(parents=True)
     home.make()
     assert home.run.is_dir()
+
+
+def test_an_import_names_what_is_missing_before_it_looks_for_the_tools(tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(b"")
+    for arguments, said in (
+        (["ingest"], "FOLDER is missing; only --unpack does without"),
+        (["ingest", str(tmp_path / "nowhere")], "no such folder"),
+        (["ingest", str(tmp_path), "--unpack"], "--unpack and --dry-run are for --labels"),
+        (["ingest", "--labels", str(tmp_path / "a.tar")], "FOLDER is missing"),
+    ):
+        shown = run(tmp_path / "home", *arguments)
+        assert (shown.exit_code, said in " ".join(shown.output.split())) == (2, True), shown.output
+    understood = run(tmp_path / "home", "ingest", "--labels", str(tmp_path / "a.tar"), "--unpack")
+    assert understood.exit_code == 1, "only the tools are missing"

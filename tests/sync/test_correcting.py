@@ -50,7 +50,7 @@ def task(*annotations: Annotation) -> Task:
 
 def review(*annotations: Annotation, corrections: tuple[Correction, ...] = (), **known: Any) -> Outcome:
     people = leave_out_corrections(task(*annotations), corrections, CONFIG)
-    held = Known(**{"link": LINK, "ours": SampleLabels(CURATED, True), "base": PLAIN} | known)
+    held = Known(**{"link": LINK, "size": SIZE, "ours": SampleLabels(CURATED, True), "base": PLAIN} | known)
     return read_review(people, held, CONFIG, "latest", lambda _sample_id, _conflict: None)
 
 
@@ -130,7 +130,9 @@ def test_a_prediction_that_cannot_be_read_keeps_no_review_from_being_merged() ->
     answered = replace(annotation(1, (box(1), box(2, "dog")), "2026-01-01T12"), prediction_id=5)
     shown = Prediction(5, "yolo-1", ({"id": "x", "type": "nonsense"},))
     people = leave_out_corrections(replace(task(answered), predictions=(shown,)), [], CONFIG)
-    outcome = read_review(people, Known(LINK, SampleLabels(PLAIN, True), base=PLAIN), CONFIG, "latest", lambda *_: None)
+    outcome = read_review(
+        people, Known(LINK, SIZE, SampleLabels(PLAIN, True), base=PLAIN), CONFIG, "latest", lambda *_: None
+    )
     assert outcome.labels == (box(1), box(2, "dog"))
     assert len(outcome.notes) == 1
 
@@ -157,5 +159,5 @@ def test_a_correction_that_was_taken_over_and_deleted_takes_nothing_of_the_curat
 
 def test_shapes_that_were_cleared_beside_an_answer_are_no_deletion() -> None:
     later = annotation(1, PLAIN, "2026-01-01T12")
-    outcome = review(later, ours=SampleLabels((), has_regions=False))
+    outcome = review(later, ours=SampleLabels((), has_regions=False, silent=frozenset({"label"})))
     assert (outcome.labels, outcome.review.correction_due) == (PLAIN, False)

@@ -107,13 +107,25 @@ def test_an_answer_about_the_whole_image_is_no_look_for_objects(dataset: Any, sa
     assert not said.has_regions
 
 
-def test_of_several_fields_of_shapes_the_cleared_ones_say_nothing(dataset: Any, samples: list[str]):
+def test_of_several_fields_the_cleared_ones_say_nothing(dataset: Any, samples: list[str]):
     dataset.write_labels({samples[0]: []})
-    assert dataset.labels()[samples[0]].silent == frozenset()
+    # A field of one answer cannot say that there is none.
+    single = {"kind", "stars"}
+    assert dataset.labels()[samples[0]].silent == single
     dataset._dataset.clear_sample_field("ground_truth")
     said = dataset.labels()[samples[0]]
     boxes = {control.name for control in CONFIG.controls if control.kind in ("RectangleLabels", "BrushLabels")}
-    assert (said.has_regions, said.silent) == (True, boxes)
+    assert (said.has_regions, said.silent) == (True, boxes | single)
+
+
+def test_a_list_that_was_emptied_since_it_was_read_is_not_filled_again(dataset: Any, samples: list[str]):
+    import fiftyone as fo
+
+    dataset.write_labels({samples[0]: EVERYTHING[:1]}, controls={"box", "second", "brush"})
+    read = dataset.labels()
+    dataset._dataset.set_values("ground_truth_polygons", {samples[0]: fo.Polylines(polylines=[])}, key_field="id")
+    assert dataset.write_labels({samples[0]: EVERYTHING[:5]}, instead_of=read) == [samples[0]]
+    assert dataset.labels()[samples[0]].labels == tuple(EVERYTHING[:1])
 
 
 def test_labels_that_say_the_same_keep_what_a_curator_wrote_on_them(dataset: Any, samples: list[str]):
@@ -239,6 +251,10 @@ def test_a_reviewer_is_written_with_the_time_in_utc(dataset: Any, samples: list[
     document = dataset._dataset[samples[0]]
     assert document[fields.REVIEWER] == "ana@example.com"
     assert document[fields.REVIEWED_AT].replace(tzinfo=UTC) == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    dataset.write_reviewers({samples[0]: None})
+    dataset._dataset.reload()
+    document = dataset._dataset[samples[0]]
+    assert (document[fields.REVIEWER], document[fields.REVIEWED_AT], document[fields.ANNOTATORS]) == (None, None, None)
 
 
 def test_opening_a_second_time_finds_everything(dataset: Any, samples: list[str]):

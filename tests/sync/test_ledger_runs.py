@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,25 @@ def test_runs_are_read_in_pages_and_by_job(ledger: Ledger) -> None:
     assert [run.id for run in ledger.runs(2, 4)] == [2, 1]
     assert [run.id for run in ledger.runs(job="push")] == [5, 3, 1]
     assert (ledger.count_runs(), ledger.count_runs(job="pull")) == (6, 3)
+
+
+def test_what_is_taken_up_while_the_ledger_is_locked_is_not_taken_for_interrupted(tmp_path: Path) -> None:
+    working = set[int]()
+    asked = threading.Event()
+
+    def tend() -> list[int]:
+        with Ledger.open(tmp_path / "ledger.db") as ledger:
+            asked.set()
+            return ledger.restart_interrupted(but=working)
+
+    with Ledger.open(tmp_path / "ledger.db") as ledger, ThreadPoolExecutor(1) as pool:
+        run_id = ledger.record_run_queued("train", {}, started_by="api")
+        assert run_id is not None
+        with ledger._write():
+            tending = pool.submit(tend)
+            asked.wait()
+            time.sleep(0.2)
+            working.add(run_id)
+            ledger._db.table("runs").update(run_id, {"state": "running"})
+
+        assert tending.result() == []

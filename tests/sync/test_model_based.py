@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -36,7 +36,7 @@ from sync.jobs.sweep import sweep
 from sync.jobs.verify import verify
 from sync.workbench.label_studio import NoAnswerError, to_timestamp
 from tests.fakes.killing import LATE, KilledError, KillSwitch
-from tests.fakes.model import Key, Prefer, SampleModel
+from tests.fakes.model import CONTROLS, Key, Prefer, SampleModel
 from tests.fakes.oracle import Oracle, to_key
 from tests.fakes.people import EDITS as EDIT_NAMES
 from tests.fakes.people import Regions, edit_regions, to_plain
@@ -61,6 +61,20 @@ EDITS = st.sampled_from(EDIT_NAMES)
 SHOWN = ("task", "model_version", "score", "result")
 
 Job = Callable[..., Report]
+
+
+class Forgetful:
+    """A client of Label Studio whose tasks are made with nothing on them, and which never hears of it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def send_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        self._client.send_tasks([{"data": task["data"]} for task in tasks])
+        raise NoAnswerError("Label Studio: no answer (timed out)")
 
 
 class BothSides(RuleBasedStateMachine):
@@ -114,10 +128,19 @@ class BothSides(RuleBasedStateMachine):
         answer = Label(self._new_id(), "stars", rating=rating)
         self._curate(sample, lambda labels: [*(one for one in labels if one.control != "stars"), answer])
 
-    @rule(sample=SAMPLES)
-    def curator_clears_the_field(self, sample: int) -> None:
-        self.project.dataset.clear_regions(self.ids[sample])
+    @rule(sample=SAMPLES, control=st.sampled_from(CONTROLS))
+    def curator_clears_a_field(self, sample: int, control: str) -> None:
+        self.project.dataset.clear(self.ids[sample], control)
         self.oracle.curated(self.ids[sample], self.project.view())
+
+    @rule(sample=SAMPLES)
+    def curator_forgets_the_size(self, sample: int) -> None:
+        self.project.dataset.forget_size(self.ids[sample])
+
+    @rule(sample=SAMPLES)
+    def curator_saves_by_a_clock_that_is_a_day_ahead(self, sample: int) -> None:
+        held = self.project.dataset.samples[self.ids[sample]]
+        held.modified_at = self.project.server.clock.now() + timedelta(days=1)
 
     # The annotator
 
@@ -213,21 +236,19 @@ class BothSides(RuleBasedStateMachine):
 
     @rule(end=ENDS, chunk=CHUNKS, sample=st.none() | SAMPLES)
     def job_push(self, end: Any, chunk: int, sample: int | None) -> None:
-        before = self.project.view().task_of
         sample_ids = None if sample is None else [self.ids[sample]]
         is_done = self._run(push, end, sample_ids=sample_ids, tasks_per_import=chunk)
-        self.oracle.note_sent(before, self.project.view(), surely=is_done)
+        self.oracle.note_sent(self.project.view(), surely=is_done)
 
     @rule(delay_s=st.sampled_from(tuple(LATE_S.values())), job=st.sampled_from((push, prelabel)), sample=SAMPLES)
     def job_dies_while_label_studio_works(self, delay_s: float, job: Job, sample: int) -> None:
         """Label Studio goes on with the request, and a curator with the labels; then the next job comes."""
         if job is prelabel:
             self.project.backend.model_version = "fake-2"
-        before = self.project.view().task_of
         switch = KillSwitch(LATE, late=partial(self._carry_out_later, delay_s))
         with contextlib.suppress(KilledError):
             job(switch.guard(self.project.context))
-        self.oracle.note_sent(before, self.project.view(), surely=not switch.is_over)
+        self.oracle.note_sent(self.project.view(), surely=not switch.is_over)
         self.curator_rates(sample, 3)
 
     @rule(end=ENDS, chunk=CHUNKS, prefer=st.sampled_from((None, None, "reviewed", "curated")), everything=st.booleans())
@@ -259,6 +280,7 @@ class BothSides(RuleBasedStateMachine):
     @rule(end=ENDS)
     def job_sweep(self, end: Any) -> None:
         is_done = self._run(sweep, end, grace=timedelta(0))
+        self.oracle.note_sent(self.project.view(), surely=is_done)
         self.oracle.check_pulled(self.project.view(), None, is_done=False)
         if is_done:
             versions = [(row["task"], row["model_version"]) for row in self.project.server.predictions.values()]
@@ -279,6 +301,17 @@ class BothSides(RuleBasedStateMachine):
         if rows:
             made = self.project.annotator.sdk.predictions.create(**{name: rows[-1][name] for name in SHOWN})
             self.project.server.predictions[made.id]["by_server"] = True
+
+    @rule(sample=st.none() | SAMPLES)
+    def label_studio_leaves_out_what_was_to_be_on_tasks_and_does_not_answer(self, sample: int | None) -> None:
+        """Its database was locked for a moment: the second try makes the tasks alone."""
+        client: Any = Forgetful(self.project.context.label_studio)
+        with contextlib.suppress(NoAnswerError):
+            push(
+                replace(self.project.context, label_studio=client),
+                sample_ids=None if sample is None else [self.ids[sample]],
+            )
+        self.oracle.note_sent(self.project.view(), surely=False)
 
     @rule()
     def sync_until_settled(self) -> None:
@@ -323,7 +356,7 @@ class BothSides(RuleBasedStateMachine):
 
     def _curate(self, sample: int, change: Callable[[list[Label]], list[Label]]) -> None:
         sample_id = self.ids[sample]
-        held = self.project.dataset.samples[sample_id].labels()
+        held = self.project.dataset.said(sample_id)
         labels = change(list(held.labels) if held else [])
         if labels or held:
             self.project.dataset.curate(sample_id, labels)
@@ -373,10 +406,9 @@ class BothSides(RuleBasedStateMachine):
         sent_from = self.project.view()
 
         def carry_out() -> None:
-            before = self.project.view().task_of
             with contextlib.suppress(LabelingError):
                 request()
-            self.oracle.note_sent(before, self.project.view(), surely=False, sent_from=sent_from)
+            self.oracle.note_sent(self.project.view(), surely=False, sent_from=sent_from)
 
         self.project.server.carry_out_later(carry_out, delay_s)
 

@@ -49,6 +49,17 @@ def versions(project: FakeProject) -> list[str | None]:
     ]
 
 
+def test_a_model_that_gives_nothing_by_this_label_config_keeps_nobody_from_working(project: FakeProject) -> None:
+    project.backend.problem = "the label config has no <RectangleLabels>, which a model for 'detect' needs"
+
+    report = prelabel(project.context, limits=LIMITS)
+
+    assert (report.moved, report.unchanged, report.is_clean) == (0, IMAGES, True)
+    assert report.notes[1].startswith("nothing is pre-drawn: the label config has no <RectangleLabels>")
+    assert versions(project) == [None] * IMAGES
+    assert push(project.context).moved == IMAGES
+
+
 def path_of(project: FakeProject, sample_id: str) -> str:
     return str(project.dataset.samples[sample_id].image.path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sync.catalogue.samples import SamplePrediction
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.verify import verify
-from sync.workbench.label_studio import MadeTasks
+from sync.workbench.label_studio import MadeTasks, NoAnswerError
 from tests.fakes.project import FakeProject, open_fake_project
 
 MINE = (Label("a" * 24, "label", ("dog",), Box(10, 10, 20, 30)),)
@@ -64,9 +65,9 @@ def test_labels_that_never_reached_label_studio_are_nothing_that_both_agreed_on(
     project.context.label_studio.send_tasks(
         [{"data": {"image": "/data/x.png", "sample_id": key, "image_sha256": "0"}} for key in project.sample_ids]
     )
+    project.annotator.submit(project.task_ids()[first], [])
     push(project.context)
     assert project.context.ledger.bases(project.sample_ids) == {}
-    project.annotator.submit(project.task_ids()[first], [])
     pull(project.context)
     assert project.context.dataset.labels([first])[first].labels == MINE
 
@@ -84,6 +85,37 @@ def test_a_ledger_that_was_lost_is_filled_again_from_the_tasks(project: FakeProj
     assert verify(project.context).failed == ()
 
 
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.5])
+def test_an_image_that_is_damaged_on_disk_is_named_and_no_task_is_made_of_it(project: FakeProject, part: float):
+    first = project.sample_ids[0]
+    path = project.dataset.samples[first].image.path
+    whole = path.read_bytes()
+    path.write_bytes((whole * 2)[: int(len(whole) * part)])
+    report = push(project.context)
+    said = f"has {path.stat().st_size} bytes, and {len(whole)} when it was added: it is damaged or another image"
+    assert [(one.item, one.sample_id) for one in report.failed] == [(str(path), first)]
+    assert report.failed[0].problem.startswith(said)
+    assert project.task_ids().keys() == set(project.sample_ids[1:])
+
+    path.write_bytes(whole)
+    again = push(project.context)
+    assert (again.moved, again.failed) == (1, ())
+
+
+def test_a_copy_for_browsers_that_is_broken_off_is_named(project: FakeProject, tmp_path: Path):
+    first = project.dataset.samples[project.sample_ids[0]]
+    # Of a copy nobody noted the bytes: those that are known are the person's own file's.
+    first.image = replace(first.image, source_path=tmp_path / "a.tif", byte_count=7)
+    whole = first.image.path.read_bytes()
+    for cut in (whole[:-1], b""):
+        first.image.path.write_bytes(cut)
+        report = push(project.context)
+        problem = f"is broken off (expected the PNG copy of {tmp_path / 'a.tif'})"
+        assert [(one.item, one.problem) for one in report.failed] == [(str(tmp_path / "a.tif"), problem)]
+    first.image.path.write_bytes(whole)
+    assert push(project.context).failed == ()
+
+
 def test_a_review_is_read_though_label_studio_did_not_count_it(project: FakeProject):
     push(project.context)
     project.server.clock.sleep(5)
@@ -92,3 +124,59 @@ def test_a_review_is_read_though_label_studio_did_not_count_it(project: FakeProj
     ref = next(ref for ref in project.context.label_studio.fetch_task_refs() if ref.sample_id == first)
     assert replace(ref, annotations=0).may_be_answered
     assert not replace(ref, annotations=0, updated_at=str(ref.created_at)).may_be_answered
+
+
+class Silent(Forgetful):
+    """The same, and its answer is lost besides."""
+
+    def send_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> MadeTasks:
+        super().send_tasks(tasks)
+        raise NoAnswerError("Label Studio: no answer (timed out)")
+
+
+def test_labels_that_label_studio_left_out_are_sent_though_its_answer_was_lost(project: FakeProject):
+    first = project.sample_ids[0]
+    silent: Any = Silent(project.context.label_studio)
+    with pytest.raises(NoAnswerError):
+        push(replace(project.context, label_studio=silent))
+    assert (push(project.context).failed, push(project.context).moved) == ((), 0)
+    (sent,) = project.server.annotations.values()
+    assert [region["id"] for region in sent["result"]] == [MINE[0].id]
+    assert project.context.ledger.bases([first]) == {first: MINE}
+    assert project.dataset.samples[first].state.review_state == "reviewed"
+    assert [len(project.server.of_task(project.server.predictions, one)) for one in project.server.tasks] == [1, 1, 1]
+    assert verify(project.context).failed == ()
+
+
+def test_labels_that_were_left_out_and_cannot_be_sent_any_more_are_named(project: FakeProject):
+    first = project.sample_ids[0]
+    silent: Any = Silent(project.context.label_studio)
+    with pytest.raises(NoAnswerError):
+        push(replace(project.context, label_studio=silent))
+    project.dataset.curate(first, [replace(MINE[0], classes=("zeppelin",))])
+    (failed,) = push(project.context).failed
+    assert (failed.sample_id, "zeppelin" in failed.problem) == (first, True)
+    assert len(project.server.tasks) == 3
+    project.annotator.submit(project.task_ids()[first], [])
+    pull(project.context)
+    held = project.dataset.said(first)
+    assert held is not None
+    assert [label.classes for label in held.labels] == [("zeppelin",)]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_task_that_is_found_is_known_though_the_size_of_its_image_is_not(project: FakeProject, is_readable: bool):
+    first, second, _ = project.sample_ids
+    silent: Any = Silent(project.context.label_studio)
+    with pytest.raises(NoAnswerError):
+        push(replace(project.context, label_studio=silent))
+    project.dataset.forget_size(first)
+    path = project.dataset.samples[first].image.path
+    whole = path.read_bytes()
+    path.write_bytes(whole if is_readable else b"")
+    push(project.context, sample_ids=[second])
+    path.write_bytes(whole)
+    push(project.context)
+    assert project.context.ledger.links().keys() == set(project.sample_ids)
+    assert len(project.server.tasks) == 3
+    assert verify(project.context).failed == ()

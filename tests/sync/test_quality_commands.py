@@ -36,7 +36,6 @@ def test_clean_wants_to_know_of_what(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (["quality", "--dry-run"], "--dry-run: goes with --tag-trash"),
-        (["clean", "--class", "cat", "--dry-run"], "--dry-run: goes with --apply"),
         (["clean", "--class", "cat", "--apply", "retag", "--dry-run", "--send-unsure"], "sending is no trial"),
     ],
 )
@@ -57,6 +56,21 @@ def test_a_trial_of_tagging_measures_nothing(tmp_path: Path, monkeypatch: pytest
     assert ran == ["quality_decide", "quality", "quality_decide"]
 
 
+def test_a_trial_of_clean_is_one_job_that_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, object]] = []
+    monkeypatch.setattr(
+        "sync.cli.quality_commands.run_here", lambda _home, job, params, **_named: ran.append((job, params))
+    )
+
+    arguments = ["clean", "--class", "cat", "--apply", "move", "--min-score", "0.9"]
+    for flag in ("--dry-run", "--yes"):
+        CliRunner().invoke(main, ["--home", str(tmp_path), *arguments, flag], catch_exceptions=False)
+
+    wish = {"action": "move", "min_score": 0.9}
+    judging = {"classes": ["cat"], "claim": "all", "threshold": 0.5, "min_size": 0.0}
+    assert ran == [("clean", judging | wish | {"dry_run": True}), ("clean", judging), ("clean_apply", wish)]
+
+
 @pytest.mark.parametrize(
     ("job", "params"),
     [
@@ -66,6 +80,7 @@ def test_a_trial_of_tagging_measures_nothing(tmp_path: Path, monkeypatch: pytest
         ("quality_learn", {"votes": "/votes.json"}),
         ("quality_examples", {"source": "people"}),
         ("clean", {"classes": ["person"], "claim": "tag:people", "only_new": True, "sample_ids": []}),
+        ("clean", {"classes": ["person"], "dry_run": True, "action": "move", "min_score": 0.5}),
         ("clean_apply", {"action": "move", "min_score": 0.5, "view": "night"}),
         ("clean_undo", {}),
     ],

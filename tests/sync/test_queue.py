@@ -83,7 +83,7 @@ def test_the_most_uncertain_are_sent_and_saved_as_a_view(project: FakeProject):
     dataset.reload()
     assert numbers(project, dataset.load_saved_view("next").values("id")) == [6, 5, 4]
     assert dataset.get_saved_view_info("next")["description"] == "labelloop queue: 3 by uncertainty, sent"
-    assert report.details == {"chosen": 3, "never sent before": 8}
+    assert report.details == {"chosen": 3, "never sent before": 8, "tasks created": 3}
     # Again: the next ones, under the same name.
     queue(project.context, by="uncertainty", count=3, view="next")
     assert sent(project) == {6, 5, 4, 3, 2, 1}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from labels.geometry import Box
 from labels.report import Report, ignore_progress
 from labels.results import Label, to_result
-from sync.jobs.class_changes import Tally, change_tasks
+from sync.jobs.class_changes import Found, _change_annotation, change_tasks
 from sync.jobs.context import Context
 from sync.jobs.pull import pull
 from sync.jobs.push import push
@@ -21,7 +22,8 @@ from sync.jobs.resolve import resolve
 from sync.jobs.rewriting import fetch_tasks, rewrite, settle_begun
 from sync.jobs.verify import verify
 from sync.review.relabelling import Renaming
-from sync.workbench.label_studio import NoAnswerError, RefusedError, Task
+from sync.workbench.label_studio import LabelStudio, NoAnswerError, RefusedError, Task
+from tests.fakes.answering import answering
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
@@ -52,7 +54,7 @@ def say(project: FakeProject, name: str, person: int = ADMIN, box: Label = BOX) 
 def rename(context: Context, renaming: Renaming = BUS) -> None:
     """Rename as the job does, but for the label config and the real catalogue."""
     settle_begun(context)
-    change_tasks(context, renaming, Tally(), 200, ignore_progress)
+    change_tasks(context, renaming, Found(), 200, ignore_progress)
     for sample_id, said in context.dataset.labels().items():
         held = [
             replace(one, classes=tuple(renaming.new if name == renaming.old else name for name in one.classes))
@@ -141,10 +143,10 @@ def test_where_the_newest_side_wins_a_renaming_makes_no_side_newer(project: Fake
     project.context.dataset.write_labels({sample_id: [ours]})
     sample = project.dataset.samples[sample_id]
     edited = sample.modified_at
-    change_tasks(project.context, BUS, Tally(), 200, ignore_progress)
+    change_tasks(project.context, BUS, Found(), 200, ignore_progress)
     project.context.ledger.record_class(BUS)
     # As the real catalogue is renamed: the sample stays as old as it is.
-    sample.regions = [replace(ours, classes=("bus",))]
+    sample.said = sample.said | {"boxes": (replace(ours, classes=("bus",)),)}
     assert datetime.fromisoformat(project.server.annotations[annotation_id]["updated_at"]) > edited
     pull_all(project, prefer="newest")
     assert held(project)[0].geometry == ours.geometry
@@ -211,7 +213,7 @@ def test_a_renaming_killed_at_any_write_leaves_the_order_when_it_was_run_again()
             pull(project.context)
             before = read(project)
             with suppress(KilledError):
-                change_tasks(switch.guard(project.context), BUS, Tally(), 200, ignore_progress)
+                change_tasks(switch.guard(project.context), BUS, Found(), 200, ignore_progress)
             rename(project.context)
             after = read(project)
             assert [(one.updated_at, one.updated_by) for one in after.annotations] == [
@@ -238,7 +240,7 @@ def test_an_answer_that_got_lost_is_found_out_by_the_next_run(project: FakeProje
     before = read(project).annotations[0].updated_at
     switch = KillSwitch(("send_annotation_result",), before=False, error=NoAnswerError)
     with pytest.raises(NoAnswerError):
-        change_tasks(switch.guard(project.context), BUS, Tally(), 200, ignore_progress)
+        change_tasks(switch.guard(project.context), BUS, Found(), 200, ignore_progress)
     assert len(project.context.ledger.begun_rewritings()) == 1
     rename(project.context)
     assert read(project).annotations[0].updated_at == before
@@ -248,7 +250,7 @@ def test_what_somebody_saved_after_a_write_that_was_cut_off_is_as_old_as_that(pr
     annotation_id = say(project, "car")
     switch = KillSwitch(("send_annotation_result",), before=False)
     with pytest.raises(KilledError):
-        change_tasks(switch.guard(project.context), BUS, Tally(), 200, ignore_progress)
+        change_tasks(switch.guard(project.context), BUS, Found(), 200, ignore_progress)
     project.annotator.edit(annotation_id, regions(replace(BOX, geometry=Box(1, 1, 5, 5))))
     saved = project.server.annotations[annotation_id]["updated_at"]
     rename(project.context)
@@ -270,6 +272,39 @@ def test_an_annotation_that_was_refused_or_is_gone_leaves_nothing_begun(project:
     with pytest.raises(RefusedError):
         rewrite(project.context, annotation, [])
     assert project.context.ledger.rewritten([annotation_id]) == {}
+
+
+@dataclass
+class BusyLabelStudio:
+    """A server with one annotation, whose database is locked once: a person's save was being written."""
+
+    row: dict[str, Any]
+    saved: list[dict[str, Any]]
+    writes: int = 0
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        if "users" in path:
+            return 200, json.dumps([{"id": ANN, "email": "ann@example.org"}]).encode()
+        if method == "PATCH":
+            self.writes += 1
+            if self.writes == 1:
+                self.row |= {"result": self.saved, "updated_at": "2026-01-01T00:00:05Z"}
+                return 500, b'{"detail": "database is locked"}'
+            self.row |= {"result": json.loads(body)["result"], "updated_at": "2026-01-01T00:00:07Z"}
+        return 200, json.dumps(self.row).encode()
+
+
+def test_what_a_person_saves_while_label_studio_is_too_busy_to_rename_is_not_written_over(project: FakeProject):
+    person = {"completed_by": ANN, "updated_by": ANN, "was_cancelled": False, "ground_truth": False}
+    drawn = {"id": 5, "task": 1, "result": regions(BOX), "created_at": "2026-01-01T00:00:00Z"} | person
+    moved, added = replace(BOX, geometry=Box(60, 20, 20, 30)), Label("c" * 24, "label", ("dog",), Box(1, 2, 3, 4))
+    busy = BusyLabelStudio(drawn | {"updated_at": "2026-01-01T00:00:00Z"}, regions(moved, added))
+    with answering(busy.answer) as url, closing(LabelStudio(url, "0" * 40, 1)) as label_studio:
+        context = replace(project.context, label_studio=label_studio)
+        problem = _change_annotation(context, BUS, 5, Found())
+
+    assert problem is None
+    assert busy.row["result"] == regions(replace(moved, classes=("bus",)), added)
 
 
 class BadRequestError(RefusedError):

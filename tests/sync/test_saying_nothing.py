@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from labels.config import LabelConfig
 from labels.geometry import Box, Keypoint, Polygon
-from labels.results import Label
+from labels.results import Label, to_result
 from sync.catalogue.samples import SampleLabels, SamplePrediction, find_cleared, restore_cleared
 from sync.jobs.parcels import count_over_edge
 from sync.jobs.pull import pull
 from sync.jobs.push import push
 from sync.jobs.verify import verify
-from tests.fakes.project import SIZE, FakeProject, open_fake_project
+from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 DRAWN = (Label("b" * 24, "label", ("car",), Box(50, 10, 20, 30), confidence=0.5),)
 OUTSIDE = Label("a" * 24, "label", ("dog",), Box(-10, 10, 20, 30))
@@ -60,7 +61,8 @@ def test_an_empty_list_is_sent_as_nothing_here(project: FakeProject):
     report = push(project.context)
     assert (report.details["corrections sent"], report.notes) == (1, ())
     pull(project.context, everything=True)
-    assert project.dataset.labels([project.sample_ids[0]])[project.sample_ids[0]] == SampleLabels((), True)
+    said = project.dataset.labels([project.sample_ids[0]])[project.sample_ids[0]]
+    assert (said.labels, said.has_regions) == ((), True)
 
 
 def test_of_two_fields_the_cleared_one_says_nothing():
@@ -68,6 +70,86 @@ def test_of_two_fields_the_cleared_one_says_nothing():
     assert find_cleared(OUTLINED, [box, LAKE]) == (box,)
     assert restore_cleared(OUTLINED, [box, LAKE]) == (box,)
     assert find_cleared(replace(OUTLINED, silent=frozenset()), [box, LAKE]) == ()
+
+
+@pytest.mark.parametrize(("control", "also"), [("quality", ()), ("stars", ()), ("quality", ("stars", "label"))])
+def test_a_cleared_answer_says_nothing_either(project: FakeProject, control: str, also: tuple[str, ...]):
+    first = project.sample_ids[0]
+    answers = [Label("c" * 24, "quality", ("keep",)), Label("d" * 24, "stars", rating=4)]
+    answer(project, *answers)
+    before = project.dataset.said(first)
+    for name in (control, *also):
+        project.dataset.clear(first, name)
+    assert "corrections sent" not in push(project.context).details
+    assert verify(project.context).details["cleared in FiftyOne, to be restored"] == 1
+    assert pull(project.context, everything=True).details["cleared in FiftyOne, restored"] == 1
+    assert project.dataset.said(first) == before
+    assert "cleared in FiftyOne, to be restored" not in verify(project.context).details
+
+
+def test_an_answer_that_was_cleared_and_then_changed_in_label_studio_is_no_conflict(project: FakeProject):
+    answer(project, Label("c" * 24, "quality", ("keep",)))
+    project.dataset.clear(project.sample_ids[0], "quality")
+    answer(project, Label("c" * 24, "quality", ("trash",)))
+    said = project.dataset.said(project.sample_ids[0])
+    assert said is not None
+    assert [label.classes for label in said.labels if label.control == "quality"] == [("trash",)]
+    assert project.context.ledger.conflicts() == {}
+
+
+def test_an_answer_is_taken_back_in_label_studio(project: FakeProject):
+    answer(project, Label("c" * 24, "quality", ("keep",)))
+    answer(project)
+    said = project.dataset.said(project.sample_ids[0])
+    assert said is not None
+    assert [label.control for label in said.labels] == ["label"]
+    assert "cleared in FiftyOne, to be restored" not in verify(project.context).details
+
+
+def answer(project: FakeProject, *answers: Label) -> None:
+    """Submit the first image again with these answers beside its box, and pull."""
+    box = replace(DRAWN[0], confidence=None)
+    task_id = project.task_ids()[project.sample_ids[0]]
+    project.server.clock.sleep(60)
+    project.annotator.submit(task_id, to_result([box, *answers], CONFIG, SIZE))
+    pull(project.context)
+
+
+def test_a_project_without_shapes_is_pulled_without_a_write_where_nothing_is_new():
+    sorting = LabelConfig.from_xml(
+        """<View><Image name="image" value="$image"/>
+        <Choices name="quality" toName="image"><Choice value="keep"/><Choice value="trash"/></Choices></View>"""
+    )
+    with open_fake_project(images=1, config=sorting) as project:
+        (sample_id,) = project.sample_ids
+        push(project.context)
+        keep = Label("c" * 24, "quality", ("keep",))
+        project.annotator.submit(project.task_ids()[sample_id], to_result([keep], sorting, SIZE))
+        assert pull(project.context).moved == 1
+        changed_at = project.dataset.changed_at([sample_id])
+        again = pull(project.context, everything=True)
+        assert (again.moved, again.unchanged, project.dataset.changed_at([sample_id])) == (0, 1, changed_at)
+        project.dataset.clear(sample_id, "quality")
+        assert push(project.context).moved == 0
+        pull(project.context, everything=True)
+        assert project.dataset.said(sample_id) == SampleLabels((keep,), has_regions=False)
+
+
+def test_of_several_choices_none_is_ticked_where_the_list_is_empty():
+    ticked = LabelConfig.from_xml(
+        """<View><Image name="image" value="$image"/><Choices name="seen" toName="image" choice="multiple">
+        <Choice value="sun"/><Choice value="rain"/></Choices></View>"""
+    )
+    with open_fake_project(images=1, config=ticked) as project:
+        (sample_id,) = project.sample_ids
+        push(project.context)
+        both = Label("c" * 24, "seen", ("sun", "rain"))
+        project.annotator.submit(project.task_ids()[sample_id], to_result([both], ticked, SIZE))
+        pull(project.context)
+        project.dataset.curate(sample_id, [])
+        assert push(project.context).details["corrections sent"] == 1
+        pull(project.context, everything=True)
+        assert project.dataset.said(sample_id) == SampleLabels((), has_regions=False)
 
 
 def test_a_class_the_config_lacks_is_named_with_its_file_by_push_and_verify(project: FakeProject):

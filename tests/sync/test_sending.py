@@ -85,7 +85,7 @@ def test_what_people_said_of_tasks_before_the_ledger_knew_them_is_merged_by_the_
     assert pull(project.context).moved == 1
     push(project.context)
     assert pull(project.context).moved == 1
-    assert project.dataset.samples[first].labels() is not None
+    assert project.dataset.said(first) is not None
     assert verify(project.context).failed == ()
 
 
@@ -122,7 +122,7 @@ def test_a_correction_that_appears_late_is_known_for_ours_though_the_curator_has
     push(project.context)
     assert len(project.server.annotations) == 3
     pull(project.context)
-    held = project.dataset.samples[first].labels()
+    held = project.dataset.said(first)
     assert held is not None
     assert [label.id for label in held.labels] == [OTHER.id]
     assert verify(project.context).failed == ()
@@ -148,7 +148,7 @@ def test_a_correction_that_a_person_found_right_before_the_ledger_knew_it_is_tha
     else:
         project.annotator.edit(correction, said)
     pull(project.context)
-    held = project.dataset.samples[first].labels()
+    held = project.dataset.said(first)
     assert held is not None
     assert {label.id for label in held.labels} == {BOX.id, OTHER.id}
     assert project.context.ledger.links()[first].annotation_id == correction
@@ -231,6 +231,7 @@ def test_the_wait_counts_from_when_the_answer_was_given_up(project: FakeProject)
         Sending("2026-05-04T10:00:00+00:00", sample_ids=("a", "b"), after_task_id=7),
         Sending("2026-05-04T10:00:00+00:00", versions={7: "yolo-1"}),
         Sending("2026-05-04T10:00:00+00:00", marks={7: 2**61}),
+        Sending("2026-05-04T10:00:00+00:00", labelled=(7,)),
     ],
 )
 def test_the_ledger_gives_back_what_is_under_way(project: FakeProject, sending: Sending):
