@@ -138,7 +138,7 @@ def search(home: Home, like: tuple[str, ...], text: str | None, count: int, vect
         raise click.UsageError("give --like ID or --text WORDS, one of the two")
     from sync import startup
     from sync.jobs.context import open_context
-    from sync.jobs.searching import search_images
+    from sync.jobs.curation.searching import search_images
 
     with open_context(home, startup.find_services(home)) as context:
         found = search_images(context, like=like, text=text, count=count, vectors=vectors)

@@ -169,7 +169,7 @@ def send_unsure(home: Home, view: str | None, sample_ids: Sequence[str]) -> None
     from labels import fields
     from sync import startup
     from sync.jobs.context import open_context
-    from sync.jobs.curation import select_named
+    from sync.jobs.curation.work import select_named
 
     with open_context(home, startup.find_services(home)) as context:
         samples, _ = select_named(context.dataset, to_params(view, sample_ids))

@@ -18,7 +18,7 @@ from sync.backend import ServedWeights
 from sync.catalogue.samples import SampleImage, SamplePrediction
 from sync.console.status import Status
 from sync.jobs.context import Services, connect_backend, open_context, open_dataset
-from sync.jobs.queue import Choice, choose
+from sync.jobs.exchange.queue import Choice, choose
 from sync.ledger import FrozenVersion, Ledger
 from sync.ledger.overview import Day
 from sync.ledger.rows import Export, FeedbackRow, Model

@@ -1,1 +1,1 @@
-"""What moves labels, one module a job, and the runner that starts them; one writer per project at a time."""
+"""The jobs, in rooms by what they are about; ``registry`` knows them all by name, and one writes at a time."""

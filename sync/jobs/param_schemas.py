@@ -12,10 +12,10 @@ from ml_backend.environment import DEVICE_PATTERN
 from ml_backend.models.calibration_fit import METHODS
 from sync.exports.formats import FORMATS, IMAGES_MODES
 from sync.imports.formats import FORMAT_NAMES
+from sync.jobs.exchange.pull import PREFERENCES
+from sync.jobs.exchange.queue import RANDOM_PERCENT, STRATEGIES
+from sync.jobs.exchange.resolve import SIDES
 from sync.jobs.parameters import FOR_LABELS
-from sync.jobs.pull import PREFERENCES
-from sync.jobs.queue import RANDOM_PERCENT, STRATEGIES
-from sync.jobs.resolve import SIDES
 from sync.jobs.schema_words import (
     SAMPLE_IDS,
     Schema,

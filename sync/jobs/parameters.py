@@ -15,11 +15,11 @@ from ml_backend.environment import DEVICE_PATTERN
 from ml_backend.models.calibration_fit import METHODS
 from sync.exports.formats import FORMATS, IMAGES_MODES
 from sync.imports.formats import FORMAT_NAMES
-from sync.jobs.answers import to_policy
-from sync.jobs.import_labels import Wish
-from sync.jobs.pull import to_decide
-from sync.jobs.queue import RANDOM_PERCENT
-from sync.jobs.resolve import to_sides
+from sync.jobs.datasets.import_labels import Wish
+from sync.jobs.exchange.answers import to_policy
+from sync.jobs.exchange.pull import to_decide
+from sync.jobs.exchange.queue import RANDOM_PERCENT
+from sync.jobs.exchange.resolve import to_sides
 from sync.models.gate import Rules
 from sync.versions.splits import read_ratios
 from sync.versions.version import SPLITS

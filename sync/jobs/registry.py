@@ -9,27 +9,27 @@ from typing import Any, Final
 from fiftyone_plugins.app.work import WORKS
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.calibrate import calibrate
 from sync.jobs.context import Context
-from sync.jobs.curation import curate
-from sync.jobs.evaluate import evaluate
-from sync.jobs.export import export
-from sync.jobs.import_labels import Wish, ingest_labels
-from sync.jobs.ingest import ingest
+from sync.jobs.curation.work import curate
+from sync.jobs.datasets.export import export
+from sync.jobs.datasets.import_labels import Wish, ingest_labels
+from sync.jobs.datasets.ingest import ingest
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.queue import queue
+from sync.jobs.exchange.relabel import relabel
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
+from sync.jobs.models.calibrate import calibrate
+from sync.jobs.models.evaluate import evaluate
+from sync.jobs.models.promote import promote
+from sync.jobs.models.rollback import rollback
+from sync.jobs.models.train import to_options, train
 from sync.jobs.naming import find_named
 from sync.jobs.parameters import READERS, Params
-from sync.jobs.prelabel import prelabel
-from sync.jobs.promote import promote
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.queue import queue
-from sync.jobs.relabel import relabel
 from sync.jobs.reporting import report
-from sync.jobs.resolve import resolve
-from sync.jobs.rollback import rollback
-from sync.jobs.sweep import sweep
-from sync.jobs.train import to_options, train
-from sync.jobs.verify import verify
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import LiveRun
 

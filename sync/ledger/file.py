@@ -1,4 +1,4 @@
-"""The ledger's SQLite file: opening, transactions, and errors in words. What its tables mean is said beside this file."""
+"""The ledger's SQLite file: opening, transactions, and errors in words; what is in it is its neighbours' business."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from labels import fields
 from labels.errors import LabelingError
 from sync.jobs.context import Context
-from sync.jobs.queue import UNCERTAINTY, choose
-from sync.jobs.reviewed import Reviewed, choose_reviewed
+from sync.jobs.datasets.reviewed import Reviewed, choose_reviewed
+from sync.jobs.exchange.queue import UNCERTAINTY, choose
 from sync.ledger.promotions import Promotion
 from sync.ledger.rows import FeedbackRow
 from sync.models.answers import METRIC as ANSWERS

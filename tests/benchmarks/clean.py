@@ -28,7 +28,7 @@ from fiftyone_plugins.app.work import DrawnBoxes
 from fiftyone_plugins.clean.judging import CONTRADICTIONS, Criteria, find_boxes, judge
 from labels.config import LabelConfig, default_label_config_path
 from labels.errors import ItemError
-from sync.jobs.detecting import make_draw
+from sync.jobs.curation.detecting import make_draw
 from sync.settings import Home, Project
 
 THRESHOLDS = (0.25, 0.5, 0.75)

@@ -21,8 +21,8 @@ from bson import ObjectId
 from more_itertools import chunked
 
 from labels.results import Label
-from sync.jobs.answers import name_answers, to_policy
 from sync.jobs.context import Context
+from sync.jobs.exchange.answers import name_answers, to_policy
 from sync.ledger import Link
 from sync.workbench.label_studio import Task, to_timestamp
 

@@ -35,7 +35,7 @@ from sync.catalogue.samples import NewImage
 from sync.imports.fitting import Classes, fit_labels
 from sync.imports.formats import read_labels
 from sync.jobs.context import Context, open_dataset
-from sync.jobs.export import export
+from sync.jobs.datasets.export import export
 from sync.ledger import Ledger, Link, Review
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import find_free_port, is_free

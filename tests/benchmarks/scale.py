@@ -34,10 +34,10 @@ from labels.report import Report
 from labels.results import Label
 from sync.catalogue.samples import NewImage
 from sync.jobs.context import Context, Services, open_context, open_dataset
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.project_status import read_status
 from sync.services.bootstrap import bootstrap
 from sync.services.stack import ending_signals

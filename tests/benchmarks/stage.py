@@ -25,7 +25,7 @@ from labels.report import Report
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context, connect_backend, open_dataset
-from sync.jobs.ingest import ingest
+from sync.jobs.datasets.ingest import ingest
 from sync.ledger import Ledger
 from sync.media import link_folder
 from sync.services.bootstrap import bootstrap

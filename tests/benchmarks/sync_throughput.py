@@ -41,8 +41,8 @@ import click
 import psutil
 
 from labels.config import LabelConfig, default_label_config_path
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from sync.services import programs
 from sync.services.label_studio_token import read_or_make_token
 from sync.services.stack import ending_signals

@@ -33,7 +33,7 @@ from ml_backend.imaging.decoding import decode_image
 from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
 from ml_backend.serving.offline import open_engine
 from ml_backend.settings import Settings
-from sync.jobs.calibrate import to_examples
+from sync.jobs.models.calibrate import to_examples
 
 FLOOR = 0.05
 SCORES: dict[str, Callable[[Uncertainties], float | None]] = {

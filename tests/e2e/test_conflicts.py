@@ -11,10 +11,10 @@ import pytest
 from labels import fields
 from labels.errors import LabelingError
 from labels.results import Label
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.resolve import resolve
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.verify import verify
 from sync.review.merge import Conflict, conflicts_version
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project

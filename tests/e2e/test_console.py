@@ -16,8 +16,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from sync.ledger import Ledger
 from sync.services.console_login import make_console_login, write_password
 from sync.services.ports import find_free_port

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from labels.results import Label
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import Annotation, Task
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project

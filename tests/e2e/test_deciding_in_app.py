@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from labels.geometry import Box
 from sync.catalogue.samples import SampleLabels
-from sync.jobs.pull import pull
+from sync.jobs.exchange.pull import pull
 from sync.ledger import Ledger
 from tests.e2e.conftest import RunningStack, open_window
 from tests.e2e.fiftyone_app import App

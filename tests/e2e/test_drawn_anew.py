@@ -7,10 +7,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.shown_predictions import send_predictions_to
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.shown_predictions import send_predictions_to
+from sync.jobs.exchange.verify import verify
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import open_fresh_project
 

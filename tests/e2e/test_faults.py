@@ -27,12 +27,12 @@ from labels.errors import LabelingError
 from labels.report import Report
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context, Patience
-from sync.jobs.prelabel import prelabel
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.resolve import resolve
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.ledger import Ledger
 from sync.services.mongod import find_mongod, to_database_uri, to_mongod_argv
 from sync.services.ports import find_free_port

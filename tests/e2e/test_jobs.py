@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sync.jobs.push import push
+from sync.jobs.exchange.push import push
 from sync.ledger import Ledger
 from tests.e2e.conftest import RunningStack
 from tests.e2e.job_home import START_TIMEOUT_S, JobHome, draw, open_console, open_job_home

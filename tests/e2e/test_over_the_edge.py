@@ -10,8 +10,8 @@ from playwright.sync_api import Browser
 from labels.geometry import Box
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleLabels
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from tests.e2e.conftest import RunningStack, log_in, open_window
 from tests.e2e.editor import Editor
 from tests.e2e.fresh_project import SIZE, open_fresh_project

@@ -17,10 +17,10 @@ from labels.geometry import Box
 from ml_backend.models.building import build_detector
 from ml_backend.models.weights import resolve_weights
 from sync.jobs.context import connect_backend
-from sync.jobs.ingest import ingest
-from sync.jobs.prelabel import prelabel
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.datasets.ingest import ingest
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import FreshProject, open_fresh_project
 

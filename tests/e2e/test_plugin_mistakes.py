@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from fiftyone_plugins.app.work import Tools, find_work
 from labels import fields
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from sync.ledger import Ledger
 from sync.workbench.label_studio import Task
 from tests.e2e.conftest import RunningStack, open_window

@@ -20,12 +20,12 @@ from labels.config import LabelConfig
 from ml_backend.models.weights import compute_version
 from sync.backend import MLBackend
 from sync.jobs.context import Context
-from sync.jobs.evaluate import evaluate
-from sync.jobs.prelabel import prelabel
-from sync.jobs.promote import promote
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.rollback import rollback
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.models.evaluate import evaluate
+from sync.jobs.models.promote import promote
+from sync.jobs.models.rollback import rollback
 from sync.media import MediaRoots, link_folder
 from sync.models.registry import Registry
 from sync.services.ports import find_free_port

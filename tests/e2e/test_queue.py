@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labels import fields
-from sync.jobs.push import push
+from sync.jobs.exchange.push import push
 from sync.jobs.registry import call_job
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import BOXES_PER_IMAGE, MODEL_VERSION, open_fresh_project

@@ -20,11 +20,11 @@ from labels.errors import LabelConfigError, LabelingError
 from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.dataset import Dataset
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.relabel import relabel
+from sync.jobs.exchange.verify import verify
 from sync.jobs.registry import call_job
-from sync.jobs.relabel import relabel
-from sync.jobs.verify import verify
 from sync.services.label_config_check import check_nothing_in_use_is_lost
 from sync.settings import Home
 from tests.e2e.conftest import RunningStack

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import fiftyone as fo
 
-from sync.jobs.export import export
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.datasets.export import export
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import BOXES_PER_IMAGE, open_fresh_project
 

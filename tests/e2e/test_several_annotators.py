@@ -9,8 +9,8 @@ import pytest
 
 from labels import fields
 from labels.errors import LabelingError
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from sync.review.feedback_summary import group_feedback
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import BOXES_PER_IMAGE, SIZE, FreshProject, open_fresh_project

@@ -11,10 +11,10 @@ import pytest
 
 from labels import fields
 from sync.catalogue.samples import SampleState
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import MODEL_VERSION, FreshProject, open_fresh_project
 

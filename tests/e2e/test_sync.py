@@ -19,9 +19,9 @@ from labels.geometry import Box
 from labels.report import Failure
 from labels.results import Label, to_label_id
 from sync.catalogue.dataset import Dataset
-from sync.jobs.export import export
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.datasets.export import export
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from sync.ledger import Ledger
 from tests.e2e.conftest import RunningStack
 from tests.e2e.fresh_project import (

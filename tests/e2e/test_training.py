@@ -10,10 +10,10 @@ import pytest
 from labels.errors import LabelingError
 from labels.results import to_result
 from ml_backend.models.building import build_detector
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.models.train import Options, train
 from sync.jobs.registry import run_job
-from sync.jobs.train import Options, train
 from sync.models.candidate import find_of_run, list_candidates
 from sync.settings import Home
 from sync.versions.manifest import read_version

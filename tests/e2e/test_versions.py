@@ -12,9 +12,9 @@ from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleLabels
-from sync.jobs.export import export
-from sync.jobs.import_labels import Wish, ingest_labels
-from sync.jobs.push import push
+from sync.jobs.datasets.export import export
+from sync.jobs.datasets.import_labels import Wish, ingest_labels
+from sync.jobs.exchange.push import push
 from sync.media import link_folder
 from sync.settings import Home
 from sync.versions.diff import compare_versions

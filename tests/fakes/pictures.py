@@ -14,7 +14,7 @@ from PIL import Image
 from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label
-from sync.jobs.push import push
+from sync.jobs.exchange.push import push
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 CELLS = 8

@@ -21,9 +21,9 @@ from labels.errors import ItemError
 from labels.geometry import Box, Mask
 from labels.results import Label, from_record, from_result, is_same, to_record
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from tests.fakes.hostile import CONFIG, SIZE, good_regions, make_payloads
 from tests.fakes.project import open_fake_project
 

@@ -17,7 +17,7 @@ from labels.results import Label, to_result
 from ml_backend.models.calibration import load_calibration
 from sync.backend import BackendPrediction, MLBackend, ServedWeights
 from sync.catalogue.samples import SamplePrediction, SampleState
-from sync.jobs.calibrate import calibrate, to_examples
+from sync.jobs.models.calibrate import calibrate, to_examples
 from sync.jobs.registry import call_job
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 

@@ -11,9 +11,9 @@ from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize
 from labels.results import Label, to_result
 from sync.catalogue.samples import SampleLabels
-from sync.jobs.answers import name_answers
-from sync.jobs.corrections import leave_out_corrections
-from sync.jobs.reviewing import Known, Outcome, read_review
+from sync.jobs.exchange.answers import name_answers
+from sync.jobs.exchange.corrections import leave_out_corrections
+from sync.jobs.exchange.reviewing import Known, Outcome, read_review
 from sync.ledger import Correction, Link, Reading
 from sync.review.merge import Conflict
 from sync.workbench.label_studio import Annotation, Task

@@ -15,8 +15,8 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.report import Failure
 from sync.jobs.context import Services, open_context
+from sync.jobs.curation.searching import search_images
 from sync.jobs.registry import call_job
-from sync.jobs.searching import search_images
 from sync.settings import Project
 from tests.fakes.project import CONFIG, FakeProject, open_fake_project
 from tests.fakes.stale_schema import forget_fields

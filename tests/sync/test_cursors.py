@@ -10,12 +10,12 @@ import pytest
 
 from labels.geometry import Box
 from labels.results import Label, to_result
-from sync.jobs import class_changes
-from sync.jobs.class_changes import Found, look_through
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange import class_changes
+from sync.jobs.exchange.class_changes import Found, look_through
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.review.relabelling import Renaming
 from sync.workbench import label_studio
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project

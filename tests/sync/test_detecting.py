@@ -15,8 +15,8 @@ import pytest
 from fiftyone_plugins.app.work import DrawnBoxes
 from labels.config import LabelConfig
 from labels.errors import ItemError, LabelingError
-from sync.jobs.detecting import make_draw
-from sync.jobs.drawn_boxes import DrawnStore, to_file_key
+from sync.jobs.curation.detecting import make_draw
+from sync.jobs.curation.drawn_boxes import DrawnStore, to_file_key
 from sync.settings import Home, Project
 
 CONFIG = LabelConfig.from_xml(

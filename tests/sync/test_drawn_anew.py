@@ -11,10 +11,10 @@ import pytest
 from labels.geometry import Box
 from labels.results import Label, to_result
 from sync.backend import BackendPrediction
-from sync.jobs.prelabel import prelabel
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.people import to_plain
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project

@@ -16,9 +16,9 @@ from labels.geometry import Box
 from labels.report import Failure, Report
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.export import export
-from sync.jobs.pull import pull
-from sync.jobs.push import push
+from sync.jobs.datasets.export import export
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from tests.fakes.project import FakeProject, open_fake_project
 
 DRAWN = (Label("b" * 24, "label", ("car",), Box(50, 10, 20, 30), confidence=0.5),)

@@ -12,11 +12,11 @@ from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.samples import SampleLabels
-from sync.jobs.export import export
-from sync.jobs.import_labels import LEFT_OUT, Wish, ingest_labels
-from sync.jobs.ingest import ingest
+from sync.jobs.datasets.export import export
+from sync.jobs.datasets.import_labels import LEFT_OUT, Wish, ingest_labels
+from sync.jobs.datasets.ingest import ingest
+from sync.jobs.exchange.push import push
 from sync.jobs.parameters import READERS
-from sync.jobs.push import push
 from sync.versions.manifest import read_version
 from tests.fakes.pictures import open_reviewed, write_picture
 from tests.fakes.project import SIZE, FakeProject, open_fake_project

@@ -11,7 +11,7 @@ from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from labels.report import Failure
-from sync.jobs.ingest import complete_images, ingest
+from sync.jobs.datasets.ingest import complete_images, ingest
 from sync.settings import Home, Project
 
 

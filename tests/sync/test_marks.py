@@ -14,11 +14,11 @@ from labels import fields
 from labels.geometry import Box
 from labels.results import Label, from_result
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.marks import find_mark, send_marks
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.marks import find_mark, send_marks
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import Task
 from tests.fakes.project import CONFIG, FakeProject, open_fake_project
 

@@ -28,12 +28,12 @@ from labels.errors import LabelingError
 from labels.geometry import Box, Polygon
 from labels.report import Report
 from labels.results import Label
-from sync.jobs.prelabel import prelabel
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.resolve import resolve
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import NoAnswerError, to_timestamp
 from tests.fakes.killing import LATE, KilledError, KillSwitch
 from tests.fakes.model import CONTROLS, Key, Prefer, SampleModel

@@ -14,9 +14,9 @@ from labels.report import Failure, Report
 from sync.backend import BackendBusyError, MLBackend
 from sync.catalogue.samples import SampleState
 from sync.jobs.context import Context
-from sync.jobs.drawing import Limits
-from sync.jobs.prelabel import prelabel
-from sync.jobs.push import push
+from sync.jobs.exchange.drawing import Limits
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.push import push
 from sync.runs.live_run import JobCancelledError
 from tests.fakes.flaky_backend import FlakyBackend, serve_flaky_backend
 from tests.fakes.project import FakeProject, open_fake_project

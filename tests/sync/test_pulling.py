@@ -14,11 +14,11 @@ from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize, Mask
 from labels.results import Label, to_result
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs import merging
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange import merging
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from sync.review.feedback_summary import summarize_feedback
 from tests.fakes.project import CONFIG, SIZE, FakeProject, make_single_boxes, open_fake_project
 

@@ -12,9 +12,9 @@ import pytest
 from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import MadeTasks, NoAnswerError
 from tests.fakes.project import FakeProject, open_fake_project
 

@@ -15,10 +15,10 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.results import Label
 from sync.catalogue.samples import NewImage, SamplePrediction
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.queue import choose, queue
 from sync.jobs.parameters import check_params
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.queue import choose, queue
 from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.project import CONFIG, FakeProject, open_fake_project
 

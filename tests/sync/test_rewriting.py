@@ -14,13 +14,13 @@ import pytest
 from labels.geometry import Box
 from labels.report import Report, ignore_progress
 from labels.results import Label, to_result
-from sync.jobs.class_changes import Found, _change_annotation, change_tasks
 from sync.jobs.context import Context
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.resolve import resolve
-from sync.jobs.rewriting import fetch_tasks, rewrite, settle_begun
-from sync.jobs.verify import verify
+from sync.jobs.exchange.class_changes import Found, _change_annotation, change_tasks
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.rewriting import fetch_tasks, rewrite, settle_begun
+from sync.jobs.exchange.verify import verify
 from sync.review.relabelling import Renaming
 from sync.workbench.label_studio import LabelStudio, NoAnswerError, RefusedError, Task
 from tests.fakes.answering import answering

@@ -11,10 +11,10 @@ from labels.config import LabelConfig
 from labels.geometry import Box, Keypoint, Polygon
 from labels.results import Label, to_result
 from sync.catalogue.samples import SampleLabels, SamplePrediction, find_cleared, restore_cleared
-from sync.jobs.parcels import count_over_edge
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.verify import verify
+from sync.jobs.exchange.parcels import count_over_edge
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.verify import verify
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 DRAWN = (Label("b" * 24, "label", ("car",), Box(50, 10, 20, 30), confidence=0.5),)

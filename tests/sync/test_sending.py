@@ -13,11 +13,11 @@ from labels.errors import LabelingError, ServiceError
 from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.prelabel import prelabel
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sending import announce_tasks
-from sync.jobs.verify import verify
+from sync.jobs.exchange.prelabel import prelabel
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sending import announce_tasks
+from sync.jobs.exchange.verify import verify
 from sync.ledger import Sending
 from sync.workbench.label_studio import NoAnswerError, RefusedError
 from tests.fakes.killing import KilledError, KillSwitch

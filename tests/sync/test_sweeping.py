@@ -6,10 +6,10 @@ from typing import Any
 
 from labels.geometry import Box
 from labels.results import Label, to_result
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import find_surplus, sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import find_surplus, sweep
+from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import TaskPredictions
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 

@@ -9,11 +9,11 @@ import pytest
 
 from labels.geometry import Box
 from labels.results import Label, to_result
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.resolve import resolve
-from sync.jobs.sweep import sweep
-from sync.jobs.verify import verify
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.resolve import resolve
+from sync.jobs.exchange.sweep import sweep
+from sync.jobs.exchange.verify import verify
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 ANSWER = Label("9" * 24, "quality", ("keep",))

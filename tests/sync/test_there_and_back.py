@@ -15,8 +15,8 @@ from sync.catalogue.samples import SampleLabels
 from sync.cli.version_commands import FORMATS as ASKED_FOR
 from sync.exports.formats import FORMATS
 from sync.imports.formats import FORMAT_NAMES
-from sync.jobs.export import export
-from sync.jobs.import_labels import Wish, ingest_labels
+from sync.jobs.datasets.export import export
+from sync.jobs.datasets.import_labels import Wish, ingest_labels
 from tests.fakes.pictures import open_reviewed
 from tests.fakes.project import SIZE, FakeProject, open_fake_project
 

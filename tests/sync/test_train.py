@@ -20,12 +20,12 @@ from ml_backend.models.building import build_detector
 from ml_backend.training import Trained, TrainingSet, TrainingSettings, write_json
 from ml_backend.training.process import OnEvent
 from sync.catalogue.samples import SamplePrediction
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.models.train import Options, to_options, train
+from sync.jobs.models.training_progress import Progress
 from sync.jobs.parameters import READERS, check_params
-from sync.jobs.pull import pull
-from sync.jobs.push import push
 from sync.jobs.registry import run_job
-from sync.jobs.train import Options, to_options, train
-from sync.jobs.training_progress import Progress
 from sync.ledger import Ledger
 from sync.models.candidate import Candidate, find_candidate, find_of_run, list_candidates
 from sync.versions.manifest import list_versions, read_version

@@ -17,8 +17,8 @@ import sync.imports.reading
 from labels.errors import LabelingError
 from sync.catalogue.samples import SampleLabels
 from sync.exports.formats import FORMATS
-from sync.jobs.export import export
-from sync.jobs.import_labels import Wish, ingest_labels
+from sync.jobs.datasets.export import export
+from sync.jobs.datasets.import_labels import Wish, ingest_labels
 from sync.jobs.parameters import check_params
 from tests.fakes.pictures import box, draw_picture, open_reviewed, write_picture
 from tests.fakes.project import SIZE, FakeProject, open_fake_project

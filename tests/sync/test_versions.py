@@ -15,10 +15,10 @@ from labels.geometry import Box
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
 from sync.exports.folder import MANIFEST_NAME as EXPORT_MANIFEST
-from sync.jobs.export import export
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.sweep import sweep
+from sync.jobs.datasets.export import export
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
+from sync.jobs.exchange.sweep import sweep
 from sync.versions.diff import compare_versions
 from sync.versions.manifest import list_versions, read_version
 from sync.versions.summary import summarize

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from labels.errors import LabelingError
 from sync.console.parts import Parts
 from sync.console.training_view import JOB
-from sync.jobs.train import read_last
+from sync.jobs.models.train import read_last
 from sync.versions.manifest import list_versions
 
 TRAININGS_SHOWN: Final = 25

@@ -27,8 +27,8 @@ from sync.console.health import Health
 from sync.console.settings import ConsoleSettings
 from sync.console.status import Counts, Status, Tool
 from sync.jobs.context import Services
+from sync.jobs.exchange.queue import Choice
 from sync.jobs.parameters import check_params
-from sync.jobs.queue import Choice
 from sync.jobs.registry import JOBS
 from sync.ledger import FrozenVersion
 from sync.ledger.overview import Day

@@ -21,7 +21,7 @@ from sync.catalogue.samples import SamplePrediction
 from sync.console.app import create_app
 from sync.console.catalogue import Recorded
 from sync.console.status import Counts, Status
-from sync.jobs.queue import Choice
+from sync.jobs.exchange.queue import Choice
 from sync.ledger.overview import Day
 from sync.ledger.rows import Export, FeedbackRow, Model
 from sync.ledger.runs import Run

@@ -11,10 +11,10 @@ import pytest
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.models.weights import compute_version, resolve_weights
-from sync.jobs.evaluate import evaluate
+from sync.jobs.models.evaluate import evaluate
+from sync.jobs.models.promote import promote
+from sync.jobs.models.rollback import rollback
 from sync.jobs.parameters import check_params
-from sync.jobs.promote import promote
-from sync.jobs.rollback import rollback
 from sync.models.candidate import Candidate, candidates_dir
 from sync.models.registry import Registry
 from sync.models.results import list_results

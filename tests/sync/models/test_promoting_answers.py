@@ -14,9 +14,9 @@ from labels.errors import LabelingError
 from ml_backend.models.registered import read_registered
 from ml_backend.models.weights import compute_version
 from sync.jobs.context import Context
-from sync.jobs.evaluate import evaluate
-from sync.jobs.promote import promote
-from sync.jobs.rollback import rollback
+from sync.jobs.models.evaluate import evaluate
+from sync.jobs.models.promote import promote
+from sync.jobs.models.rollback import rollback
 from sync.models.answers import AnswerEvaluation
 from sync.models.candidate import Candidate
 from sync.models.registry import Registry

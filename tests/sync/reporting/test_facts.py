@@ -8,10 +8,10 @@ from pathlib import Path
 from labels.geometry import Box
 from labels.results import Label
 from sync.jobs.context import Context
-from sync.jobs.import_labels import Wish, ingest_labels
-from sync.jobs.pull import pull
-from sync.jobs.push import push
-from sync.jobs.reviewed import choose_reviewed
+from sync.jobs.datasets.import_labels import Wish, ingest_labels
+from sync.jobs.datasets.reviewed import choose_reviewed
+from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.push import push
 from sync.reporting.facts import Unsubmitted, find_unsubmitted
 from tests.fakes.pictures import write_picture
 from tests.fakes.project import SIZE, open_fake_project

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_plugins.app.work import Params, Tools, find_work
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.jobs.context import Context
-from sync.jobs.detecting import make_draw
+from sync.jobs.curation.detecting import make_draw
 from sync.jobs.naming import find_named
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from sync.imports.formats import read_labels
 from sync.imports.matching import FileIndex, NoMatchError, shorten
 from sync.imports.records import ImportedImage, ImportedSet
 from sync.jobs.context import Context
-from sync.jobs.ingest import check_folder, foresee, ingest
-from sync.jobs.unpacking import Unpacked, to_unpacked_folder, unpack
+from sync.jobs.datasets.ingest import check_folder, foresee, ingest
+from sync.jobs.datasets.unpacking import Unpacked, to_unpacked_folder, unpack
 
 FAILURES_LISTED: Final = 500
 CLASSES_LISTED: Final = 40

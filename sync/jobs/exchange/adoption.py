@@ -15,14 +15,14 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure
 from labels.results import Label
 from sync.catalogue.samples import SamplePrediction
-from sync.jobs.answers import name_answers, to_policy
 from sync.jobs.context import Context
-from sync.jobs.corrections import NAMESPACE
-from sync.jobs.ingest import complete_images
-from sync.jobs.parcels import carries, find_labels, make_parcels, to_failure, to_task
-from sync.jobs.pull import CURSOR as PULL_CURSOR
-from sync.jobs.rewriting import fetch_tasks
-from sync.jobs.sending import announce_labels, announce_predictions
+from sync.jobs.datasets.ingest import complete_images
+from sync.jobs.exchange.answers import name_answers, to_policy
+from sync.jobs.exchange.corrections import NAMESPACE
+from sync.jobs.exchange.parcels import carries, find_labels, make_parcels, to_failure, to_task
+from sync.jobs.exchange.pull import CURSOR as PULL_CURSOR
+from sync.jobs.exchange.rewriting import fetch_tasks
+from sync.jobs.exchange.sending import announce_labels, announce_predictions
 from sync.ledger import Link, Pushed
 from sync.workbench.label_studio import MadeTasks, Task, TaskRef
 

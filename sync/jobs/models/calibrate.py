@@ -19,7 +19,7 @@ from ml_backend.models.calibration import Calibration, find_base_version, load_c
 from ml_backend.models.calibration_fit import METHODS, Example, fit_calibration
 from sync.catalogue.samples import SampleLabels, SamplePrediction
 from sync.jobs.context import Context
-from sync.jobs.drawing import Drawer
+from sync.jobs.exchange.drawing import Drawer
 from sync.media import MediaRoots
 from sync.review.reliability import draw_reliability
 

@@ -20,15 +20,15 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label
-from sync.jobs.adoption import adopt_unrecorded, complete_tasks, to_link
 from sync.jobs.context import Context
-from sync.jobs.corrections import Sent, send_corrections
-from sync.jobs.ingest import complete_images
-from sync.jobs.marks import MARKED, Marked, read_suspected, send_marks
-from sync.jobs.parcels import Parcel, carries, count_over_edge, make_parcels, to_failure, to_pushed, to_task
-from sync.jobs.sending import announce_tasks, await_sent
-from sync.jobs.shown_predictions import SentPredictions, send_predictions_to, show_version
-from sync.jobs.states import mirror_states
+from sync.jobs.datasets.ingest import complete_images
+from sync.jobs.exchange.adoption import adopt_unrecorded, complete_tasks, to_link
+from sync.jobs.exchange.corrections import Sent, send_corrections
+from sync.jobs.exchange.marks import MARKED, Marked, read_suspected, send_marks
+from sync.jobs.exchange.parcels import Parcel, carries, count_over_edge, make_parcels, to_failure, to_pushed, to_task
+from sync.jobs.exchange.sending import announce_tasks, await_sent
+from sync.jobs.exchange.shown_predictions import SentPredictions, send_predictions_to, show_version
+from sync.jobs.exchange.states import mirror_states
 from sync.ledger import PUSH_CURSOR, Link
 from sync.workbench.label_studio import to_timestamp
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.context import Context
-from sync.jobs.judging import (
+from sync.jobs.models.judging import (
     Measured,
     ModelFile,
     check_not_learned,

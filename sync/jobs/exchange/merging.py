@@ -15,11 +15,11 @@ from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure, Report
 from sync.catalogue.samples import Reviewer, SampleLabels
-from sync.jobs.answers import is_known
 from sync.jobs.context import Context
-from sync.jobs.corrections import DELETED, People, is_newer, leave_out_corrections
-from sync.jobs.reviewing import Decide, Known, Outcome, read_review, reporting_surprises
-from sync.jobs.rewriting import fetch_tasks
+from sync.jobs.exchange.answers import is_known
+from sync.jobs.exchange.corrections import DELETED, People, is_newer, leave_out_corrections
+from sync.jobs.exchange.reviewing import Decide, Known, Outcome, read_review, reporting_surprises
+from sync.jobs.exchange.rewriting import fetch_tasks
 from sync.ledger import Link
 from sync.review.annotators import Policy
 from sync.workbench.label_studio import to_timestamp

@@ -15,16 +15,16 @@ from typing import Final
 from more_itertools import chunked
 
 from labels.report import Failure, OnProgress, Report, ignore_progress
-from sync.jobs.adoption import Adopted, record_tasks
-from sync.jobs.answers import is_news, to_policy
 from sync.jobs.context import Context
-from sync.jobs.corrections import TO_BE_SENT, find_unsent
-from sync.jobs.deletions import pair_links, record_deleted
-from sync.jobs.marks import clear_marks
-from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
-from sync.jobs.pull import describe_conflicts
-from sync.jobs.sending import await_sent
-from sync.jobs.states import is_mirrored, mirror_states, to_state
+from sync.jobs.exchange.adoption import Adopted, record_tasks
+from sync.jobs.exchange.answers import is_news, to_policy
+from sync.jobs.exchange.corrections import TO_BE_SENT, find_unsent
+from sync.jobs.exchange.deletions import pair_links, record_deleted
+from sync.jobs.exchange.marks import clear_marks
+from sync.jobs.exchange.merging import TASKS_PER_CHUNK, Merging, Tally
+from sync.jobs.exchange.pull import describe_conflicts
+from sync.jobs.exchange.sending import await_sent
+from sync.jobs.exchange.states import is_mirrored, mirror_states, to_state
 from sync.ledger import Link
 from sync.workbench.label_studio import TaskPredictions, TaskRef, to_timestamp
 

@@ -18,7 +18,7 @@ from labels.geometry import Box
 from labels.report import OnProgress, ignore_progress
 from labels.results import Label, from_record, is_same
 from sync.jobs.context import Context
-from sync.jobs.reviewed import Choice, Reviewed
+from sync.jobs.datasets.reviewed import Choice, Reviewed
 from sync.ledger import FrozenVersion, SplitRow
 from sync.versions.leaks import compute_leaks
 from sync.versions.looks import THRESHOLD_BITS, find_near_pairs, read_looks

@@ -14,12 +14,12 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
-from sync.jobs.answers import to_policy
 from sync.jobs.context import Context
-from sync.jobs.merging import SIZE_UNKNOWN, Merging, Tally
+from sync.jobs.exchange.answers import to_policy
+from sync.jobs.exchange.merging import SIZE_UNKNOWN, Merging, Tally
+from sync.jobs.exchange.reviewing import is_equal
+from sync.jobs.exchange.states import mirror_states
 from sync.jobs.naming import EXPECTED
-from sync.jobs.reviewing import is_equal
-from sync.jobs.states import mirror_states
 from sync.review.merge import Conflict, Merge, Side, conflicts_version, decide, key_of, label_key
 
 SAMPLES_PER_CHUNK: Final = 100

@@ -21,11 +21,11 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, ignore_progress
 from labels.results import Label, from_result
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
-from sync.jobs.answers import has_same_answers
 from sync.jobs.context import Context
-from sync.jobs.parcels import count_over_edge, to_failure, to_people_result
-from sync.jobs.rewriting import fetch_tasks
-from sync.jobs.sending import announce_correction
+from sync.jobs.exchange.answers import has_same_answers
+from sync.jobs.exchange.parcels import count_over_edge, to_failure, to_people_result
+from sync.jobs.exchange.rewriting import fetch_tasks
+from sync.jobs.exchange.sending import announce_correction
 from sync.ledger import Correction, Link
 from sync.ledger.rows import labels_to_json
 from sync.review.merge import is_same_set

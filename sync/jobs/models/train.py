@@ -26,9 +26,9 @@ from ml_backend.training.checking import check_set
 from ml_backend.training.process import OnEvent, prepare, run_training
 from ml_backend.training.starting import Start, find_start
 from sync.jobs.context import Context
-from sync.jobs.freezing import freeze
-from sync.jobs.reviewed import choose_reviewed, explain_nothing
-from sync.jobs.training_progress import Progress
+from sync.jobs.datasets.freezing import freeze
+from sync.jobs.datasets.reviewed import choose_reviewed, explain_nothing
+from sync.jobs.models.training_progress import Progress
 from sync.models.candidate import (
     TRAINED,
     TRAINING,

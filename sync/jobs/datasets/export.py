@@ -13,8 +13,8 @@ from sync.exports.folder import check_replaceable
 from sync.exports.formats import FORMATS, Format, write_export
 from sync.exports.records import ExportResult, ImagesMode, Order
 from sync.jobs.context import Context
-from sync.jobs.freezing import Frozen, freeze
-from sync.jobs.reviewed import ONLY_ANSWERED, Choice, choose_reviewed, describe, explain_nothing
+from sync.jobs.datasets.freezing import Frozen, freeze
+from sync.jobs.datasets.reviewed import ONLY_ANSWERED, Choice, choose_reviewed, describe, explain_nothing
 from sync.ledger import Export
 from sync.versions.exporting import to_export_images
 from sync.versions.manifest import read_version

@@ -19,15 +19,15 @@ from labels.geometry import ImageSize
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import MEND_CLASS, Label, check_known
 from sync.catalogue.samples import SampleLabels, find_cleared, restore_cleared
-from sync.jobs.answers import has_same_answers, to_policy
 from sync.jobs.context import Context
-from sync.jobs.corrections import DELETED, TO_BE_SENT, Candidate, People, leave_out_corrections
-from sync.jobs.deletions import pair_links
-from sync.jobs.merging import SIZE_UNKNOWN, TASKS_PER_CHUNK
-from sync.jobs.reviewing import reporting_surprises
-from sync.jobs.rewriting import fetch_tasks
-from sync.jobs.states import is_mirrored, to_state
-from sync.jobs.sweep import find_surplus
+from sync.jobs.exchange.answers import has_same_answers, to_policy
+from sync.jobs.exchange.corrections import DELETED, TO_BE_SENT, Candidate, People, leave_out_corrections
+from sync.jobs.exchange.deletions import pair_links
+from sync.jobs.exchange.merging import SIZE_UNKNOWN, TASKS_PER_CHUNK
+from sync.jobs.exchange.reviewing import reporting_surprises
+from sync.jobs.exchange.rewriting import fetch_tasks
+from sync.jobs.exchange.states import is_mirrored, to_state
+from sync.jobs.exchange.sweep import find_surplus
 from sync.ledger import Correction, Link
 from sync.review.annotators import Answer, choose_answer
 from sync.review.merge import Conflict, conflicts_version, is_same_set, merge

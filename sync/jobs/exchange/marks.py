@@ -25,8 +25,8 @@ from labels.geometry import Box, ImageSize
 from labels.report import Failure, OnProgress, ignore_progress
 from labels.results import Label, to_label_id, to_result
 from sync.jobs.context import Context
-from sync.jobs.rewriting import fetch_tasks
-from sync.jobs.sending import announce_predictions
+from sync.jobs.exchange.rewriting import fetch_tasks
+from sync.jobs.exchange.sending import announce_predictions
 from sync.workbench.label_studio import Prediction, Task
 
 SAMPLES_PER_CHUNK: Final = 200

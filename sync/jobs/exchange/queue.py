@@ -15,7 +15,7 @@ from labels import fields
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.context import Context
-from sync.jobs.push import push
+from sync.jobs.exchange.push import push
 from sync.review.choosing import Candidate, Chosen, by_group, choose_farthest, choose_highest, choose_random, is_missing
 
 if TYPE_CHECKING:

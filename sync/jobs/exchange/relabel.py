@@ -14,10 +14,10 @@ from typing import Final
 from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.class_changes import Found, change_tasks, find_drafts, look_through, since_newest
 from sync.jobs.context import Context
-from sync.jobs.merging import TASKS_PER_CHUNK
-from sync.jobs.rewriting import settle_begun
+from sync.jobs.exchange.class_changes import Found, change_tasks, find_drafts, look_through, since_newest
+from sync.jobs.exchange.merging import TASKS_PER_CHUNK
+from sync.jobs.exchange.rewriting import settle_begun
 from sync.review.label_config_edit import add_class, remove_class
 from sync.review.relabelling import Renaming, choose_renaming
 from sync.settings import Home, find_label_config

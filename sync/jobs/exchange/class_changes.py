@@ -2,7 +2,7 @@
 
 Annotations of people are changed here, since that is what was asked for. Each is read right before it is written and
 again after it, and written anew when somebody saved it in between. They stay as old as they are
-(``sync/jobs/rewriting.py``).
+(``sync/jobs/exchange/rewriting.py``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from labels.report import Failure, OnProgress
 from sync.jobs.context import Context
-from sync.jobs.corrections import leave_out_corrections
-from sync.jobs.pull import OVERLAP
-from sync.jobs.rewriting import fetch_tasks, rewrite
+from sync.jobs.exchange.corrections import leave_out_corrections
+from sync.jobs.exchange.pull import OVERLAP
+from sync.jobs.exchange.rewriting import fetch_tasks, rewrite
 from sync.review.relabelling import Renaming, rename_regions
 from sync.workbench.label_studio import GONE_STATUS, Prediction, RefusedError, Task, TaskRef, to_timestamp
 

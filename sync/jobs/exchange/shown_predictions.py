@@ -14,8 +14,8 @@ from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, ignore_progress
 from labels.results import Label
 from sync.jobs.context import Context
-from sync.jobs.parcels import Parcel, has_same_labels, make_parcels, to_failure, to_prediction, to_pushed
-from sync.jobs.sending import announce_predictions
+from sync.jobs.exchange.parcels import Parcel, has_same_labels, make_parcels, to_failure, to_prediction, to_pushed
+from sync.jobs.exchange.sending import announce_predictions
 from sync.ledger import Link, Replaced
 from sync.workbench.label_studio import RefusedError, to_timestamp
 

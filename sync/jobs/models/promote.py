@@ -16,10 +16,10 @@ from typing import Any
 from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from ml_backend.models.registered import ID
-from sync.jobs.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
 from sync.jobs.context import Context
-from sync.jobs.evaluate import read_current, to_result
-from sync.jobs.judging import (
+from sync.jobs.models.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
+from sync.jobs.models.evaluate import read_current, to_result
+from sync.jobs.models.judging import (
     Judged,
     ModelFile,
     check_not_learned,

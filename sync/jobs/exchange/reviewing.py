@@ -1,6 +1,6 @@
 """One review: what people submitted, merged with what the catalogue holds, and what became of each predicted label.
 
-Reads nothing and writes nothing; ``sync/jobs/merging.py`` does.
+Reads nothing and writes nothing; ``sync/jobs/exchange/merging.py`` does.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
 from labels.results import Label, from_result, is_same
 from sync.catalogue.samples import SampleLabels, find_cleared, is_never_looked_at
-from sync.jobs.answers import name_answers
-from sync.jobs.corrections import People
+from sync.jobs.exchange.answers import name_answers
+from sync.jobs.exchange.corrections import People
 from sync.ledger import Link, Reading, Replaced, Review
 from sync.review.annotators import Answer, Policy, choose_answer
 from sync.review.feedback import Verdict, compare_review, find_version_seen

@@ -21,10 +21,10 @@ from labels.results import from_result
 from sync.backend import BackendPrediction, ServedWeights
 from sync.catalogue.samples import SamplePrediction
 from sync.jobs.context import Context
-from sync.jobs.drawing import Drawer, Limits
-from sync.jobs.ingest import complete_images
-from sync.jobs.sending import await_sent
-from sync.jobs.shown_predictions import send_predictions_to, show_version
+from sync.jobs.datasets.ingest import complete_images
+from sync.jobs.exchange.drawing import Drawer, Limits
+from sync.jobs.exchange.sending import await_sent
+from sync.jobs.exchange.shown_predictions import send_predictions_to, show_version
 from sync.ledger import Model
 from sync.media import MediaRoots
 

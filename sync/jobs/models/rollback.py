@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
 from sync.jobs.context import Context
-from sync.jobs.evaluate import read_current
-from sync.jobs.judging import find_model
+from sync.jobs.models.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
+from sync.jobs.models.evaluate import read_current
+from sync.jobs.models.judging import find_model
 from sync.ledger import Promotion
 from sync.models.registry import Registry
 

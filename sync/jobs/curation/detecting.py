@@ -17,7 +17,7 @@ from more_itertools import chunked
 from fiftyone_plugins.app.work import Draw, DrawnBoxes
 from labels.errors import ItemError, LabelConfigError, LabelingError
 from sync.jobs.context import Context
-from sync.jobs.drawn_boxes import DrawnStore, to_file_key
+from sync.jobs.curation.drawn_boxes import DrawnStore, to_file_key
 from sync.settings import Project
 
 if TYPE_CHECKING:

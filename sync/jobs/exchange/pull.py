@@ -14,12 +14,12 @@ from more_itertools import chunked
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
-from sync.jobs.answers import is_news, to_policy
 from sync.jobs.context import Context
-from sync.jobs.deletions import REFS_PER_CHUNK, pair_links, record_deleted
-from sync.jobs.merging import TASKS_PER_CHUNK, Merging, Tally
-from sync.jobs.reviewing import Decide
-from sync.jobs.states import mirror_states
+from sync.jobs.exchange.answers import is_news, to_policy
+from sync.jobs.exchange.deletions import REFS_PER_CHUNK, pair_links, record_deleted
+from sync.jobs.exchange.merging import TASKS_PER_CHUNK, Merging, Tally
+from sync.jobs.exchange.reviewing import Decide
+from sync.jobs.exchange.states import mirror_states
 from sync.review.merge import Conflict, Side
 from sync.workbench.label_studio import to_timestamp
 

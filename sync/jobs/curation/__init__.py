@@ -1,0 +1,1 @@
+"""The plugins' work as jobs."""

@@ -1,0 +1,1 @@
+"""Images and labels of other tools in, frozen versions and training exports out."""

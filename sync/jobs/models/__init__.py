@@ -1,0 +1,1 @@
+"""Training, measuring, promoting, rolling back, calibrating."""
