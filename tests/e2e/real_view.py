@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from labels.errors import ItemError
 from sync.jobs.context import Context
 from tests.fakes.model import said_by_labels
@@ -34,15 +37,19 @@ def read_view(context: Context, sdk: Any, project_id: int) -> View:
 def _fetch_tasks(sdk: Any, project_id: int) -> list[dict[str, Any]]:
     """Return the tasks of the project as the server writes them, without labelloop's own reader."""
     found: list[dict[str, Any]] = []
-    wrapper = sdk._client_wrapper
     for page in range(1, 1000):
-        answer = wrapper.httpx_client.request(
-            "api/tasks",
-            method="GET",
-            params={"project": project_id, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE},
-        )
-        body = answer.json()
+        params = {"project": project_id, "fields": "all", "page": page, "page_size": TASKS_PER_PAGE}
+        body = _fetch(sdk, params)
         found += body["tasks"]
         if len(found) >= body["total"]:
             break
     return [{**task, "annotations": [{**row, "task": task["id"]} for row in task["annotations"]]} for task in found]
+
+
+@retry(retry=retry_if_exception_type(httpx.HTTPError), stop=stop_after_attempt(5), wait=wait_fixed(1), reraise=True)
+def _fetch(sdk: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Return a page of tasks; a Label Studio on SQLite that is too busy is asked again."""
+    answer = sdk._client_wrapper.httpx_client.request("api/tasks", method="GET", params=params)
+    answer.raise_for_status()
+    page: dict[str, Any] = answer.json()
+    return page
