@@ -55,10 +55,12 @@ def find_images(
     on_error: Callable[[OSError], None] | None = None,
     *,
     suffixes: Collection[str] = SUFFIXES,
+    on_own: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Path]:
     """Yield the image files of a folder and its subfolders, sorted; ``on_error`` hears of a folder that cannot be read.
 
-    Hidden files and folders are left out, and so is what labelloop itself wrote: exports, state folders, copies.
+    Hidden files and folders are left out, and so are folders in it that labelloop itself wrote: exports, state folders,
+    copies. ``on_own`` hears of those.
 
     Raises:
         LabelingError: the folder is not there.
@@ -66,7 +68,11 @@ def find_images(
     if not folder.is_dir():
         raise LabelingError(f"{folder}: no such folder")
     for here, folders, files in os.walk(folder, onerror=on_error):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_ours(Path(here, name)))
+        shown = sorted(name for name in folders if not name.startswith("."))
+        own = [name for name in shown if _is_ours(Path(here, name))]
+        for name in own:
+            on_own(Path(here, name))
+        folders[:] = [name for name in shown if name not in own]
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(here, name)

@@ -78,14 +78,27 @@ def _label_places(axes: Axes, labels: Sequence[str], width_px: int) -> None:
     axes.set_xticks(places, [labels[place] for place in places], parse_math=False)
 
 
+def _to_line(heights: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return places and heights of a line; a value between gaps has none to lie on, and a dash stands for it.
+
+    >>> _to_line([0.2, math.nan, 0.3])
+    ([-0.05, 0.05, 1, 1.95, 2.05], [0.2, 0.2, nan, 0.3, 0.3])
+    """
+    places, line = list[float](), list[float]()
+    for place, height in enumerate(heights):
+        beside = (*heights[max(place - 1, 0) : place], *heights[place + 1 : place + 2])
+        dash = not math.isnan(height) and all(map(math.isnan, beside))
+        places += [place - 0.05, place + 0.05] if dash else [place]
+        line += [height, height] if dash else [height]
+    return places, line
+
+
 def _fill_lines(axes: Axes, labels: Sequence[str], series: Series, width_px: int) -> None:
     from matplotlib.ticker import MaxNLocator  # seconds, and only for this
 
     for number, (_, values) in enumerate(series):
-        heights = [math.nan if value is None else value for value in values]
-        # A single value has no line to lie on: a dash stands for it.
-        places = [-0.05, 0.05] if len(heights) == 1 else range(len(heights))
-        axes.plot(places, heights * 2 if len(heights) == 1 else heights, gid=f"line-{number}")
+        places, heights = _to_line([math.nan if value is None else value for value in values])
+        axes.plot(places, heights, gid=f"line-{number}")
     _label_places(axes, labels, width_px)
     known = [value for _, values in series for value in values if value is not None and math.isfinite(value)]
     ticks = MaxNLocator(4).tick_values(0, max(known, default=0) or 1)

@@ -54,6 +54,7 @@ def write_page(facts: Facts) -> str:
         boxes_chart=_draw_boxes(facts.boxes),
         weeks_chart=_draw_weeks(facts.weeks),
         learned_chart=_draw_learned(facts.learned),
+        learned_splits=_list_splits(_choose_comparable(facts.learned)),
         models=_newest(facts.results),
         simulations=[_to_part(name, points) for name, points in facts.simulations.items()],
         weakest=facts.feedback.classes[:WEAKEST_SHOWN],
@@ -90,19 +91,25 @@ def _draw_weeks(weeks: Mapping[str, Mapping[str, int]]) -> Markup | None:
 
 
 def _draw_learned(learned: Sequence[Learned]) -> Markup | None:
-    known = [one for one in learned if one.score is not None]
-    # The newest model's measure: scores of two kinds have no common scale.
-    measured = sorted((one for one in known if one.metric == known[-1].metric), key=lambda one: one.labels)
+    measured = _choose_comparable(learned)
     if len(measured) < 2:
         return None
     series = {
-        split: [one.score if one.split == split else None for one in measured]
-        for split in ("test", "val")
-        if any(one.split == split for one in measured)
+        split: [one.score if one.split == split else None for one in measured] for split in _list_splits(measured)
     }
     return draw_lines(
         f"{measured[0].metric} against labels learned from", [f"{one.labels:,}" for one in measured], series
     )
+
+
+def _choose_comparable(learned: Sequence[Learned]) -> list[Learned]:
+    """Return those with a score of the newest model's kind, by labels: scores of two kinds have no common scale."""
+    known = [one for one in learned if one.score is not None]
+    return sorted((one for one in known if one.metric == known[-1].metric), key=lambda one: one.labels)
+
+
+def _list_splits(measured: Sequence[Learned]) -> list[str]:
+    return [split for split in ("test", "val") if any(one.split == split for one in measured)]
 
 
 def _newest(results: Sequence[Result]) -> list[Result]:

@@ -293,6 +293,9 @@ def test_what_uses_a_class_is_counted_and_a_config_without_it_is_refused(renamed
     before, xml = renamed.project.snapshot(), renamed.home.label_config.read_text(encoding="utf-8")
     report = relabel(renamed.context, old="car", new="Auto", dry_run=True)
     assert report.is_dry_run
+    joining = relabel(renamed.context, old="car", new="bus", dry_run=True)
+    assert any("'bus' is a class already" in note and "for good" in note for note in joining.notes)
+    assert not any("for good" in note for note in report.notes)
     assert report.details == {"annotations": 3, "predictions": 5, "FiftyOne samples": 6}
     assert report.moved == 6
     assert renamed.project.snapshot() == before

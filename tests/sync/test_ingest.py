@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from labels.config import LabelConfig, default_label_config_path
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from labels.report import Failure
-from sync.jobs.datasets.ingest import complete_images, ingest
+from sync.jobs.datasets.ingest import complete_images, foresee, ingest
 from sync.settings import Home, Project
 
 
@@ -111,6 +112,29 @@ def test_what_labelloop_wrote_itself_is_no_new_image(home: Home, dataset: Any, f
         (folder / name / file).write_text("{}", encoding="utf-8")
         Image.new("RGB", (9, 9)).save(folder / name / "copy.png")
     assert ingest(home, dataset, folder).moved == 3
+
+
+def test_what_is_left_out_and_what_is_there_twice_is_said(home: Home, dataset: Any, folder: Path):
+    ingest(home, dataset, folder)
+    more = folder.parent / "more"
+    (more / "export").mkdir(parents=True)
+    (more / "export" / "labelloop.json").write_text("{}")
+    twin = next(path for path in sorted(folder.rglob("*.png")) if path.stat().st_size)
+    for name in ("a.png", "b.png", "export/c.png"):
+        shutil.copy(twin, more / name)
+
+    foreseen, _ = foresee(home, dataset, more)
+    report = ingest(home, dataset, more)
+
+    assert report.moved == 2
+    assert (
+        report.notes
+        == foreseen.notes
+        == (
+            f"left out, since labelloop wrote them itself: {more / 'export'}",
+            "new images with the same bytes as another one: 2; labelloop duplicates finds them",
+        )
+    )
 
 
 def test_names_that_are_no_text_and_pipes_are_reported(home: Home, dataset: Any, folder: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,10 +36,11 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
         LabelingError: no such folder, or no image in it.
     """
     folder = folder.resolve()
-    failed = list[Failure]()
-    paths = _find_paths(home, folder, failed)
+    failed, own = list[Failure](), list[Path]()
+    paths = _find_paths(home, folder, failed, own)
     _remember_folder(home, folder, link_folder(home, folder))
     known = dataset.known_files()
+    contents = Counter(known.values())
     added, unchanged = 0, 0
     for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
         on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
@@ -52,8 +54,10 @@ def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress =
             else:
                 images.append(found)
         dataset.write_images(images)
+        contents.update(image.sha256 for image in images)
         added += len(images)
-    return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed))
+    notes = _explain(own, contents - Counter(known.values()), known)
+    return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed), notes=notes)
 
 
 def foresee(
@@ -64,8 +68,8 @@ def foresee(
     Raises:
         LabelingError: as of ``ingest``.
     """
-    failed = list[Failure]()
-    paths = _find_paths(home, folder.resolve(), failed)
+    failed, own = list[Failure](), list[Path]()
+    paths = _find_paths(home, folder.resolve(), failed, own)
     known = dataset.known_files()
     added: dict[Path, ImageFacts] = {}
     unchanged = 0
@@ -79,12 +83,26 @@ def foresee(
                 unchanged += 1
             else:
                 added[path] = found
-    return Report("ingest", moved=len(added), unchanged=unchanged, failed=tuple(failed), is_dry_run=True), added
+    notes = _explain(own, Counter(facts.sha256 for facts in added.values()), known)
+    report = Report("ingest", moved=len(added), unchanged=unchanged, failed=tuple(failed), notes=notes, is_dry_run=True)
+    return report, added
 
 
-def _find_paths(home: Home, folder: Path, failed: list[Failure]) -> list[Path]:
+def _explain(own: Sequence[Path], new: Mapping[str, int], known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a person may wonder at: folders left out, and files with the same bytes as others."""
+    before = set(known.values())
+    twins = sum(count - (content not in before) for content, count in new.items())
+    notes = []
+    if own:
+        notes.append(f"left out, since labelloop wrote them itself: {', '.join(map(to_text, own))}")
+    if twins:
+        notes.append(f"new images with the same bytes as another one: {twins}; labelloop duplicates finds them")
+    return tuple(notes)
+
+
+def _find_paths(home: Home, folder: Path, failed: list[Failure], own: list[Path]) -> list[Path]:
     check_folder(home, folder)
-    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error))))
+    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error)), on_own=own.append))
     if not paths:
         unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
         raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif){unreadable}")

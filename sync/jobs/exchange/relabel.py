@@ -57,7 +57,9 @@ def relabel(
     if dry_run:
         look_through(context, renaming, found, tasks_per_chunk, on_progress, is_dry_run=True)
         drafts = find_drafts(context, renaming)
-        return _report(found, renaming, in_catalogue, 0, drafts, is_dry_run=True)
+        is_joined = unfinished is None and new in context.config.control(renaming.control).classes
+        joined = len(classes.reviewed_samples(renaming.control, new)) if is_joined else None
+        return _report(found, renaming, in_catalogue, 0, drafts, is_dry_run=True, joined=joined)
     context.ledger.record_renaming_start(renaming)
     settle_begun(context)
     _write_config(context, renaming, with_old=True)
@@ -70,6 +72,7 @@ def relabel(
         _write_config(context, renaming, with_old=False)
         # Who had the task open until now may have submitted the old name.
         look_through(context, renaming, found, tasks_per_chunk, on_progress, since=since_newest(found))
+    classes.write_names(LabelConfig.read(find_label_config(context.home)))
     context.ledger.record_renaming_end()
     return _report(found, renaming, in_catalogue, rows, drafts, is_dry_run=False, home=context.home)
 
@@ -115,7 +118,9 @@ def _report(
     *,
     is_dry_run: bool,
     home: Home | None = None,
+    joined: int | None = None,
 ) -> Report:
+    """Return the report; ``joined`` is how many reviewed samples have the new class already, None: there is none."""
     counts = {
         "annotations": found.annotations,
         "predictions": found.predictions,
@@ -124,6 +129,10 @@ def _report(
         "tasks with drafts": len(drafts),
     }
     notes = []
+    if joined is not None:
+        notes.append(
+            f"{renaming.new!r} is a class already, on {joined} reviewed samples: the two would become one for good"
+        )
     if drafts:
         shown = ", ".join(map(str, sorted(drafts)[:NAMES_SHOWN])) + (", …" if len(drafts) > NAMES_SHOWN else "")
         would = "would stay" if is_dry_run else "stays"
