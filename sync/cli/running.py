@@ -28,6 +28,9 @@ def run_here(
             report = startup.perform_job(home, services, name, params, on_progress, retry_of=retry_of)
     except JobCancelledError:
         raise click.ClickException(f"{name} was cancelled; start it again, it goes on from there") from None
+    except KeyboardInterrupt:
+        click.echo(f"\n{name} was stopped; start it again, it goes on from there", err=True)
+        raise
     show_report(report)
     if report.failed and not go_on:
         raise click.exceptions.Exit(1)

@@ -199,7 +199,8 @@ class RunLedger(LedgerFile):
         """
         run = self.run(run_id)
         if run is None or not run.is_over:
-            raise LabelingError(f"run {run_id} is not known" if run is None else f"run {run_id} is not over yet")
+            problem = "is not known; see: labelloop runs" if run is None else "is not over yet"
+            raise LabelingError(f"run {run_id} {problem}")
         params = self.run_params(run_id)
         if not only_failed:
             return run.job, params
