@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fiftyone_plugins.app.work import Tools
@@ -66,6 +67,26 @@ def choose_kept(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     return marked or [card["sample_id"] for card in cards if card["decision"] != "drop"][:1]
 
 
+def is_none_kept(said: Iterable[str | None]) -> bool:
+    """Whether all images of a group were dropped: what it shows is then neither queued nor exported.
+
+    >>> is_none_kept(["drop", None]), is_none_kept(["drop", "drop"])
+    (False, True)
+    """
+    listed = list(said)
+    return bool(listed) and all(one == "drop" for one in listed)
+
+
+def is_decided(said: Iterable[str | None]) -> bool:
+    """Whether a group was decided: something was said about its images, and one of them is left.
+
+    >>> is_decided([None, None]), is_decided(["drop", None]), is_decided(["drop", "drop"])
+    (False, True, False)
+    """
+    listed = list(said)
+    return any(one is not None for one in listed) and not is_none_kept(listed)
+
+
 def undo(dataset: Any, decisions: Decisions, decision: Decision) -> None:
     """Take a decision back: tags as they were before; who was set apart is in a group again after the next search."""
     decisions.undo(decision)
@@ -99,6 +120,9 @@ def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Repor
             kept += 1
         else:
             dropped[sample_id] = group
+    emptied = _find_emptied(samples._dataset, dropped, latest)
+    kept += sum(group in emptied for group in dropped.values())
+    dropped = {one: group for one, group in dropped.items() if group not in emptied}
     groups = sorted(set(dropped.values()))
     if not dry_run:
         tools.on_progress(None, f"dropping {len(dropped):,} images of {len(groups):,} groups")
@@ -109,7 +133,8 @@ def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Repor
         latest = decisions.latest()
         _follow(samples._dataset, decisions, [one for one in columns[0] if latest.get(one) == "drop"])
     details = {"groups": len(groups)} if dropped else {}
-    return Report(DROP_JOB, len(dropped), kept, details=details, is_dry_run=dry_run)
+    notes = (f"groups left as they are, since no image of them would be kept: {len(emptied):,}",) if emptied else ()
+    return Report(DROP_JOB, len(dropped), kept, details=details, notes=notes, is_dry_run=dry_run)
 
 
 def undo_last(samples: Any, tools: Tools) -> Report:
@@ -135,6 +160,18 @@ def describe_decision(decision: Decision) -> str:
     also = f" and {len(decision.dropped)} dropped" if decision.dropped else ""
     where = f"group {decision.group}" if decision.group else "several groups"
     return f"{count} image{'s' if count != 1 else ''} {words[decision.action]}{also} in {where}"
+
+
+def _find_emptied(dataset: Any, dropped: Mapping[str, str], latest: Mapping[str, str]) -> set[str]:
+    """Return the groups of which no image would be left: somebody dropped the one that is proposed to be kept."""
+    from fiftyone import ViewField as F
+
+    said: dict[str, list[str | None]] = defaultdict(list)
+    # Of the whole dataset: the one that is kept may be out of the view.
+    members = dataset.match(F(fields.DUPLICATE_GROUP).is_in(sorted(set(dropped.values()))))
+    for sample_id, group in zip(*members.values(["id", fields.DUPLICATE_GROUP]), strict=True):
+        said[group].append("drop" if sample_id in dropped else latest.get(sample_id))
+    return {group for group, decisions in said.items() if is_none_kept(decisions)}
 
 
 def _follow(dataset: Any, decisions: Decisions, sample_ids: Sequence[str]) -> None:

@@ -11,19 +11,32 @@
   };
   const OF_ONE_IMAGE = ["k", "d", "x"];
   const ACCEPT = "Keep ★, drop the others";
+  const TO_ANOTHER_GROUP = ["Next", "Back", ACCEPT];
   const NOT_TYPED_INTO = ["button", "checkbox", "radio"];
-  // Until the panel is drawn anew, a second press would be for what it showed before.
-  const WAITS_MS = 2000;
+  const GROUP = /^group [\d,.]+ of [\d,.]+ · (.+)$/;
+  const MOST_WAITING = 8;
+  // A press is done when the panel was drawn anew and then stood still; or, where nothing changes, after a while.
+  const STILL_MS = 120;
+  const UNCHANGED_MS = 2000;
+  const SLOW_MS = 10000;
 
   let isInUse = false;
   let chosen = "";
-  let waitsUntil = 0;
+  let shown = "";
+  let working = null;
+  let waiting = [];
+  let timer = 0;
   let marked = null;
   let watched = null;
   let isSliding = false;
 
+  const readLabel = (button) => button.querySelector("p")?.textContent;
+
+  const readGroup = (panel) =>
+    [...panel.querySelectorAll("p")].map((one) => GROUP.exec(one.textContent)?.[1]).find(Boolean) ?? "";
+
   const listButtons = (panel, label) =>
-    [...panel.querySelectorAll("button")].filter((one) => one.querySelector("p")?.textContent === label);
+    [...panel.querySelectorAll("button")].filter((one) => readLabel(one) === label);
 
   const listImages = (panel) =>
     listButtons(panel, "Keep").map((button) => {
@@ -34,40 +47,83 @@
 
   const readSource = (card) => card.querySelector("img").getAttribute("src");
 
-  const findChosen = (images) => Math.max(images.findIndex((card) => readSource(card) === chosen), 0);
+  const findChosen = (images) => images.findIndex((card) => readSource(card) === chosen);
 
   function mark(panel) {
+    const group = readGroup(panel);
+    if (group !== shown) chosen = "";
+    shown = group;
     const images = listImages(panel);
-    const card = isInUse && images.length ? images[findChosen(images)] : null;
-    if (marked !== card && marked) marked.style.outline = "";
+    const card = isInUse ? images[findChosen(images)] : null;
+    if (marked && marked !== card) marked.style.outline = "";
     marked = card;
     if (card) card.style.outline = "2px solid var(--fo-palette-primary-main, #ff6d04)";
   }
 
-  function choose(panel, place) {
-    const images = listImages(panel);
-    if (place < 0 || place >= images.length) return;
-    chosen = readSource(images[place]);
+  function choose(panel, card) {
+    chosen = card ? readSource(card) : "";
     mark(panel);
-    images[place].scrollIntoView({ block: "nearest" });
+    card?.scrollIntoView({ block: "nearest" });
+  }
+
+  function step(panel, by) {
+    const images = listImages(panel);
+    const place = findChosen(images);
+    const next = place < 0 && by < 0 ? images.length - 1 : place + by;
+    choose(panel, images[Math.min(Math.max(next, 0), images.length - 1)]);
   }
 
   function press(button) {
-    if (!button || button.disabled || performance.now() < waitsUntil) return;
-    waitsUntil = performance.now() + WAITS_MS;
-    button.click();
+    if (button && !button.disabled) button.click();
+    // What waits was typed for the group that this would have led to.
+    else if (!button || TO_ANOTHER_GROUP.includes(readLabel(button))) waiting = [];
   }
 
   function follow(panel, key) {
-    const images = listImages(panel);
-    const place = findChosen(images);
-    if (key === "arrowleft" || key === "arrowright") choose(panel, place + (key === "arrowleft" ? -1 : 1));
-    else if (/^[1-9]$/.test(key)) choose(panel, Number(key) - 1);
+    if (key === "arrowleft" || key === "arrowright") step(panel, key === "arrowleft" ? -1 : 1);
+    else if (/^[1-9]$/.test(key)) choose(panel, listImages(panel)[Number(key) - 1]);
     else if (key === "enter") press(listButtons(panel, ACCEPT)[0]);
-    else if (OF_ONE_IMAGE.includes(key)) press(listButtons(panel, BUTTONS[key])[place]);
-    else if (key in BUTTONS) press(listButtons(panel, BUTTONS[key])[0]);
-    else return false;
-    return true;
+    else if (!OF_ONE_IMAGE.includes(key)) press(listButtons(panel, BUTTONS[key])[0]);
+    else if (marked) press(listButtons(panel, BUTTONS[key])[findChosen(listImages(panel))]);
+  }
+
+  const isOurs = (key) => /^([1-9]|arrowleft|arrowright|enter)$/.test(key) || key in BUTTONS;
+
+  function wait(key) {
+    const isAgain = key === "enter" && (working.label === ACCEPT || waiting.includes(key));
+    if (!isAgain && waiting.length < MOST_WAITING) waiting.push(key);
+  }
+
+  const endLater = (ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(end, ms);
+  };
+
+  // By mouse or by key: what is typed from now on waits for what the panel shows then.
+  function onClick(event) {
+    const button = event.target.closest?.(`${PANEL} button`);
+    const label = button && readLabel(button);
+    if (!label || (label !== ACCEPT && !Object.values(BUTTONS).includes(label))) return;
+    const panel = document.querySelector(PANEL);
+    watch(panel);
+    const isLast = listButtons(panel, "Next")[0]?.disabled ?? true;
+    // Of the last group nothing says beforehand whether another one follows: it may leave the list.
+    const mustMove = TO_ANOTHER_GROUP.includes(label) && !(label === ACCEPT && isLast);
+    const ms = mustMove ? SLOW_MS : UNCHANGED_MS;
+    working = { label, group: readGroup(panel), movesUntil: mustMove ? performance.now() + ms : 0 };
+    endLater(ms);
+  }
+
+  function end() {
+    const { label, group, movesUntil } = working;
+    const panel = document.querySelector(PANEL);
+    const hasMoved = panel && readGroup(panel) !== group;
+    const left = movesUntil - performance.now();
+    if (panel && !hasMoved && left > 0) return endLater(left);
+    working = null;
+    // No key is for another group than the one it was typed for.
+    if (!panel || hasMoved !== TO_ANOTHER_GROUP.includes(label)) waiting = [];
+    while (waiting.length && !working) follow(panel, waiting.shift());
   }
 
   const isTypedInto = (one) =>
@@ -84,10 +140,12 @@
     const panel = document.querySelector(PANEL);
     if (!panel || !isInUse || isTypedInto(event.target) || document.querySelector('[role="dialog"], [data-cy="modal"]'))
       return;
-    if (follow(panel, event.key.toLowerCase())) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-    }
+    const key = event.key.toLowerCase();
+    if (!isOurs(key)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (working) wait(key);
+    else follow(panel, key);
   }
 
   // Only while the panel is what was clicked or focused last: a letter typed elsewhere decides nothing.
@@ -101,8 +159,13 @@
     mark(panel);
   }
 
+  // Below the image the name may be shortened.
+  function onOver({ target }) {
+    if (target.matches?.(`${PANEL} img`)) target.title = target.alt;
+  }
+
   const observer = new MutationObserver(() => {
-    waitsUntil = 0;
+    if (working) endLater(STILL_MS);
     if (!watched.isConnected) return;
     mark(watched);
     // The App makes a new slider for each value, and the focus was in the old one.
@@ -120,4 +183,6 @@
   window.addEventListener("keydown", onKey, true);
   window.addEventListener("pointerdown", onUse, true);
   window.addEventListener("focusin", onUse, true);
+  window.addEventListener("click", onClick, true);
+  window.addEventListener("pointerover", onOver, true);
 })();

@@ -25,6 +25,7 @@ ABOUT = {
     "phash": "re-encoded, resized, turned or mirrored",
     "near": "cropped, edited or nearly the same",
 }
+NOTHING_TO_DROP = "There is nothing to drop: every group is decided."
 
 
 class FindDuplicates(WorkOperator):
@@ -99,7 +100,7 @@ class DropDuplicates(WorkOperator):
         except LabelingError as error:
             return str(error)
         if plan.moved == 0:
-            return "There is nothing to drop: every group is decided."
+            return "; ".join(("There is nothing to drop", *plan.notes)) if plan.notes else NOTHING_TO_DROP
         told = f"{plan.moved:,} images in {plan.details['groups']:,} groups will be tagged «duplicate», and leave queue"
         inputs.view("summary", types.Notice(label=f"{told} and exports. «Undo» takes one group back at a time."))
         return None

@@ -16,11 +16,12 @@ from fiftyone_plugins.duplicates.deciding import (
     decide,
     decide_group,
     describe_decision,
+    is_none_kept,
     open_decisions,
     undo,
 )
 from fiftyone_plugins.duplicates.decisions import Action
-from fiftyone_plugins.duplicates.showing import FILTERS, read_cards, read_examples, read_groups
+from fiftyone_plugins.duplicates.showing import FILTERS, MOST_CARDS, read_cards, read_examples, read_groups
 from fiftyone_plugins.duplicates.work import DEFAULT_THRESHOLD
 from labels import fields
 
@@ -28,10 +29,14 @@ FURTHEST: Final = 0.6
 STEP: Final = 0.01
 SIDE_BY_SIDE: Final = 2
 KEYS: Final = (
-    "**1**-**9**, **←** **→** choose an image; **K** keep, **D** drop, **X** not a duplicate; "
+    "**1**-**9**, **←** **→** choose an image, then **K** keep, **D** drop, **X** not a duplicate; "
     "**Enter** keep ★, drop the others; **N**, **P** next group, the one before; **U** undo"
 )
 """What ``keys.js`` binds, once something in the panel was clicked."""
+
+NONE_KEPT: Final = (
+    "**No image of this group is kept:** it is neither queued nor exported, and stays undecided. Keep one, or undo."
+)
 
 
 class DuplicatesPanel(CurationPanel):
@@ -57,8 +62,9 @@ class DuplicatesPanel(CurationPanel):
         state.total = len(chosen)
         state.place = min(max(state.place or 0, 0), max(len(chosen) - 1, 0))
         state.group = chosen[state.place] if chosen else None
-        cards = [] if state.group is None else read_cards(ctx.dataset, state.group, latest)
-        state.cards = cards
+        members = [] if state.group is None else read_cards(ctx.dataset, state.group, latest, most=None)
+        state.is_none_kept = is_none_kept(card["decision"] for card in members)
+        state.cards = cards = members[:MOST_CARDS]
         pictures = {f"{name_card(place)}.picture": card["picture"] for place, card in enumerate(cards)}
         ctx.panel.set_state(pictures)
         if state.by_eye:
@@ -174,19 +180,22 @@ class DuplicatesPanel(CurationPanel):
         place, total = state.place or 0, state.total or 0
         steps = panel.h_stack("steps", gap=1, align_y="center", wrap=True)
         steps.btn("back", label="Back", variant="outlined", disabled=place == 0, on_click=self.turn, params={"by": -1})
-        steps.md(f"group {place + 1:,} of {total:,}", name="where")
+        # By the name the keys know whether another group was drawn.
+        steps.md(f"group {place + 1:,} of {total:,} · {state.group}", name="where")
         steps.btn(
             "on", label="Next", variant="outlined", disabled=place >= total - 1, on_click=self.turn, params={"by": 1}
         )
         steps.btn("show", label="Show in grid", icon="grid_view", variant="outlined", on_click=self.show)
         actions = panel.h_stack("actions", gap=1, align_y="center")
         actions.btn(
-            "accept", label="Keep ★, drop the others", icon="done_all", variant="contained", on_click=self.accept
-        )
+            "accept", label="Keep ★, drop the others", icon="done_all", variant="contained", on_click=self.accept,
+            disabled=bool(state.is_none_kept),
+        )  # fmt: skip
         actions.btn(
             "drop_all", label="Drop all proposed", icon="playlist_remove", variant="outlined", on_click=self.drop_all
         )
-        panel.md(f"{describe_group(state.cards or [])}\n\n{KEYS}", name="about")
+        told = f"{NONE_KEPT}\n\n" if state.is_none_kept else ""
+        panel.md(f"{told}{describe_group(state.cards or [])}\n\n{KEYS}", name="about")
         rows: dict[str, types.Object] = {}
         for number, card in enumerate(state.cards or []):
             row, name = name_card(number).split(".")

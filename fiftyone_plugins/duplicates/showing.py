@@ -12,6 +12,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_plugins.app.markdown import MARKDOWN_SIGNS
 from fiftyone_plugins.duplicates.collecting import SPLIT_TAGS, find_label_fields
+from fiftyone_plugins.duplicates.deciding import is_decided
 from fiftyone_plugins.duplicates.fingerprint_store import to_folder
 from fiftyone_plugins.duplicates.scanning import EXAMPLES_FILE
 from labels import fields
@@ -25,6 +26,9 @@ FILTERS: Final = {
 MOST_CARDS: Final = 24
 PAIRS_SHOWN: Final = 6
 LABELS_SHOWN: Final = 6
+NAME_SHOWN: Final = 24
+"""So many letters of a file's name fit below an image."""
+
 IN_WORDS: Final = {"keep": "✓ kept", "drop": "✗ dropped", "apart": "set apart"}
 
 
@@ -40,7 +44,7 @@ def read_groups(dataset: Any, latest: Mapping[str, str]) -> dict[str, list[str]]
     ranked = sorted(facts, key=lambda name: (not facts[name][0], not facts[name][1], -len(facts[name][2]), name))
     return {
         "all": ranked,
-        "undecided": [name for name in ranked if not any(one in latest for one in facts[name][2])],
+        "undecided": [name for name in ranked if not is_decided(latest.get(one) for one in facts[name][2])],
         "leaks": [name for name in ranked if facts[name][0]],
         "differs": [name for name in ranked if facts[name][1]],
     }
@@ -65,6 +69,8 @@ def read_cards(
     }
     if dataset.has_sample_field(fields.REVIEW_STATE):
         paths["review"] = fields.REVIEW_STATE
+    if dataset.has_sample_field(fields.SOURCE_PATH):
+        paths["source"] = fields.SOURCE_PATH
     members = dataset.match(F(fields.DUPLICATE_GROUP) == group)
     columns = members.values([*paths.values(), *label_fields.values()])
     cards = []
@@ -100,14 +106,27 @@ def to_picture(path: str) -> str:
     return f"/media?filepath={quote(path, safe='')}"
 
 
+def shorten(name: str, most: int = NAME_SHOWN) -> str:
+    """Return a file's name with its middle left out where it is long: beginning and end tell files apart.
+
+    >>> shorten("holiday_in_the_mountains_0001.jpg", 16)
+    'holiday_…001.jpg'
+    """
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
+
+
 def _to_card(card: dict[str, Any], said: Mapping[str, Any], decision: str | None) -> dict[str, Any]:
-    name = Path(card["path"]).name
+    # A converted image is a copy named by its sum; people know the file it was made of.
+    name = Path(card.get("source") or card["path"]).name
     split = next((SPLIT_TAGS[tag] for tag in card["tags"] or () if tag in SPLIT_TAGS), None)
     size = f"{card['width']} × {card['height']}" if card["width"] and card["height"] else None
     likeness = None if card["likeness"] is None else f"{card['method']} {card['likeness']:.0%}"
     facts = [one for one in (size, likeness, split, card.get("review")) if one is not None]
     lines = [
-        f"{'★ ' if card['is_keeper'] else ''}**{_escape(name)}**",
+        f"{'★ ' if card['is_keeper'] else ''}**{_escape(shorten(name))}**",
         _escape(" · ".join(facts)),
         _describe_labels(said),
     ]

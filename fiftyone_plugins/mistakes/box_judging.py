@@ -56,7 +56,9 @@ def judge_all_boxes(
     whole = [_add_seen(sample, seen, vocabulary) for sample, seen in zip(samples, seen_boxes, strict=True)]
     tools.on_progress(part, f"comparing {sum(len(sample.classes) for sample in whole)} boxes")
     verdicts = _judge(whole, vocabulary, known, labels, objectlab=objectlab)
-    unknown = sorted(set(vocabulary) - known) if known is not None else []
+    # The dataset names classes that no box has as well: of those nothing was judged.
+    drawn = {name for sample in whole for name in sample.classes}
+    unknown = sorted(drawn - known) if known is not None else []
     if unknown:
         shown = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
         notes.append(f"the detector does not know these classes, their boxes were judged by the rules alone: {shown}")

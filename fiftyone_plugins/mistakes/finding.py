@@ -82,6 +82,11 @@ def find_mistakes(
     tools.on_progress(None, "reading labels")
     sample_ids = [str(one) for one in samples.values("id")]
     documents, silent = _read(dataset, sample_ids, labels)
+    if not documents:
+        raise LabelingError(
+            f"no sample has labels in {labels!r} yet, there is nothing to judge; submit some in Label Studio and pull,"
+            " or name another field (--labels)"
+        )
     outcome = _Outcome()
     if silent:
         outcome.counts["without labels"] = silent

@@ -28,6 +28,7 @@ from sync.catalogue.fiftyone_labels import read_labels, read_sample, split_colum
 from sync.catalogue.fiftyone_sidebar import group_sidebar
 from sync.catalogue.label_fields import LabelField, declare_fields, to_label_fields
 from sync.catalogue.label_sources import declare_source, read_sources
+from sync.catalogue.named_classes import name_classes
 from sync.catalogue.sample_finder import CHANGED_AT, SampleFinder, to_utc
 from sync.catalogue.samples import NewImage, Reviewer, SampleImage, SampleLabels, SamplePrediction, SampleState
 from sync.catalogue.stored_labels import StoredLabels, reporting_errors
@@ -66,13 +67,17 @@ class Dataset(SampleFinder):
 
     @classmethod
     def open(cls, name: str, config: LabelConfig) -> Dataset:
-        """Return the dataset of that name with every field declared; made, and kept for good, where there is none."""
+        """Return the dataset of that name with every field and class declared; made for good where there is none."""
         fo.config.show_progress_bars = False
         try:
             is_new = not fo.dataset_exists(name)
             dataset = fo.Dataset(name, persistent=True) if is_new else fo.load_dataset(name)
             opened = cls(dataset, config)
+            if is_new:
+                # FiftyOne knows it with the first image; what can be annotated depends on it.
+                dataset.media_type = "image"
             opened._declare()
+            name_classes(dataset, config)
             if is_new:
                 group_sidebar(dataset)
         except (PyMongoError, ConnectionError) as error:

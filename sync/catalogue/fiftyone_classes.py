@@ -15,6 +15,7 @@ from labels import fields
 from labels.config import LabelConfig
 from sync.catalogue.fiftyone_views import reporting_errors
 from sync.catalogue.label_fields import LabelField, to_label_fields
+from sync.catalogue.named_classes import name_classes
 from sync.review.relabelling import Renaming
 
 Filter = dict[str, Any]
@@ -63,6 +64,11 @@ class DatasetClasses:
                         self._samples.update_many(query, update, array_filters=filters or None)
         with reporting_errors():
             self._dataset.reload()
+
+    def write_names(self, config: LabelConfig) -> None:
+        """Make the classes of this config those that FiftyOne knows and offers."""
+        with reporting_errors():
+            name_classes(self._dataset, config)
 
     def _find(self, prefix: str, control: str, name: str | None) -> dict[str, str]:
         found: dict[str, str] = {}

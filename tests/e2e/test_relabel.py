@@ -151,6 +151,8 @@ def test_a_renamed_class_has_its_new_name_everywhere_and_a_pull_has_no_other_new
     report = relabel(renamed.context, old="car", new="Auto", tasks_per_chunk=2)
 
     assert report.failed == ()
+    # Before anything opens the dataset again, which would write them too.
+    assert renamed.project.fiftyone.classes[fields.GROUND_TRUTH] == ["Auto", "dog", "bus"]
     assert (report.details["annotations"], report.details["predictions"]) == (3, 5)
     after = renamed.classes()
     assert "car" not in json.dumps(after)

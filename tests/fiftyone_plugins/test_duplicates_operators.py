@@ -64,6 +64,24 @@ def find(samples: Any, tools: Tools, **params: Any) -> Report:
     return report
 
 
+def open_in_panel(dataset: Any, group: str) -> Any:
+    """What FiftyOne hands to a panel, with this group on show."""
+    state = SimpleNamespace(filter="all", place=0, group=group, by_eye=False)
+    return SimpleNamespace(
+        dataset=dataset,
+        params={},
+        panel=SimpleNamespace(state=state, set_state=lambda _values: None),
+        ops=SimpleNamespace(reload_samples=lambda: None, notify=lambda *_text, **_how: None),
+    )
+
+
+def read_parts(panel: Any, ctx: Any) -> dict[str, Any]:
+    """What the panel says of the group, and whether its button to accept is closed."""
+    shown = panel.render(ctx).type.properties
+    accept = shown["actions"].type.properties["accept"].view
+    return {"about": shown["about"].default, "is_closed": accept.to_json()["disabled"]}
+
+
 def names_of(dataset: Any, *, where: Any = None) -> dict[str, Any]:
     values = dataset.values(["filepath", where or fields.DUPLICATE_GROUP])
     return {Path(path).stem: value for path, value in zip(*values, strict=True)}
@@ -208,13 +226,8 @@ def test_the_panel_keeps_the_best_of_those_nobody_dropped(
     find(photos, tools, methods=["exact", "phash"])
     group, told = names_of(photos)["a"], []
     star, second, third = (card["sample_id"] for card in read_cards(photos, group, {}))
-    state = SimpleNamespace(filter="all", place=0, group=group, by_eye=False)
-    ctx = SimpleNamespace(
-        dataset=photos,
-        params={"sample_id": star},
-        panel=SimpleNamespace(state=state, set_state=lambda _values: None),
-        ops=SimpleNamespace(reload_samples=lambda: None, notify=lambda text, **_how: told.append(text)),
-    )
+    ctx = open_in_panel(photos, group)
+    ctx.params["sample_id"], ctx.ops.notify = star, lambda text, **_how: told.append(text)
     panel = DuplicatesPanel()
     panel.drop(ctx)
     panel.accept(ctx)
@@ -226,6 +239,70 @@ def test_the_panel_keeps_the_best_of_those_nobody_dropped(
     panel.accept(ctx)
     assert told[-1] == "Every image of this group was dropped: mark the one to keep."
     assert len(photos.match_tags(fields.DUPLICATE_TAG)) == 3
+
+
+def test_a_group_of_which_none_is_kept_stays_undecided_and_the_panel_says_so(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    group = names_of(photos)["a"]
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    ctx = open_in_panel(photos, group)
+    from fiftyone_plugins.duplicates.panel import DuplicatesPanel
+
+    panel = DuplicatesPanel()
+    ids = [card["sample_id"] for card in read_cards(photos, group, {})]
+    for ctx.params["sample_id"] in ids[:2]:
+        panel.drop(ctx)
+    assert read_groups(photos, open_decisions(tools, photos).latest())["undecided"] == []
+    assert read_parts(panel, ctx)["about"].startswith("★ is proposed")
+
+    ctx.params["sample_id"] = ids[2]
+    panel.drop(ctx)
+
+    assert read_groups(photos, open_decisions(tools, photos).latest())["undecided"] == [group]
+    shown = read_parts(panel, ctx)
+    assert shown["about"].startswith("**No image of this group is kept:**")
+    assert shown["is_closed"] is True
+    # Of a group with more images than are shown, all count.
+    monkeypatch.setattr("fiftyone_plugins.duplicates.panel.MOST_CARDS", 1)
+    panel.undo(ctx)
+    shown = read_parts(panel, ctx)
+    assert (shown["about"].startswith("★"), shown["is_closed"]) == (True, False)
+    assert read_groups(photos, open_decisions(tools, photos).latest())["undecided"] == []
+
+
+def test_dropping_what_is_proposed_leaves_a_group_alone_whose_keeper_was_dropped(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    group, decisions = names_of(photos)["a"], open_decisions(tools, photos)
+    star, second, third = (card["sample_id"] for card in read_cards(photos, group, {}))
+    decide(photos, decisions, "drop", group, [star])
+    drop = find_work("duplicates_drop")
+
+    report = drop.perform(photos, {}, tools)
+
+    assert (report.moved, report.unchanged) == (0, 3)
+    assert report.notes == ("groups left as they are, since no image of them would be kept: 1",)
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [star]
+    # Who is kept out of the view is kept all the same.
+    decide(photos, open_decisions(tools, photos), "keep", group, [second])
+    report = drop.perform(photos.select(third), {}, tools)
+    assert (report.moved, report.notes) == (1, ())
+
+
+def test_a_converted_image_has_the_name_of_the_file_it_was_made_of(fiftyone: Any, photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact"])
+    own = "a_long_name_from_the_camera_of_a_person_0001.tiff"
+    photos.add_sample_field(fields.SOURCE_PATH, fiftyone.StringField)
+    sample = photos[ids_of(photos)["a"]]
+    sample[fields.SOURCE_PATH] = f"/photos/{own}"
+    sample.save()
+
+    cards = {card["sample_id"]: card for card in read_cards(photos, names_of(photos)["a"], {})}
+
+    assert cards[sample.id]["name"] == own
+    assert "a\\_long\\_name\\_…n\\_0001\\.tiff" in cards[sample.id]["text"]
+    assert cards[ids_of(photos)["copy"]]["name"] == "copy.png"
 
 
 def test_all_that_was_dropped_in_one_go_is_taken_back_in_one(fiftyone: Any, photos: Any, tools: Tools) -> None:

@@ -55,6 +55,12 @@ def draw(images: Iterable[Path], *, model: str | None, score_floor: float) -> It
         yield DrawnBoxes(sides, scores, tuple(name for name, *_ in SEEN), frozenset({"car", "dog"}))
 
 
+def refuse_to_draw(
+    images: Iterable[Path], *, model: str | None, score_floor: float
+) -> Iterator[DrawnBoxes | ItemError]:
+    raise AssertionError("the detector was loaded")
+
+
 @pytest.fixture
 def boxes(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
     """Twelve photos: six are right, then a swapped class, a missing and a shifted box, and three odd ones."""
@@ -104,6 +110,31 @@ def test_each_mistake_is_scored_explained_and_tagged(boxes: Any, tmp_path: Path)
     tagged = [number for number, sample in enumerate(samples) if "mistake" in sample.tags]
     assert tagged == [SWAPPED, MISSING, SHIFTED, EMPTY]
     assert boxes.load_saved_view("mistakes").values("id")[0] in {samples[one].id for one in tagged}
+
+
+def test_a_class_that_no_label_has_is_seen_where_the_dataset_names_it(boxes: Any, tmp_path: Path) -> None:
+    for sample in boxes.iter_samples(autosave=True):
+        if sample.ground_truth is not None:
+            kept = [one for one in sample.ground_truth.detections if one.bounding_box != DOG_BOX]
+            sample.ground_truth.detections = kept
+    sample = boxes.first()
+    sample.ground_truth.detections[0].label = "cat"
+    sample.save()
+    boxes.classes = {"ground_truth": ["car", "cat", "dog", "unicorn"]}
+    report = run(boxes, tmp_path)
+
+    (proposal,) = list(boxes)[MISSING].mistake_proposals.detections
+    assert proposal.label == "dog"
+    told = [note for note in report.notes if "does not know these classes" in note]
+    assert told == ["the detector does not know these classes, their boxes were judged by the rules alone: cat"]
+
+
+def test_where_nothing_is_labelled_it_says_so_and_loads_no_detector(boxes: Any, tmp_path: Path) -> None:
+    untouched = boxes.skip(UNSEEN).limit(1)
+    for params in ({}, {"dry_run": True}):
+        with pytest.raises(LabelingError, match=r"no sample has labels in 'ground_truth' yet.*and pull.*another field"):
+            find_work("mistakes").perform(untouched, params, Tools(tmp_path, draw=refuse_to_draw))
+    assert not boxes.has_sample_field("mistakenness")
 
 
 def test_absent_empty_and_unknown_stay_three_things(boxes: Any, tmp_path: Path) -> None:

@@ -266,6 +266,64 @@ def test_opening_a_second_time_finds_everything(dataset: Any, samples: list[str]
     assert again._dataset.persistent
 
 
+def test_fiftyone_knows_the_classes_of_the_label_config(dataset: Any):
+    boxes = ["car", "dog", "part", "road"]
+    several, one = ["day", "rain"], ["photo", "scan"]
+    assert dataset._dataset.classes == {
+        "ground_truth": boxes,
+        "ground_truth_polygons": ["lake"],
+        "ground_truth_keypoints": ["nose"],
+        "predictions": boxes,
+        "predictions_polygons": ["lake"],
+        "predictions_keypoints": ["nose"],
+        "scene": several,
+        "kind": one,
+    }
+    offered = {name: schema["classes"] for name, schema in dataset._dataset.label_schemas.items()}
+    assert offered == {"ground_truth": boxes, "scene": several, "kind": one}
+    assert sorted(dataset._dataset.active_label_schemas) == sorted(offered)
+
+
+def test_opening_a_second_time_writes_no_class(dataset: Any, monkeypatch: pytest.MonkeyPatch):
+    import fiftyone as fo
+
+    from sync.catalogue.dataset import Dataset
+
+    for name in ("reload", "update_label_schema", "activate_label_schemas"):
+        monkeypatch.delattr(fo.Dataset, name)
+    monkeypatch.setattr(fo.Dataset, "classes", property(lambda self: self._doc.classes))
+    Dataset.open(dataset.name, CONFIG)
+
+
+def test_another_config_changes_the_classes_alone(dataset: Any):
+    import fiftyone as fo
+
+    from sync.catalogue.dataset import Dataset
+
+    made = dataset._dataset
+    made.classes = {**made.classes, "somebodys": ["own"]}
+    own = {"type": "detections", "component": "radio", "classes": ["car", "dog", "part", "road"], "default": "dog"}
+    confidence = {"name": "confidence", "type": "float", "component": "text"}
+    gone = {"name": "note", "type": "str", "component": "text"}
+    made.update_label_schema("ground_truth", {**own, "attributes": [confidence, gone]}, allow_new_attrs=True)
+    free = {"type": "classification", "component": "text", "attributes": []}
+    made.update_label_schema("kind", free)
+    made.deactivate_label_schemas("scene")
+
+    Dataset.open(dataset.name, LabelConfig.from_xml(CONFIG.xml.replace('"dog"', '"wolf"').replace("rain", "night")))
+
+    changed = fo.load_dataset(dataset.name)
+    boxes = ["car", "wolf", "part", "road"]
+    assert (changed.classes["ground_truth"], changed.classes["predictions"]) == (boxes, boxes)
+    assert changed.classes["somebodys"] == ["own"]
+    schemas = changed.label_schemas
+    del own["default"]
+    assert schemas["ground_truth"] == {**own, "classes": boxes, "attributes": [confidence, gone]}
+    assert schemas["kind"] == free
+    assert schemas["scene"]["classes"] == ["day", "night"]
+    assert "scene" not in changed.active_label_schemas
+
+
 def test_samples_are_found_by_the_names_of_their_files(dataset: Any):
     def add(path: str, source: str | None = None) -> str:
         image = NewImage(Path(path), SIZE, "0" * 64, 100, "image/jpeg")

@@ -106,6 +106,16 @@ def test_a_label_that_names_no_control_is_the_first_ones_of_its_kind(dataset: An
     assert [one.label for one in sample[fields.GROUND_TRUTH].detections] == ["Auto", "Maske"]
 
 
+def test_fiftyone_offers_the_new_name_in_place_of_the_old_one(dataset: Any):
+    from sync.catalogue.fiftyone_classes import DatasetClasses
+
+    new = LabelConfig.from_xml(XML.replace('"dog"', '"wolf"'))
+    DatasetClasses(dataset.name, CONFIG).write_names(new)
+    stored = fo.load_dataset(dataset.name)
+    assert stored.classes["ground_truth"] == stored.classes["predictions"] == ["car", "wolf"]
+    assert stored.label_schemas["ground_truth"]["classes"] == ["car", "wolf"]
+
+
 def test_two_ticks_that_become_one_are_one(dataset: Any):
     first, _ = dataset.sample_ids()
     rename(dataset, "scene", "day", "rain")
