@@ -131,6 +131,9 @@ MISTAKE_TAG: Final = "mistake"
 MISTAKES_VERSION: Final = "mistakes"
 """Model version of predictions in Label Studio that mark what is likely wrong: no detector's, and never pre-labels."""
 
+SENT_LABELS: Final = "labels sent with the task"
+"""Model version of reviews whose task had labels of people from the start: no model's, and no work from nothing."""
+
 DUPLICATE_GROUP: Final = "duplicate_group"
 """Names the images that show nearly the same. None: like no other, or not computed. Written by a plugin."""
 

@@ -129,6 +129,8 @@ def _show_summary(summary: FeedbackSummary) -> None:
     click.echo(f"reviews          {summary.reviews}")
     click.echo(f"with boxes       {_describe_times(summary.times.with_prelabels)}")
     click.echo(f"without boxes    {_describe_times(summary.times.without)}")
+    if summary.times.over_labels.reviews:
+        click.echo(f"over labels      {_describe_times(summary.times.over_labels)}")
     if summary.times.ratio is not None:
         is_few = summary.times.with_prelabels.is_few or summary.times.without.is_few
         click.echo(f"time with boxes  {summary.times.ratio:.0%} of the time without{FEW if is_few else ''}")

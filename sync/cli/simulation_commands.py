@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from sync.simulation.summary import Point
 
 STRATEGIES: Final = "random,uncertainty,uncertainty+diversity"
+FETCHABLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names of weights that the hub is asked for; all else is a path, or a network with numbers of its own."""
 
 
 @click.command()
@@ -70,16 +75,22 @@ def simulate(home: Home, /, dataset: str, labels: Path | None, out: Path | None,
     from sync.simulation.vectors import compute_set_vectors
 
     labelled = _read_set(home, dataset, labels)
-    plan = _make_plan(home, given)
+    plan = _make_plan(given)
     plan.check(labelled)
     _show_plan(labelled, plan)
     if dry_run:
+        _show_model(home, given)
         return
+    # Only now is anything fetched.
+    settings = _make_settings(home, given, is_offline=_is_offline())
+    # Where it is computed changes little; what is trained, all.
+    training = {name: value for name, value in settings.to_dict().items() if name not in ("device", "workers", "seed")}
+    plan = replace(plan, training=training)
     folder = (out or home.path / "simulations" / labelled.name).expanduser().absolute()
     with watch_progress() as on_progress:
         spreads = any(needs_vectors(name) for name in plan.strategies)
         vectors = compute_set_vectors(labelled, on_progress, device=given["device"]) if spreads else None
-        learner = DetectorLearner(_make_settings(home, given), folder / "trainings")
+        learner = DetectorLearner(settings, folder / "trainings")
         points = [*Simulation(labelled, plan, learner, folder, vectors).run(on_progress)]
     _show_points(points)
     for path in write_plots(points, folder, f"{labelled.name}, {Path(given['model']).name}, {given['seeds']} seeds"):
@@ -93,12 +104,16 @@ def _read_set(home: Home, dataset: str, labels: Path | None) -> LabelledSet:
     folder = Path(dataset).expanduser()
     if folder.is_dir():
         return read_folder(folder.absolute(), labels)
+    if folder.is_file():
+        raise LabelingError(f"--dataset {dataset}: is a file (expected a folder of images, or a version)")
+    if "/" in dataset or os.sep in dataset:
+        raise LabelingError(f"--dataset {dataset}: there is no such folder")
     if labels is not None:
         raise LabelingError(f"--dataset {dataset}: is no folder; --labels go with one")
     return from_version(read_version(home, dataset))
 
 
-def _make_plan(home: Home, given: dict[str, Any]) -> Plan:
+def _make_plan(given: dict[str, Any]) -> Plan:
     from sync.simulation.experiment import Plan
 
     names = tuple(dict.fromkeys(name.strip() for name in given["strategies"].split(",") if name.strip()))
@@ -106,7 +121,6 @@ def _make_plan(home: Home, given: dict[str, Any]) -> Plan:
         noise = tuple(float(text) / 100 for text in given["noise"].split(",") if text.strip())
     except ValueError as error:
         raise LabelingError(f"--noise {given['noise']!r}: expected percents with commas") from error
-    training = _make_settings(home, given).to_dict()
     return Plan(
         names,
         rounds=given["rounds"],
@@ -115,20 +129,42 @@ def _make_plan(home: Home, given: dict[str, Any]) -> Plan:
         seeds=tuple(range(given["seeds"])),
         noise=noise,
         test_share=given["test_percent"] / 100,
-        # Where it is computed changes little; what is trained, all.
-        training={name: value for name, value in training.items() if name not in ("device", "workers", "seed")},
     )
 
 
-def _make_settings(home: Home, given: dict[str, Any]) -> Any:
+def _is_offline() -> bool:
+    from ml_backend.environment import Environment
+
+    return Environment(os.environ).flag("LABELLOOP_OFFLINE")
+
+
+def _show_model(home: Home, given: dict[str, Any]) -> None:
+    """Say whether the model would do, as far as that is known without fetching it.
+
+    Raises:
+        LabelingError: it would not.
+    """
+    from ml_backend.models.weights import check_weights
+
+    model = given["model"]
+    try:
+        _make_settings(home, given, is_offline=True)
+    except LabelingError:
+        is_here = False
+        with suppress(LabelingError):
+            check_weights(model, models_dir=home.models, is_offline=True)
+            is_here = True
+        if is_here or _is_offline() or not FETCHABLE.fullmatch(model):
+            raise
+        click.echo(f"{model} is not on this machine; without --dry-run it is fetched")
+
+
+def _make_settings(home: Home, given: dict[str, Any], *, is_offline: bool) -> Any:
     from ml_backend.environment import Environment
     from ml_backend.training import TrainingSettings
     from ml_backend.training.starting import find_start
 
-    environment = Environment(os.environ)
-    start = find_start(
-        given["model"], weights=None, models_dir=home.models, is_offline=environment.flag("LABELLOOP_OFFLINE")
-    )
+    start = find_start(given["model"], weights=None, models_dir=home.models, is_offline=is_offline)
     if start.is_classifier:
         raise LabelingError(f"--model {given['model']}: is a classifier; a simulation needs a detector")
     return TrainingSettings(
@@ -139,7 +175,7 @@ def _make_settings(home: Home, given: dict[str, Any]) -> Any:
         side=given["imgsz"],
         batch=given["batch"],
         device=given["device"],
-        is_trusted=environment.flag("LABELLOOP_TRUST_WEIGHTS"),
+        is_trusted=Environment(os.environ).flag("LABELLOOP_TRUST_WEIGHTS"),
     )
 
 

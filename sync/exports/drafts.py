@@ -88,7 +88,7 @@ def finish(draft: Draft, written: Written) -> ExportResult:
 
 
 def _is_negative(image: ExportImage) -> bool:
-    return all(label.geometry is None for label in image.labels)
+    return image.has_regions and all(label.geometry is None for label in image.labels)
 
 
 def _to_notes(tally: Tally, images_mode: ImagesMode, *, holds_answers: bool) -> Iterator[str]:

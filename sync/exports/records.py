@@ -55,7 +55,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export wrote. ``negatives`` are images on which nothing was drawn, which are among ``images``.
+    """What an export wrote. ``negatives`` are images on which people looked for objects and found none, which are among
+    ``images``.
 
     ``left_out`` names images and labels that are not in the export, with the reason; ``clipped`` counts labels that
     were cut at the image's edge. ``content_sha256`` is equal for two exports with the same files.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,6 +77,18 @@ def count_unknown(found: ImportedSet, classes: Classes) -> dict[str, int]:
                 if classes.mapped.get(name) != "" and classes.find(name, controls) is None:
                     unknown[name] += 1
     return dict(sorted(unknown.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def find_controls_for(found: ImportedSet, names: Collection[str], config: LabelConfig) -> list[Control]:
+    """Return the controls that could hold labels of these classes of the file, in the order of the config."""
+    possible = {
+        control.name
+        for image in found.images
+        for label in image.labels
+        if not set(names).isdisjoint(label.classes)
+        for control in _controls_for(label, config)
+    }
+    return [control for control in config.controls if control.name in possible]
 
 
 def _controls_for(label: ImportedLabel, config: LabelConfig) -> Iterator[Control]:

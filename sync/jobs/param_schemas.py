@@ -189,7 +189,11 @@ PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
             "dry_run": a_flag("Only say what the gate says"),
         },
         "candidate",
-    ),
+    )
+    | {
+        "if": {"properties": {"force": {"const": True}}, "required": ["force"]},
+        "then": {"required": ["reason"], "properties": {"reason": {"type": "string"}}},
+    },
     "rollback": to_object(
         {
             "to": a_text("A registered model; without, the one before the current one"),

@@ -20,7 +20,7 @@ from sync.jobs.exchange.answers import to_policy
 from sync.jobs.exchange.pull import to_decide
 from sync.jobs.exchange.queue import RANDOM_PERCENT
 from sync.jobs.exchange.resolve import to_sides
-from sync.models.gate import Rules
+from sync.models.gate import FORCED_FOR_NOTHING, Rules
 from sync.versions.splits import read_ratios
 from sync.versions.version import SPLITS
 
@@ -213,11 +213,15 @@ def _read_promote(params: Params) -> Arguments:
     )
     if not 0.5 <= asked.confidence < 1 or asked.fewest_examples < 1:
         raise LabelingError("confidence is from 0.5 to below 1, min_examples a whole number above 0")
+    person = _read_person(params)
+    candidate = _read_text(params, "candidate")
+    if _read_flag(params, "force") and person["reason"] is None:
+        raise LabelingError(FORCED_FOR_NOTHING)
     return {
-        "candidate": _read_text(params, "candidate"),
+        "candidate": candidate,
         "version": _read_optional_text(params, "version"),
         **{name: _read_flag(params, name) for name in ("force", "trust", "dry_run")},
-        **_read_person(params),
+        **person,
         "rules": asked,
     }
 

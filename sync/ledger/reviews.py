@@ -106,6 +106,13 @@ class ReviewLedger(LedgerFile):
         ids = None if sample_id is None else [sample_id]
         return self._rows_of("reviews", "sample_id", ids, order_by="annotation_id")
 
+    def reviewed_versions(self, sample_ids: Collection[str]) -> dict[str, set[str | None]]:
+        """Return by sample id what the reviews of these samples say was seen; a sample without reviews is left out."""
+        found: dict[str, set[str | None]] = {}
+        for row in self._rows_of("reviews", "sample_id", sample_ids):
+            found.setdefault(row["sample_id"], set()).add(row["model_version"])
+        return found
+
     def feedback(self, sample_id: str | None = None) -> list[FeedbackRow]:
         """Return the verdicts of a sample, or of all, by annotation and in their order."""
         where, args = ("", ()) if sample_id is None else ("where sample_id = ?", (sample_id,))

@@ -87,7 +87,8 @@ class Review:
 
     ``base`` is the label set to record as agreed, ``conflicts`` all open conflicts of the sample; None leaves what is
     stored of either as it is (a skipped task says nothing about labels). ``verdicts`` holds the comparison with the
-    prediction of ``model_version``; that is None where the annotator saw no prediction. ``lead_time_s`` None: not told.
+    prediction of ``model_version``; that is None where the annotator saw no prediction, and ``fields.SENT_LABELS``
+    where the task had labels of people from the start besides. ``lead_time_s`` None: not told.
     ``correction_due``: the catalogue holds a curator's change that Label Studio does not show (None: leave what is
     stored). ``taken_over`` are marks
     of corrections that a person has changed: from now on these are that person's annotations. ``problem`` names

@@ -27,6 +27,7 @@ from sync.models.evaluation import METRICS, ClassScore, Evaluation
 
 Decision = Literal["better", "not better", "undecided"]
 METRIC: Final = METRICS["box"]
+FORCED_FOR_NOTHING: Final = "force needs a reason, which is kept with the model: give one as reason (--reason TEXT)"
 
 
 @dataclass(frozen=True, slots=True)

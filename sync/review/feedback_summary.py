@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TextIO
 
-from labels.fields import SKIPPED
+from labels.fields import SENT_LABELS, SKIPPED
 from sync.ledger.rows import FeedbackRow
 from sync.review.feedback import REDRAWN_IOU, Verdict
 
@@ -83,11 +83,13 @@ class TimeFeedback:
     """Time per image with and without boxes drawn beforehand.
 
     ``ratio`` is with / without: 0.25 is a quarter of the time; None where one of them is not known or is 0.
+    ``over_labels`` are of images whose task had labels of people from the start, an import mostly: neither of the two.
     """
 
     with_prelabels: Times
     without: Times
     ratio: float | None
+    over_labels: Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +175,15 @@ def _is_right(verdict: Verdict) -> bool:
 
 
 def _summarize_times(answers: Iterable[Mapping[str, Any]]) -> TimeFeedback:
-    groups: dict[bool, list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for answer in answers:
-        groups[answer["model_version"] is not None].append(answer)
-    helped, alone = _to_times(groups[True]), _to_times(groups[False])
+        version = answer["model_version"]
+        groups["alone" if version is None else "over labels" if version == SENT_LABELS else "helped"].append(answer)
+    helped, alone, over_labels = (_to_times(groups[name]) for name in ("helped", "alone", "over labels"))
     ratio = None
     if helped.median_s is not None and alone.median_s is not None and alone.median_s > 0:
         ratio = helped.median_s / alone.median_s
-    return TimeFeedback(helped, alone, ratio)
+    return TimeFeedback(helped, alone, ratio, over_labels)
 
 
 def _to_times(answers: Sequence[Mapping[str, Any]]) -> Times:

@@ -63,6 +63,8 @@ class Plan:
         Raises:
             LabelingError: a strategy nobody knows, numbers below 1, or more images than there are.
         """
+        if not self.strategies and not self.noise:
+            raise LabelingError("--strategies: expected at least one")
         for strategy in self.strategies:
             check_strategy(strategy)
         for name, number in (("rounds", self.rounds), ("start", self.start), ("budget", self.budget)):

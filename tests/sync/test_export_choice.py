@@ -179,3 +179,35 @@ def test_a_folder_that_is_none_of_ours_is_refused_before_anything_is_frozen(proj
 
     assert not project.context.home.versions.exists()
     assert (foreign / "mine.jpg").read_bytes() == b"mine"
+
+
+def answer_only(project: FakeProject) -> None:
+    """Have images on which people said «keep», and looked for no objects, and send them."""
+    for sample in project.dataset.samples.values():
+        sample.image = replace(sample.image, sha256=hashlib.sha256(sample.image.path.read_bytes()).hexdigest())
+    for key in project.sample_ids:
+        project.dataset.curate(key, [KEEP])
+    push(project.context)
+
+
+def test_a_format_of_objects_refuses_images_that_were_only_answered_and_says_which_would_do():
+    with open_fake_project(images=2) as project:
+        answer_only(project)
+        with pytest.raises(LabelingError, match="2 reviewed images say nothing about objects, which yolo needs") as got:
+            export(project.context, export_format="yolo")
+        assert "csv, folders, webdataset" in str(got.value)
+        assert "no image is reviewed" not in str(got.value)
+        report = export(project.context, export_format="csv")
+        assert report.moved == 2
+        with pytest.raises(LabelingError, match="2 images say nothing about objects, which coco needs"):
+            export(project.context, export_format="coco", version="latest")
+
+
+def test_images_that_were_only_answered_are_no_images_without_objects(project: FakeProject):
+    with open_fake_project(images=2) as answered:
+        answer_only(answered)
+        assert "images without objects" not in export(answered.context, export_format="csv").details
+    project.dataset.curate(project.sample_ids[1], [KEEP])
+    submit(project, 2)
+    project.dataset.curate(project.sample_ids[2], [])
+    assert export(project.context, export_format="csv").details["images without objects"] == 1

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from labels.fields import SENT_LABELS
 from sync.ledger.rows import FeedbackRow
 from sync.review.feedback import Verdict
 from sync.review.feedback_summary import Confusion, Times, group_feedback, summarize_feedback, write_feedback_csv
@@ -98,6 +99,14 @@ def test_time_with_and_without_boxes_is_the_median_of_what_is_known():
     assert times.with_prelabels == Times(4, 3, 8.0, is_few=True)
     assert times.without == Times(2, 2, 16.0, is_few=True)
     assert times.ratio == pytest.approx(0.5)
+
+
+def test_images_that_came_with_labels_of_people_are_no_work_without_boxes():
+    reviews = [review(4.0), review(20.0, None), review(1.0, SENT_LABELS), review(3.0, SENT_LABELS)]
+    times = summarize_feedback([], reviews).times
+    assert (times.without, times.with_prelabels) == (Times(1, 1, 20.0, is_few=True), Times(1, 1, 4.0, is_few=True))
+    assert times.over_labels == Times(2, 2, 2.0, is_few=True)
+    assert times.ratio == pytest.approx(0.2)
 
 
 def test_a_time_that_is_not_known_is_not_zero():

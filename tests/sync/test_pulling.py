@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +15,15 @@ from labels.config import LabelConfig
 from labels.geometry import Box, ImageSize, Mask
 from labels.results import Label, to_result
 from sync.catalogue.samples import SamplePrediction
+from sync.jobs.datasets.export import export
 from sync.jobs.exchange import merging
 from sync.jobs.exchange.pull import pull
 from sync.jobs.exchange.push import push
 from sync.jobs.exchange.sweep import sweep
 from sync.jobs.exchange.verify import verify
 from sync.review.feedback_summary import summarize_feedback
+from sync.versions.manifest import read_version
+from tests.fakes.people import to_plain
 from tests.fakes.project import CONFIG, SIZE, FakeProject, make_single_boxes, open_fake_project
 
 CAR = Label("a" * 24, "label", ("car",), Box(30, 20, 12, 16))
@@ -201,3 +205,41 @@ def test_a_pull_writes_no_sample_of_which_there_is_nothing_new(project: FakeProj
         project.server.clock.sleep(60)
         pull(project.context, everything=everything)
         assert project.dataset.changed_at(project.sample_ids) == before
+
+
+def test_an_import_that_somebody_touched_up_is_no_work_without_boxes():
+    with open_fake_project(images=2) as labelled:
+        assert isinstance(CAR.geometry, Box)
+        first, second = labelled.sample_ids
+        labelled.context.dataset.write_labels({first: [CAR]})
+        push(labelled.context)
+        ledger, annotator = labelled.context.ledger, labelled.annotator
+        sent = ledger.links([first])[first].annotation_id
+        annotator.submit(labelled.task_ids()[second], regions(DOG))
+        for shift in (1, 2):  # read again after each change
+            moved = replace(CAR, geometry=replace(CAR.geometry, x=CAR.geometry.x + shift))
+            annotator.sdk.annotations.update(id=sent, result=to_plain(regions(moved)), lead_time=7.0 * shift)
+            assert pull(labelled.context).failed == ()
+            times = summarize_feedback(ledger.feedback(), ledger.reviews()).times
+            assert (times.without.reviews, times.with_prelabels.reviews) == (1, 0)
+            assert (times.over_labels.reviews, times.over_labels.median_s) == (1, 7.0 * shift)
+        for sample in labelled.dataset.samples.values():
+            sample.image = replace(sample.image, sha256=hashlib.sha256(sample.image.path.read_bytes()).hexdigest())
+        export(labelled.context, export_format="coco")
+        (label,) = next(one.labels for one in read_version(labelled.context.home).images if one.sample_id == first)
+        # Its name is no model's.
+        assert (label.model_version, label.verdict) == (None, None)
+
+
+def test_what_is_drawn_anew_after_sent_labels_were_deleted_is_work_without_boxes():
+    with open_fake_project(images=1) as labelled:
+        (first,) = labelled.sample_ids
+        labelled.context.dataset.write_labels({first: [CAR]})
+        push(labelled.context)
+        sent = labelled.context.ledger.links([first])[first].annotation_id
+        assert sent is not None
+        labelled.annotator.delete_annotation(sent)
+        labelled.annotator.submit(labelled.task_ids()[first], regions(DOG))
+        pull(labelled.context)
+        times = summarize_feedback([], labelled.context.ledger.reviews()).times
+        assert (times.without.reviews, times.over_labels.reviews) == (1, 0)

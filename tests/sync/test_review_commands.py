@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from labels.fields import SENT_LABELS
 from sync.cli import main
 from sync.ledger import Ledger, Link, Review
 from sync.review.feedback import Verdict
@@ -67,6 +68,17 @@ def test_feedback_shows_classes_confusions_and_times(home: Path):
     assert shown.exit_code == 0
     # The classes of which little is known stand behind the one that is known, however weak they are.
     assert shown.output == SHOWN
+
+
+def test_feedback_tells_images_sent_with_labels_apart(home: Path):
+    with Ledger.open(Home(home).ledger) as ledger:
+        ledger.record_links([Link("s3", 3, "sum", None, "queued")])
+        ledger.record_review(
+            Review("s3", 3, 3, "2026-01-01T00:00:00.000000Z", "ana@x", 1.0, "reviewed", (), (), (), SENT_LABELS)
+        )
+    shown = run(home, "feedback").output.splitlines()
+    assert "without boxes    8.0 s an image (median of 1 review, too few to say much)" in shown
+    assert "over labels      1.0 s an image (median of 1 review, too few to say much)" in shown
 
 
 def test_feedback_by_reviewer_has_a_table_for_each(home: Path):

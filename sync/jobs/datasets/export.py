@@ -19,6 +19,7 @@ from sync.ledger import Export
 from sync.versions.exporting import to_export_images
 from sync.versions.manifest import read_version
 from sync.versions.splits import Ratios
+from sync.versions.version import Version
 
 
 def export(
@@ -56,10 +57,11 @@ def export(
         if version is None:
             on_progress(None, "reading reviewed labels")
             choice = choose_reviewed(context)
-            _check_something(choice, chosen)
+            _check_something(choice, export_format)
             frozen = freeze(context, choice, ratios=ratios, group_by=group_by, on_progress=on_progress)
         else:
             frozen = Frozen(read_version(context.home, version), is_new=False)
+            _check_objects(frozen.version, export_format)
         on_progress(None, f"writing {target}")
         order = Order(export_format, target, images_mode, frozen.version.id, control)
         result = write_export(to_export_images(frozen.version), frozen.version.config, order)
@@ -88,27 +90,50 @@ def _collecting_no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _check_something(choice: Choice, chosen: Format) -> None:
+def _check_something(choice: Choice, export_format: str) -> None:
     """Refuse to freeze nothing.
 
     Raises:
         LabelingError: no image is reviewed that the format could hold.
     """
-    if not any(one.said.has_regions or chosen.holds_answers for one in choice.chosen):
+    if not choice.chosen:
         raise LabelingError(explain_nothing(choice))
+    if not any(one.said.has_regions or FORMATS[export_format].holds_answers for one in choice.chosen):
+        answered = f"{len(choice.chosen)} reviewed images {_explain_answers_only(export_format)}"
+        raise LabelingError(explain_nothing(choice, advice=answered))
+
+
+def _check_objects(version: Version, export_format: str) -> None:
+    """Refuse to write nothing of a version.
+
+    Raises:
+        LabelingError: nobody looked for objects on its images, and the format holds nothing else.
+    """
+    if not any(image.has_regions or FORMATS[export_format].holds_answers for image in version.images):
+        raise LabelingError(
+            f"version {version.id}: {len(version.images)} images {_explain_answers_only(export_format)}"
+        )
+
+
+def _explain_answers_only(export_format: str) -> str:
+    others = ", ".join(name for name, one in FORMATS.items() if one.holds_answers)
+    return f"say nothing about objects, which {export_format} needs; formats that hold answers about images: {others}"
 
 
 def _to_report(choice: Choice, chosen: Format, frozen: Frozen, target: Path, result: ExportResult) -> Report:
     left_out = {**choice.left_out}
     if chosen.holds_answers:
         left_out.pop(ONLY_ANSWERED, None)
+    # Where people only gave answers there is nothing without objects.
+    is_looked_at = any(image.has_regions for image in frozen.version.images)
+    negatives = {"images without objects": result.negatives} if is_looked_at else {}
     return Report(
         "export",
         moved=result.images,
         failed=(*choice.failed, *result.left_out),
         conflicts=tuple(sorted(choice.conflicts)),
         notes=(f"written to {target}", *describe_version(frozen), *describe(choice), *result.notes),
-        details={"labels": result.labels, "images without objects": result.negatives, **left_out},
+        details={"labels": result.labels, **negatives, **left_out},
     )
 
 

@@ -226,14 +226,16 @@ class _Origins:
         saved = self._rewritten.get(review["annotation_id"])
         is_ours = saved is not None and saved.updated_at == review["annotation_updated_at"]
         verdict = self._verdicts.get((review["annotation_id"], label.id))
-        if verdict is None and review["model_version"] is not None:
+        # Labels that people had sent are no prediction.
+        version = None if review["model_version"] == fields.SENT_LABELS else review["model_version"]
+        if verdict is None and version is not None:
             # Deleted and drawn again over the same object: the verdict has the id of what was predicted.
             verdict = "moved"
         return VersionLabel(
             label,
             reviewer=saved.saved_by if saved is not None and is_ours else review["reviewer"],
             reviewed_at=saved.saved_at if saved is not None and is_ours else review["annotation_updated_at"],
-            model_version=review["model_version"],
+            model_version=version,
             verdict=verdict,
             source=source,
         )

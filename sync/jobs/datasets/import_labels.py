@@ -21,7 +21,16 @@ from labels.report import Failure, OnProgress, Report, ignore_progress
 from labels.results import Label, is_same
 from sync.catalogue.samples import SampleImage, SampleLabels
 from sync.images import ImageFacts, find_images
-from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, find_controls, fit_labels
+from sync.imports.fitting import (
+    Classes,
+    FitError,
+    Fitted,
+    check_size,
+    count_unknown,
+    find_controls,
+    find_controls_for,
+    fit_labels,
+)
 from sync.imports.formats import read_labels
 from sync.imports.matching import FileIndex, NoMatchError, shorten
 from sync.imports.records import ImportedImage, ImportedSet
@@ -87,7 +96,8 @@ def ingest_labels(context: Context, wish: Wish, on_progress: OnProgress = ignore
     added, new = _add_images(context, wish, folder, unpacked, on_progress)
     tally.failed += [*unpacked.failed.values(), *added.failed]
     if wish.unpacks:
-        tally.counts.update({"images unpacked": len(unpacked.new), "images inside that were there": unpacked.known})
+        unpacking = "images that would be unpacked" if wish.is_dry_run else "images unpacked"
+        tally.counts.update({unpacking: len(unpacked.new), "images inside that were there": unpacked.known})
     images = _find_samples(context, folder, {*unpacked.files.values()}) | new
     on_progress(None, "fitting labels")
     fits = list(_fit_all(found, folder, images, classes, unpacked, tally))
@@ -128,7 +138,11 @@ def _check_classes(wish: Wish, found: ImportedSet, classes: Classes) -> None:
     known = {name for control in classes.config.controls for name in control.classes}
     wrong = sorted(set(wish.classes.values()) - known - {""})
     if wrong:
-        raise LabelingError(f"map: class {wrong[0]!r} is not in label_config.xml (known: {', '.join(sorted(known))})")
+        mapped = {name for name, new in wish.classes.items() if new == wrong[0]}
+        # Those that the labels could have; of a class that the file does not have, all.
+        controls = find_controls_for(found, mapped, classes.config) or classes.config.controls
+        names = dict.fromkeys(name for control in controls for name in control.classes)
+        raise LabelingError(f"map: class {wrong[0]!r} is not in label_config.xml (known: {', '.join(names)})")
     unknown = count_unknown(found, classes)
     if unknown:
         listed = ", ".join(f"{shorten(name)!r} ({count})" for name, count in [*unknown.items()][:CLASSES_LISTED])
@@ -287,9 +301,12 @@ def _to_report(
     written: Sequence[_Fit],
 ) -> Report:
     failed = tally.failed
+    images, labels = "labelled images", "labels"
+    if wish.is_dry_run:
+        images, labels = "images that would be labelled", "labels that would be added"
     details = {
-        "labelled images": len(written),
-        "labels": sum(len(fit.labels) for fit in written),
+        images: len(written),
+        labels: sum(len(fit.labels) for fit in written),
         "images without objects": sum(fit.has_regions and not any(label.geometry for label in fit.labels)
                                       for fit in written),
         "images labelled as before": tally.unchanged,

@@ -142,10 +142,13 @@ def describe(choice: Choice) -> Iterator[str]:
         yield f"{choice.left_out[NOT_REVIEWED]} images are not in it: nobody has reviewed them"
 
 
-def explain_nothing(choice: Choice, what: str = "export") -> str:
-    """Return why there is nothing to export, or whatever is done, and what to do about it."""
+def explain_nothing(choice: Choice, what: str = "export", *, advice: str | None = None) -> str:
+    """Return why there is nothing to export, or whatever is done, and what to do about it.
+
+    ``advice`` stands in place of the usual reason, that nothing is reviewed.
+    """
     found = "; ".join((*describe(choice), *(f"{one.item}: {one.problem}" for one in choice.failed[:FAILED_SHOWN])))
-    advice = f"no image is reviewed yet, there is nothing to {what}; submit some in Label Studio and pull"
+    advice = advice or f"no image is reviewed yet, there is nothing to {what}; submit some in Label Studio and pull"
     return f"{advice} ({found})" if choice.left_out[LABELLED] or choice.left_out[REOPENED] or choice.failed else advice
 
 

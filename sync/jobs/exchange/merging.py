@@ -6,7 +6,7 @@ comes to the same end. A task that is gone, skipped or cannot be read never take
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -180,6 +180,7 @@ class Merging:
             [links[one.task.task_id].sample_id for one in answered if _lacks_prediction(one)]
         )
         replaced = ledger.replaced_predictions(sample_ids)
+        reviewed_from = ledger.reviewed_versions(sample_ids)
         known: dict[int, Known] = {}
         problems: dict[int, ItemError] = {}
         for one in answered:
@@ -201,6 +202,7 @@ class Merging:
                     readings=readings,
                     pushed=pushed.get(link.sample_id, {}),
                     replaced=replaced.get(link.sample_id, ()),
+                    was_labelled=_was_labelled(one, link, reviewed_from.get(link.sample_id)),
                 )
         return known, problems
 
@@ -261,6 +263,16 @@ class Merging:
 def _lacks_prediction(people: People) -> bool:
     present = {prediction.prediction_id for prediction in people.task.predictions}
     return any(annotation.prediction_id not in present for annotation in people.task.answers)
+
+
+def _was_labelled(people: People, link: Link, reviewed_from: Set[str | None] | None) -> bool:
+    """Return whether the task had labels of people from the start: the first review says so, and later ones keep it.
+
+    Before any review the ledger knows only an annotation that was sent with the task.
+    """
+    if reviewed_from is not None:
+        return fields.SENT_LABELS in reviewed_from
+    return link.annotation_id in {annotation.annotation_id for annotation in people.task.annotations}
 
 
 def _to_reviewer(outcome: Outcome) -> Reviewer:

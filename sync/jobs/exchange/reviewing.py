@@ -36,7 +36,8 @@ class Known:
     """What the ledger and the catalogue know of a sample before its review is read.
 
     ``size`` is the image's, ``ours`` what the catalogue holds (None: nobody looked), and ``ours_at`` since when at the
-    latest. ``replaced`` are predictions in whose place the same version drew others.
+    latest. ``replaced`` are predictions in whose place the same version drew others. ``was_labelled``: its task had
+    labels of people from the start.
     """
 
     link: Link
@@ -48,6 +49,7 @@ class Known:
     readings: Mapping[int, Reading] = field(default_factory=dict)
     pushed: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
     replaced: Sequence[Replaced] = ()
+    was_labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def read_review(people: People, known: Known, config: LabelConfig, policy: Polic
     task, link, item = people.task, known.link, f"task {people.task.task_id}"
     answer = choose_answer(task, policy, config, known.size)
     if answer is None:
-        return _skip(task, link, policy)
+        return _skip(task, known, policy)
     if isinstance(known.ours, ItemError):
         raise known.ours
     base = _find_base(people, known, answer)
@@ -175,10 +177,12 @@ def is_equal(one: Label | None, other: Label | None) -> bool:
     return one is other if one is None or other is None else is_same(one, other)
 
 
-def _skip(task: Task, link: Link, policy: Policy) -> Outcome:
+def _skip(task: Task, known: Known, policy: Policy) -> Outcome:
     annotation = max(task.annotations, key=lambda one: one.updated_at)
     # With nobody's answer there is nothing to disagree on; the next answer is compared with the same base.
-    review = replace(_to_review(task, link, annotation, fields.SKIPPED, policy), conflicts=())
+    link = known.link
+    review = _to_review(task, link, annotation, fields.SKIPPED, policy)
+    review = replace(review, conflicts=(), model_version=_name_no_model(known))
     return Outcome(link.sample_id, None, (review,), is_news=link.state != fields.SKIPPED)
 
 
@@ -247,7 +251,7 @@ def _judge(
         return _judge_unseen(known, annotation, reviewed)
     if shown.model_version == fields.MISTAKES_VERSION:
         # It marked what was suspicious, and is no detector's word.
-        return (), None, ()
+        return (), _name_no_model(known), ()
     before = _find_replaced(known, annotation, shown.model_version)
     if before is not None:
         return compare_review(before, reviewed), shown.model_version, ()
@@ -275,15 +279,20 @@ def _judge_unseen(
     """Judge by what the ledger says was sent: the prediction is gone from Label Studio, or there never was one."""
     if annotation.prediction_id is None and annotation.lead_time_s is None:
         # Nobody drew it: it was imported.
-        return (), None, ()
+        return (), _name_no_model(known), ()
     version = find_version_seen(reviewed, known.pushed)
     if version is None and annotation.prediction_id is not None:
         version = known.link.model_version
     if version is None:
-        return (), None, ()
+        return (), _name_no_model(known), ()
     before = _find_replaced(known, annotation, version)
     predicted = known.pushed.get(version) if before is None else before
     return () if predicted is None else compare_review(predicted, reviewed), version, ()
+
+
+def _name_no_model(known: Known) -> str | None:
+    """Return what stands in place of a model version where the person saw no prediction."""
+    return fields.SENT_LABELS if known.was_labelled else None
 
 
 @contextmanager

@@ -63,9 +63,7 @@ def evaluate(
     measured = measure(frozen, split, look_at(context.home, file, frozen, split, on_progress), thresholds)
     kept = write_result(context.home, to_result(file, frozen, split, measured))
     notes = [*_explain(file, frozen, split, measured), f"kept as {kept}"]
-    learned = check_not_learned(context.home, file, frozen, split)
-    if learned:
-        notes.insert(0, f"the model learned from {learned} of these images: the numbers are too good")
+    notes[:0] = _explain_seen(context, file, frozen, split)
     if with_fields:
         notes += _write_fields(context, frozen, split, measured, on_progress)
     evaluation = measured.evaluation
@@ -116,6 +114,15 @@ def _explain(file: ModelFile, frozen: Version, split: Split, measured: Measured)
         yield "shown from: " + ", ".join(f"{name} {value:g}" for name, value in sorted(chosen.items()))
     if len(chosen) < len(evaluation.classes):
         yield f"{len(evaluation.classes) - len(chosen)} classes keep the default threshold: val has too few of them"
+
+
+def _explain_seen(context: Context, file: ModelFile, frozen: Version, split: Split) -> Iterator[str]:
+    """Yield what training did with the images that the model is judged by."""
+    learned, chosen = (check_not_learned(context.home, file, frozen, split, parts=[part]) for part in ("train", "val"))
+    if learned:
+        yield f"the model learned from {learned} of these images: the numbers are too good"
+    if chosen:
+        yield f"the model's best epoch was chosen on {chosen} of these images: the numbers are a little too good"
 
 
 def _explain_answers(evaluation: AnswerEvaluation) -> Iterator[str]:

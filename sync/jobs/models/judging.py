@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,12 +92,17 @@ def read_split(home: Home, file: ModelFile, version: str | None) -> Version:
     return read_version(home, version or own or "latest")
 
 
-def check_not_learned(home: Home, file: ModelFile, frozen: Version, split: Split) -> int:
-    """Return how many images of a split a model learned from, by their content; 0: none, or nobody can tell."""
+def check_not_learned(
+    home: Home, file: ModelFile, frozen: Version, split: Split, *, parts: Sequence[Split] = ("train", "val")
+) -> int:
+    """Return how many images of a split a model learned from, by their content; 0: none, or nobody can tell.
+
+    ``parts`` are the splits that count as learned from: its weights come of train, on val its best epoch was chosen.
+    """
     if file.trained_on is None or file.trained_on not in list_versions(home):
         return 0
     learned = frozen if file.trained_on == frozen.id else read_version(home, file.trained_on)
-    known = {image.sha256 for image in learned.images if image.split != "test"}
+    known = {image.sha256 for image in learned.images if image.split in parts}
     judged = [image for image in frozen.in_split(split) if image.has_regions or image.answers]
     return sum(image.sha256 in known for image in judged)
 

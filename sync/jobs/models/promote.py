@@ -33,7 +33,7 @@ from sync.jobs.models.judging import (
 )
 from sync.ledger import Promotion
 from sync.models.curves import draw_curves
-from sync.models.gate import Rules
+from sync.models.gate import FORCED_FOR_NOTHING, Rules
 from sync.models.registry import Card, Registry, compute_files, list_files
 from sync.models.results import GateResult, write_gate, write_result
 from sync.versions.version import Version
@@ -65,7 +65,7 @@ def promote(
     """
     rules = rules or Rules()
     if force and not (reason or "").strip():
-        raise LabelingError("a model is forced for a reason: --reason TEXT")
+        raise LabelingError(FORCED_FOR_NOTHING)
     new, old = find_model(context.home, candidate), find_model(context.home, read_current(context))
     list_files(new.weights)  # an ensemble is refused before the long part
     if new.weights.version == old.weights.version:

@@ -52,7 +52,7 @@ BASES: dict[str, list[dict[str, object]]] = {
     "queue": [{"by": "random", "count": 1}],
     "relabel": [{"old": "a", "new": "b"}],
     "resolve": [{"decisions": {}}],
-    "promote": [{"candidate": "a"}],
+    "promote": [{"candidate": "a"}, {"candidate": "a", "force": True, "reason": "b"}],
     "similarity": [{}, {"backend": "qdrant", "url": "http://127.0.0.1:6333"}],
     "quality_learn": [{"votes": "a"}],
     "clean": [{"classes": ["a"]}, {"classes": ["a"], "dry_run": True, "action": "copy"}],

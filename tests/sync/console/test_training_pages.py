@@ -113,6 +113,13 @@ def test_the_page_lists_the_trainings_and_why_one_failed(admin: FlaskClient, run
     assert "run 5" not in page
 
 
+def test_a_dry_run_is_marked_among_the_trainings(admin: FlaskClient, runner: FakeRunner) -> None:
+    runner.runs = [replace(DONE, job="train", params={"model": "yolo11n.pt", "dry_run": True})]
+    assert "dry run" in admin.get("/training/").text
+    runner.runs = [replace(DONE, job="train", params={"model": "yolo11n.pt"})]
+    assert "dry run" not in admin.get("/training/").text
+
+
 def test_the_run_shows_its_curves_while_it_trains(admin: FlaskClient, runner: FakeRunner, candidate: Candidate) -> None:
     runner.runs = [TRAINING_RUN]
 

@@ -19,6 +19,7 @@ from sync.models.candidate import Candidate, candidates_dir
 from sync.models.registry import Registry
 from sync.models.results import list_results
 from sync.versions.manifest import write_version
+from sync.versions.version import Split
 from tests.fakes.detectors import make_version, write_detector
 from tests.sync.models.conftest import TEST_IMAGES, Bench
 
@@ -45,6 +46,25 @@ def test_evaluate_says_how_good_the_current_model_is_and_keeps_it(bench: Bench) 
     assert [(one.name, one.map50_95 is None) for one in result.evaluation.classes] == [("car", False), ("dog", True)]
     assert result.thresholds == {"car": 0.8999}
     assert "1 classes have no example there: nothing is known of them" in report.notes
+
+
+@pytest.mark.parametrize(
+    ("was_in", "said"),
+    [
+        ("train", "the model learned from 40 of these images: the numbers are too good"),
+        ("val", "the model's best epoch was chosen on 40 of these images: the numbers are a little too good"),
+    ],
+)
+def test_evaluate_says_what_training_did_with_the_images(bench: Bench, was_in: Split, said: str) -> None:
+    images = tuple(replace(one, split=was_in) for one in bench.version.images if one.split == "test")
+    others = tuple(one for one in bench.version.images if one.split != "test")
+    _write_frozen(bench, replace(bench.version, images=(*others, *images)))
+    name = _write_trained(bench, "mine", errs_by=1.0, version_id=_ids(bench)[-1])
+
+    report = evaluate(bench.context, model=name, version="v1", split="test")
+
+    assert report.notes[0] == said
+    assert sum("too good" in note for note in report.notes) == 1
 
 
 def test_a_second_evaluation_looks_at_nothing_and_says_the_same(bench: Bench) -> None:
@@ -358,6 +378,7 @@ def test_a_cancelled_promotion_changes_nothing(bench: Bench) -> None:
         ("promote", {"candidate": "best", "margin": 2}, "expected a number from 0 to 1"),
         ("promote", {"candidate": "best", "confidence": 0.1}, "confidence is from 0.5"),
         ("promote", {}, "'candidate': expected a text"),
+        ("promote", {"candidate": "best", "force": True}, "force needs a reason"),
         ("evaluate", {"split": "all"}, "split 'all' is not known"),
         ("rollback", {"from": "x"}, "'from' is not known"),
     ],
