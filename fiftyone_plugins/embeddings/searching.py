@@ -73,8 +73,8 @@ def choose_text_key(store: EmbeddingStore, asked: str | None = None) -> str:
     keys = list_text_keys(store)
     if asked is None and not keys:
         raise LabelingError(
-            "there are no embeddings of a model that reads text: compute them with a CLIP first (labelloop embed --model"
-            " clip, or Compute embeddings in the App)"
+            "there are no embeddings of a model that reads text: compute them with a CLIP first (labelloop embed"
+            " --model clip, or Compute embeddings in the App)"
         )
     return keys[-1] if asked is None else asked
 
