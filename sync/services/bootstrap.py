@@ -21,6 +21,7 @@ from sync.services.programs import StackSettings
 from sync.services.secrets import read_or_make_secret
 from sync.services.stack_record import Addresses
 from sync.settings import Home
+from sync.workbench.connection import connect_sdk
 
 BACKEND_TITLE = "labelloop ML backend"
 BACKEND_USER = "labelloop"
@@ -118,8 +119,7 @@ def connect(url: str, token: str) -> Iterator[LabelStudio]:
     # A proxy of this shell must not be asked for a server of this machine.
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False, follow_redirects=True) as http:
         try:
-            # The SDK leaves its own constructor without types.
-            yield LabelStudio(base_url=url, api_key=token, httpx_client=http)  # type: ignore[no-untyped-call]
+            yield connect_sdk(url, token, http)
         except ApiError as error:
             raise ServiceError(f"Label Studio at {url}: {error.status_code}, {_describe(error.body)}") from error
         except httpx.HTTPError as error:

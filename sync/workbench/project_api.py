@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import httpx
-from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.request_options import RequestOptions
 
+from sync.workbench.connection import connect_sdk
 from sync.workbench.refusals import in_words
 
 READ_TIMEOUT_S: Final = 120
@@ -31,7 +31,7 @@ class ProjectApi:
         self._http = httpx.Client(timeout=READ_TIMEOUT_S, trust_env=False, follow_redirects=True)
         # It looks at the token, and does not take one that has expired.
         with in_words(self.url, "the token"):
-            self._sdk = Sdk(base_url=self.url, api_key=token, httpx_client=self._http)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+            self._sdk = connect_sdk(self.url, token, self._http)
         self._emails: dict[int, str] = {}
 
     def close(self) -> None:

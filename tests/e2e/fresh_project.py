@@ -27,6 +27,7 @@ from sync.jobs.context import Context, Patience
 from sync.ledger import Ledger
 from sync.media import link_folder
 from sync.settings import Project, read_label_config, read_secret
+from sync.workbench.connection import connect_sdk
 from sync.workbench.label_studio import LabelStudio
 from tests.e2e.conftest import RunningStack
 from tests.e2e.real_view import read_view
@@ -141,7 +142,7 @@ def open_fresh_project(
     link_folder(stack.home, (folder / "images").resolve())
     token = read_secret(stack.home, "label_studio_token") or ""
     http = httpx.Client(timeout=60, trust_env=False, follow_redirects=True)
-    sdk = Sdk(base_url=stack.addresses.label_studio, api_key=token, httpx_client=http)
+    sdk = connect_sdk(stack.addresses.label_studio, token, http)
     made = sdk.projects.create(title=name, label_config=config.xml)
     dataset = Dataset.open(name, config)
     sample_ids = dataset.write_images(

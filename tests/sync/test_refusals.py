@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import jwt
 import pytest
+from label_studio_sdk.core.api_error import ApiError
 
 from labels.errors import ServiceError
 from sync.services.bootstrap import connect
+from sync.workbench.connection import connect_sdk
 from sync.workbench.label_studio import LabelStudio, NoAnswerError, RefusedError
 from tests.fakes.answering import Answer, answering
 
@@ -27,6 +32,7 @@ def to_token(**claims: Any) -> str:
 
 EXPIRED = to_token(exp=datetime.now(UTC) - timedelta(days=1))
 ENDLESS = to_token()
+IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 VALID = to_token(exp=datetime.now(UTC) + timedelta(days=1))
 
 
@@ -75,3 +81,46 @@ def test_nobody_on_the_port_is_an_error_in_one_line():
     with pytest.raises(ServiceError, match=r"http://127.0.0.1:9, GET project: no answer") as caught:
         ask(NOWHERE, VALID)
     assert type(caught.value) is ServiceError
+
+
+@dataclass
+class ExpiringAccess:
+    """A server that takes an access token twice, as if it ended on the way; it counts what it carried out."""
+
+    refresh_status: int = 200
+    bought: int = 0
+    uses: int = 0
+    created: int = 0
+
+    def answer(self, method: str, path: str, asked: bytes) -> tuple[int, bytes]:
+        if path.startswith("/api/token/refresh"):
+            self.bought += 1
+            self.uses = 0
+            status = self.refresh_status if self.bought > 1 else 200
+            return status, json.dumps({"access": to_token(exp=IN_AN_HOUR, number=self.bought)}).encode()
+        self.uses += 1
+        if self.uses > 1 and self.created == 0:
+            return 401, b'{"detail": "Authentication credentials were not provided."}'
+        self.created += method == "POST"
+        return 201, b'{"id": 5}'
+
+
+def test_a_token_that_ends_on_the_way_is_renewed_and_the_request_is_sent_again_once():
+    server = ExpiringAccess()
+    with answering(server.answer) as url, httpx.Client(trust_env=False) as http:
+        sdk = connect_sdk(url, VALID, http)
+        sdk.projects.get(1)
+        sdk.projects.create(title="one")
+
+    assert (server.bought, server.created) == (2, 1)
+
+
+def test_what_is_refused_with_a_new_token_too_is_an_error():
+    server = ExpiringAccess(refresh_status=401)
+    with answering(server.answer) as url, httpx.Client(trust_env=False) as http:
+        sdk = connect_sdk(url, VALID, http)
+        sdk.projects.get(1)
+        with pytest.raises(ApiError) as caught:
+            sdk.projects.create(title="one")
+
+    assert (caught.value.status_code, server.created) == (401, 0)
