@@ -39,6 +39,7 @@ class TimelyHTTPConnection(HTTPConnection):
         try:
             response = super().getresponse()
         except Exception as error:
+            # A socket that was cut fails in many ways; any other failure is passed on.
             if is_late.is_set():
                 raise TimeoutError("the headers are not there in time") from error
             raise

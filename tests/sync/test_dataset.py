@@ -289,10 +289,14 @@ def test_opening_a_second_time_writes_no_class(dataset: Any, monkeypatch: pytest
 
     from sync.catalogue.dataset import Dataset
 
+    called = list[str]()
     for name in ("reload", "update_label_schema", "activate_label_schemas"):
-        monkeypatch.delattr(fo.Dataset, name)
-    monkeypatch.setattr(fo.Dataset, "classes", property(lambda self: self._doc.classes))
+        monkeypatch.setattr(fo.Dataset, name, lambda *_, name=name, **__: called.append(name))
+    classes = property(lambda self: self._doc.classes, lambda *_: called.append("classes"))
+    monkeypatch.setattr(fo.Dataset, "classes", classes)
     Dataset.open(dataset.name, CONFIG)
+
+    assert called == []
 
 
 def test_another_config_changes_the_classes_alone(dataset: Any):

@@ -307,6 +307,7 @@ def reporting_surprises(item: str) -> Iterator[None]:
     except LabelingError:
         raise
     except Exception as error:
+        # One annotation's surprise must not end the pull of all the others.
         logger.exception("%s could not be read", item)
         problem = f"cannot be read, by a mistake of labelloop ({type(error).__name__}: {error}); please report it"
         raise ItemError(item, problem) from error
