@@ -23,6 +23,19 @@ from fiftyone_plugins.app.targets import (
 )
 
 
+def to_config(operator: Any, **more: Any) -> foo.OperatorConfig:
+    """Return how the App lists an operator: its name, label, sentence and icon, with a form that follows answers."""
+    return foo.OperatorConfig(
+        name=operator.name_in_app,
+        label=operator.label,
+        description=operator.about,
+        icon=operator.icon,
+        dynamic=True,
+        view_target=False,
+        **more,
+    )
+
+
 class JobOperator(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
     """A button in the grid whose form starts a job of the console and shows its progress and report."""
 
@@ -36,15 +49,7 @@ class JobOperator(foo.Operator):  # type: ignore[misc]  # FiftyOne has no types
     @property
     def config(self) -> foo.OperatorConfig:
         """How the App lists this operator."""
-        return foo.OperatorConfig(
-            name=self.name_in_app,
-            label=self.label,
-            description=self.about,
-            icon=self.icon,
-            dynamic=True,
-            execute_as_generator=True,
-            view_target=False,
-        )
+        return to_config(self, execute_as_generator=True)
 
     def resolve_placement(self, ctx: Any) -> types.Placement | None:
         """Put a button into the grid's actions."""

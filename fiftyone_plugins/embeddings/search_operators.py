@@ -11,6 +11,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.forms import add_problem
+from fiftyone_plugins.app.operators import to_config
 from fiftyone_plugins.app.panels import tell_problems
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.asking import find_shown_crops
@@ -34,15 +35,7 @@ class _Search(foo.Operator, ABC):  # type: ignore[misc]  # FiftyOne has no types
     @property
     def config(self) -> foo.OperatorConfig:
         """How the App lists this operator."""
-        return foo.OperatorConfig(
-            name=self.name_in_app,
-            label=self.label,
-            description=self.about,
-            icon=self.icon,
-            dynamic=True,
-            view_target=False,
-            risk_level=types.RiskLevel.LOW,
-        )
+        return to_config(self, risk_level=types.RiskLevel.LOW)
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """Return the form; what is wrong stands in it as a sentence, and it cannot be executed then."""

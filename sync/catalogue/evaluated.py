@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import fiftyone as fo
 from pymongo.errors import PyMongoError
@@ -64,19 +64,8 @@ def write_evaluation(dataset_name: str, drawn: Mapping[str, Sequence[EvaluatedBo
         LabelingError: a person saved a view of that name.
     """
     try:
-        dataset = fo.load_dataset(dataset_name)
-        _clear(dataset)
-        dataset.add_sample_field(
-            fields.EVALUATED, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=version
-        )
-        view = dataset.select(list(drawn))
-        present = [str(sample_id) for sample_id in view.values("id")]
-        # By sample id: FiftyOne keeps the dataset's order, whatever the ids' is.
-        dataset.set_values(
-            fields.EVALUATED,
-            {sample_id: fo.Detections(detections=_to_detections(drawn[sample_id])) for sample_id in present},
-            key_field="id",
-        )
+        found = {key: fo.Detections(detections=_to_detections(boxes)) for key, boxes in drawn.items()}
+        view = _write_anew(dataset_name, fo.Detections, found, version)
         view.evaluate_detections(
             fields.EVALUATED,
             gt_field=fields.GROUND_TRUTH,
@@ -113,16 +102,8 @@ def write_answer_evaluation(
         LabelingError: a person saved a view of that name.
     """
     try:
-        dataset = fo.load_dataset(dataset_name)
-        _clear(dataset)
-        dataset.add_sample_field(
-            fields.EVALUATED, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification, description=version
-        )
-        view = dataset.select(list(said))
-        present = [str(sample_id) for sample_id in view.values("id")]
-        dataset.set_values(
-            fields.EVALUATED, {sample_id: _to_classification(said[sample_id]) for sample_id in present}, key_field="id"
-        )
+        found = {key: _to_classification(answer) for key, answer in said.items()}
+        view = _write_anew(dataset_name, fo.Classification, found, version)
         view.evaluate_classifications(
             fields.EVALUATED, gt_field=control, eval_key=fields.EVALUATION, method="simple", progress=False
         )
@@ -143,11 +124,21 @@ def _save_view(dataset_name: str, chosen: tuple[str, ...], what: str) -> Written
     return Written(fields.EVALUATED, fields.EVALUATION, VIEW, len(chosen))
 
 
-def _clear(dataset: fo.Dataset) -> None:
+def _write_anew(dataset_name: str, document: Any, found: Mapping[str, Any], version: str) -> Any:
+    """Write what was found by sample id in place of an earlier evaluation, and return the view of those samples."""
+    dataset = fo.load_dataset(dataset_name)
     if dataset.has_evaluation(fields.EVALUATION):
         dataset.delete_evaluation(fields.EVALUATION)
     if dataset.has_sample_field(fields.EVALUATED):
         dataset.delete_sample_field(fields.EVALUATED)
+    dataset.add_sample_field(
+        fields.EVALUATED, fo.EmbeddedDocumentField, embedded_doc_type=document, description=version
+    )
+    view = dataset.select(list(found))
+    # By sample id: FiftyOne keeps the dataset's order, whatever the ids' is. What was deleted meanwhile is left out.
+    present = {str(sample_id): found[str(sample_id)] for sample_id in view.values("id")}
+    dataset.set_values(fields.EVALUATED, present, key_field="id")
+    return view
 
 
 def _to_detections(boxes: Sequence[EvaluatedBox]) -> list[fo.Detection]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from PIL import Image, ImageFilter
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from sync.services.ports import find_free_port
@@ -22,6 +23,18 @@ LOOK_MS = 30_000
 WORK_MS = 90_000
 # Half of it is the panel's.
 WINDOW = {"width": 1500, "height": 1300}
+
+
+def make_pictures(stack: RunningStack) -> dict[str, Image.Image]:
+    """Return two photos of the demo, one of them blurred as well, and a black picture."""
+    demo = stack.home.path / "demo_images" / "photos"
+    bus = Image.open(demo / "bus.jpg").convert("RGB").resize((640, 480))
+    return {
+        "bus": bus,
+        "blurred": bus.filter(ImageFilter.GaussianBlur(8)),
+        "black": Image.new("RGB", (640, 480)),
+        "astronaut": Image.open(demo / "astronaut.png").convert("RGB").resize((640, 480)),
+    }
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFilter
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.e2e.conftest import RunningStack
 from tests.e2e.job_home import JobHome, open_app_server, open_console, open_job_home
-from tests.e2e.plugin_panels import LOOK_MS, CurationApp, open_curation_app
+from tests.e2e.plugin_panels import LOOK_MS, CurationApp, make_pictures, open_curation_app
 
 # Name of the photo, the folder it lies in, and how sure a detector is of a person there.
 PHOTOS = {"bus": ("person", 0.9), "blurred": ("person", 0.0), "black": ("others", 0.1), "astronaut": ("others", 0.8)}
@@ -26,14 +25,7 @@ def photos(stack: RunningStack, tmp_path: Path) -> Iterator[Any]:
     """Two photos of the demo, one of them blurred as well, and a black one, in two folders."""
     with stack.open():
         import fiftyone as fo
-    demo = stack.home.path / "demo_images" / "photos"
-    bus = Image.open(demo / "bus.jpg").convert("RGB").resize((640, 480))
-    pictures = {
-        "bus": bus,
-        "blurred": bus.filter(ImageFilter.GaussianBlur(8)),
-        "black": Image.new("RGB", (640, 480)),
-        "astronaut": Image.open(demo / "astronaut.png").convert("RGB").resize((640, 480)),
-    }
+    pictures = make_pictures(stack)
     dataset = fo.Dataset("claims-in-the-app", overwrite=True, persistent=True)
     for name, (folder, confidence) in PHOTOS.items():
         path = tmp_path / folder / f"{name}.png"

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFilter
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.conftest import RunningStack
-from tests.e2e.plugin_panels import LOOK_MS, CurationApp, open_curation_app
+from tests.e2e.plugin_panels import LOOK_MS, CurationApp, make_pictures, open_curation_app
 
 PROPOSED = {"bus": "keep", "blurred": "trash", "black": "trash", "astronaut": "keep"}
 
@@ -21,14 +20,7 @@ def photos(stack: RunningStack, tmp_path: Path) -> Iterator[Any]:
     """Two photos of the demo, one of them blurred as well, and a black one."""
     with stack.open():
         import fiftyone as fo
-    demo = stack.home.path / "demo_images" / "photos"
-    bus = Image.open(demo / "bus.jpg").convert("RGB").resize((640, 480))
-    pictures = {
-        "bus": bus,
-        "blurred": bus.filter(ImageFilter.GaussianBlur(8)),
-        "black": Image.new("RGB", (640, 480)),
-        "astronaut": Image.open(demo / "astronaut.png").convert("RGB").resize((640, 480)),
-    }
+    pictures = make_pictures(stack)
     dataset = fo.Dataset("quality-in-the-app", overwrite=True, persistent=True)
     for name, picture in pictures.items():
         picture.save(tmp_path / f"{name}.png")
