@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from bson import json_util
 from fiftyone.operators import types
+from pymongo import DESCENDING
 
 from fiftyone_plugins.app.console import Console
 from fiftyone_plugins.app.forms import FORM_TIMEOUT_S, check_dataset
 from fiftyone_plugins.app.markdown import escape
 from fiftyone_plugins.app.panels import CurationPanel, tell_problems, to_media_url
 from fiftyone_plugins.app.running import find_curation_folder, run_for_python
+from fiftyone_plugins.app.writing import CHANGED_AT
 from fiftyone_plugins.mistakes.deciding import IN_WORDS, accept, keep, undo
 from fiftyone_plugins.mistakes.decisions import Decisions
 from fiftyone_plugins.mistakes.marking import make_picture
@@ -49,13 +53,21 @@ class MistakesPanel(CurationPanel):
         self.refresh(ctx)
 
     def on_change_view(self, ctx: Any) -> None:
-        """List what is in the view; the same comes when samples were only read again."""
-        self.refresh(ctx)
+        """List what is in the view, where it is another one or something was written.
+
+        After each reload of samples the App calls this several times. What was just read stays: an answer that comes
+        late would take back what was clicked meanwhile.
+        """
+        if ctx.dataset is None or ctx.panel.state.seen != make_shown_mark(ctx.dataset, ctx.view):
+            self.refresh(ctx)
 
     def read(self, ctx: Any) -> None:
         """Read the list."""
+        # Before the list: what is written while it is read is read again.
+        seen = make_shown_mark(ctx.dataset, ctx.view)
         found = read_list(ctx.dataset, _list_shown_ids(ctx))
         state = ctx.panel.state
+        state.seen = seen
         state.counts = dict(Counter(one.kind for one in found))
         kind = state.kind if state.kind in state.counts else ALL
         state.kind = kind
@@ -189,6 +201,14 @@ class MistakesPanel(CurationPanel):
                 pages.md(f"{page + 1} of {last + 1} pages, {total:,} in all", name="where")
             step = {"by": by}
             pages.btn(name, label=label, variant="outlined", disabled=is_end, on_click=self.turn, params=step)
+
+
+def make_shown_mark(dataset: Any, view: Any) -> str:
+    """Return what differs once another view is shown or a sample of the dataset was written."""
+    stages = [] if view is None else view._serialize(include_uuids=False)
+    described = json_util.dumps(stages, sort_keys=True).encode()
+    latest = dataset._sample_collection.find_one({}, {CHANGED_AT: True}, sort=[(CHANGED_AT, DESCENDING)])
+    return f"{hashlib.sha256(described).hexdigest()} {None if latest is None else latest[CHANGED_AT]}"
 
 
 def read_list(dataset: Any, sample_ids: Sequence[str] | None = None) -> list[Finding]:

@@ -31,26 +31,28 @@ def serve(settings: ConsoleSettings, runner: Runner, catalogue: Catalogue) -> No
     Raises:
         LabelingError: the address cannot be had, or another console runs on this home folder.
     """
+    signal.signal(signal.SIGTERM, _exit)
     app = create_app(settings, runner, catalogue)
     try:
         server = waitress.create_server(app, host=settings.host, port=settings.port, threads=THREADS, ident="labelloop")
     except OSError as error:
         raise LabelingError(f"{settings.host}:{settings.port}: the console cannot listen there ({error})") from error
-    signal.signal(signal.SIGTERM, _exit)
     # A job that computes hands over to a waiting request sooner: Label Studio waits for its webhook.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # FiftyOne and matplotlib take seconds to be imported: no visitor should wait for it.
     warming = threading.Thread(target=_warm_up, args=[catalogue], daemon=True)
-    warming.start()
-    runner.start()
+    # All of it inside: the process may be asked to end at any line, also while the jobs are taken up.
     try:
+        warming.start()
+        runner.start()
         logger.info("console on http://%s:%s", settings.host, server.effective_port)
         server.run()
     finally:
         server.close()
         runner.stop()
         # Libraries of C++ abort the process when the interpreter goes while a thread imports them.
-        warming.join(WARM_UP_END_S)
+        if warming.ident is not None:
+            warming.join(WARM_UP_END_S)
 
 
 def _warm_up(catalogue: Catalogue) -> None:

@@ -199,7 +199,8 @@ class Runner:
         self._wake.flush()
         for consumer in self._consumers:
             consumer.stop(graceful=False)
-        for thread in threads_of(self._consumers):
+        # A process that is asked to end while it starts has not begun them all.
+        for thread in (thread for thread in threads_of(self._consumers) if thread.ident is not None):
             thread.join(timeout_s)
             if thread.is_alive():
                 # The lock stays ours until this process ends: while the job runs, nobody may call it interrupted.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from fiftyone_plugins.app.journal import (
 )
 from fiftyone_plugins.app.panels import CurationPanel, tell_problems
 from labels.errors import LabelingError
+from tests.fiftyone_plugins.panel_contexts import open_panel
 
 PANELS = [
     "@labelloop/clean/claims",
@@ -92,31 +92,6 @@ def test_what_cannot_be_taken_back_is_told(tmp_path: Path, run: str | None, prob
 # Panels
 
 
-class State(dict[str, Any]):
-    """The state of a panel, by name; what is not there is None."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self.get(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-
-def open_context(dataset: Any) -> tuple[Any, list[tuple[str, Any]]]:
-    """Return the context a panel acts in, and the forms that it opens: each operator's name with its parameters."""
-    forms: list[tuple[str, Any]] = []
-    panel = SimpleNamespace(state=State(), set_state=lambda _values: None)
-    ops = SimpleNamespace(notify=lambda text, variant: forms.append((variant, text)))
-
-    def prompt(operator: str, params: Any = None, on_success: Any = None) -> None:
-        assert on_success is not None
-        forms.append((operator, params))
-
-    return SimpleNamespace(
-        dataset=dataset, view=None, selected=[], panel=panel, ops=ops, prompt=prompt, params={}
-    ), forms
-
-
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A state folder of the test's own, and no console."""
@@ -131,7 +106,7 @@ def test_a_panel_opens_without_a_dataset_and_on_one_of_which_nothing_is_known(
     panel = fiftyone.operators.get_operator(uri)
     shown = []
     for opened in (None, dataset):
-        ctx, _ = open_context(opened)
+        ctx, _ = open_panel(opened)
         panel.on_load(ctx)
         shown.append(panel.render(ctx).to_json()["type"]["properties"])
 
@@ -142,7 +117,7 @@ def test_a_panel_opens_without_a_dataset_and_on_one_of_which_nothing_is_known(
 @pytest.mark.parametrize("uri", PANELS)
 def test_every_form_a_panel_opens_is_there(fiftyone: Any, dataset: Any, uri: str) -> None:
     panel = fiftyone.operators.get_operator(uri)
-    ctx, forms = open_context(dataset)
+    ctx, forms = open_panel(dataset)
     panel.on_load(ctx)
     opening = [name for name, method in vars(type(panel)).items() if (method.__doc__ or "").startswith("Open the form")]
     for name in opening:
@@ -156,9 +131,9 @@ def test_every_form_a_panel_opens_is_there(fiftyone: Any, dataset: Any, uri: str
 @pytest.mark.parametrize("uri", PANELS)
 def test_another_dataset_finds_nothing_of_the_one_before(fiftyone: Any, dataset: Any, uri: str) -> None:
     panel = fiftyone.operators.get_operator(uri)
-    fresh, _ = open_context(dataset)
+    fresh, _ = open_panel(dataset)
     panel.on_load(fresh)
-    used, _ = open_context(dataset)
+    used, _ = open_panel(dataset)
     used.panel.state.update(dict.fromkeys(("filter", "other", "kind", "by_eye", "thresholds"), "of the one before"))
     panel.on_change_dataset(used)
 
@@ -166,7 +141,7 @@ def test_another_dataset_finds_nothing_of_the_one_before(fiftyone: Any, dataset:
 
 
 def test_a_problem_is_told_in_the_app_and_what_is_no_problem_of_a_person_goes_on() -> None:
-    ctx, told = open_context(None)
+    ctx, told = open_panel(None)
     with tell_problems(ctx):
         raise LabelingError("the group has changed")
     assert told == [("error", "the group has changed")]

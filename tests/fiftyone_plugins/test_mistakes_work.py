@@ -21,6 +21,7 @@ from fiftyone_plugins.mistakes.verdicts import Verdict
 from labels.errors import ItemError, LabelingError
 from labels.report import Report
 from tests.fiftyone_plugins.conftest import FakeConsole
+from tests.fiftyone_plugins.panel_contexts import open_panel
 from tests.fiftyone_plugins.test_review_operators import resolve_form, run_as_the_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
@@ -359,6 +360,34 @@ def test_the_operator_runs_in_the_app_without_a_console(
 
 def test_the_panel_is_registered(fiftyone: Any) -> None:
     assert PANEL in {panel.uri for panel in fiftyone.operators.list_operators(type="panel")}
+
+
+def test_a_reload_of_what_the_panel_has_just_read_takes_no_click_back(
+    fiftyone: Any, boxes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    monkeypatch.delenv("LABELLOOP_CONSOLE_URL", raising=False)
+    run(boxes, tmp_path)
+    panel = fiftyone.operators.get_operator(PANEL)
+    ctx, _ = open_panel(boxes)
+    panel.on_load(ctx)
+    one = boxes.skip(SWAPPED).limit(1)
+    of_one = [row["key"] for row in ctx.panel.state.rows if row["sample_id"] == one.first().id]
+    assert 0 < len(of_one) < len(ctx.panel.state.rows)
+
+    def see_after(change: Any) -> list[str]:
+        ctx.panel.state.rows = []
+        change()
+        panel.on_change_view(ctx)
+        return [row["key"] for row in ctx.panel.state.rows]
+
+    assert see_after(lambda: None) == []
+    assert see_after(lambda: setattr(ctx, "view", boxes.view())) == []
+    assert see_after(lambda: setattr(ctx, "view", one)) == of_one
+    assert see_after(boxes.first().save) == []
+    sample = boxes.first()
+    sample.tags.append("written")
+    assert see_after(sample.save) == of_one
 
 
 def test_proposals_have_ids_that_label_studio_can_carry(boxes: Any, tmp_path: Path) -> None:

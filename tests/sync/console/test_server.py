@@ -17,6 +17,7 @@ import requests
 
 from sync.console.health import Health, fetch_health
 from sync.console.status import Tool
+from tests.sync.job_queues import wait_for
 
 AUTH = {"Authorization": "Bearer the-token"}
 TIMEOUT_S = 20.0
@@ -126,23 +127,38 @@ def test_sigterm_ends_a_running_job_and_the_process_within_seconds(console: subp
     assert console.wait(TIMEOUT_S) == 0
 
 
-def test_sigterm_waits_for_what_is_being_imported(tmp_path: Path, port: int) -> None:
+@pytest.mark.parametrize("asked_while", ["serving", "starting"])
+def test_sigterm_waits_for_what_is_being_imported(asked_while: str, tmp_path: Path, port: int) -> None:
     """Libraries of C++ abort a process that ends while a thread imports them."""
     slow = """
         def warm_up(catalogue):
-            (home.secrets.parent / "started").touch()
+            (home.path / "started").touch()
             time.sleep(2)
-            (home.secrets.parent / "ended").touch()
+            (home.path / "ended").touch()
 
         import sync.console.server
         sync.console.server._warm_up = warm_up
     """
+    if asked_while == "starting":
+        slow += """
+        import signal, threading
+
+        begin, begun = threading.Thread.start, []
+
+        def start(thread):
+            begin(thread)
+            begun.append("warm_up" in thread.name)
+            if begun[-2:] == [True, False]:
+                signal.raise_signal(signal.SIGTERM)
+
+        threading.Thread.start = start
+        """
     head, serving = textwrap.dedent(CONSOLE).rsplit("serve(", 1)
     script = f"{head}{textwrap.dedent(slow)}serve({serving}"
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(port)])
-    wait_until_up(port)
-    assert (tmp_path / "started").exists()
-    process.send_signal(signal.SIGTERM)
+    if asked_while == "serving":
+        wait_for((tmp_path / "started").exists, timeout_s=TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
 
     assert process.wait(TIMEOUT_S) == 0
     assert (tmp_path / "ended").exists()
