@@ -18,6 +18,10 @@ from labels.report import Report
 DROP_JOB: Final = "duplicates_drop"
 UNDO_JOB: Final = "duplicates_undo"
 CHANGED: Final = "the group has changed since it was shown: look at it again"
+NONE_LEFT: Final = (
+    "every other image of this group was dropped, and this one would no longer stand for them: keep one of them first, "
+    "or undo"
+)
 
 
 def open_decisions(tools: Tools, dataset: Any) -> Decisions:
@@ -29,12 +33,16 @@ def decide(dataset: Any, decisions: Decisions, action: Action, group: str, sampl
     """Keep, drop or set apart samples of a group: write the decision, then do it.
 
     Raises:
-        LabelingError: the group has no such samples: somebody else decided, or groups were made anew.
+        LabelingError: the group has no such samples: somebody else decided, or groups were made anew. Or what is set
+            apart leaves none but dropped ones behind.
     """
     members = read_group(dataset, group)
     if not sample_ids or not set(sample_ids) <= set(members):
         raise LabelingError(CHANGED)
     others = [one for one in members if one not in sample_ids] if action == "apart" else []
+    latest = decisions.latest()
+    if is_none_kept(latest.get(one) for one in others):
+        raise LabelingError(NONE_LEFT)
     decision = decisions.record(action, group, sample_ids, others)
     _follow(dataset, decisions, sample_ids)
     if action == "apart":

@@ -172,6 +172,23 @@ def test_what_is_no_duplicate_never_comes_again_and_a_new_image_joins(
     assert groups["small"] == groups["new"] == groups["a"] == groups["copy"] is not None
 
 
+def test_the_only_image_that_is_kept_is_not_set_apart_from_those_that_were_dropped_for_it(
+    photos: Any, tools: Tools
+) -> None:
+    find(photos, tools, methods=["exact"])
+    group, decisions, ids = names_of(photos)["a"], open_decisions(tools, photos), ids_of(photos)
+    decide(photos, decisions, "drop", group, [ids["copy"]])
+    with pytest.raises(LabelingError, match="every other image of this group was dropped"):
+        decide(photos, decisions, "apart", group, [ids["a"]])
+    assert names_of(photos)["a"] == names_of(photos)["copy"] == group
+
+    decide(photos, decisions, "keep", group, [ids["copy"]])
+    decide(photos, decisions, "apart", group, [ids["a"]])
+
+    assert (names_of(photos)["a"], names_of(photos)["copy"]) == (None, None)
+    assert photos.count_sample_tags() == {}
+
+
 def test_dropping_tags_all_but_the_keeper_of_what_is_undecided_and_undo_takes_it_back(
     photos: Any, tools: Tools
 ) -> None:
