@@ -19,13 +19,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from labels.errors import ItemError, LabelingError
 from labels.geometry import ImageSize
 from labels.greys import to_eight_bits
-from labels.limits import MAX_IMAGE_BYTES, MAX_PIXELS
+from labels.image_parts import check_parts, check_tiles
+from labels.limits import IMAGE_FORMATS, JPEG_FORMATS, MAX_IMAGE_BYTES, MAX_PIXELS
 
 COPIES_FOLDER: Final = "_converted"
 # An export's manifest, and the file that makes a folder a home.
 OUR_FILES: Final = ("labelloop.json", "project.json")
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
+MIME_TYPES: Final = {
+    **dict.fromkeys(JPEG_FORMATS, "image/jpeg"),
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+}
 PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 ORIENTATION_TAG: Final = 0x0112
 UPRIGHT: Final = 1
@@ -107,9 +113,11 @@ def read_facts(path: Path) -> ImageFacts:
         raise ItemError(str(path), f"has {byte_count} bytes (expected at most {MAX_IMAGE_BYTES}); save it smaller")
     try:
         content = path.read_bytes()
-        with Image.open(path) as image:
-            # Nothing could be drawn on it: the ML backend has the same limit.
+        check_parts(content, item=str(path))
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+            # Nothing could be drawn on it: the ML backend has the same limits.
             _check_pixels(path, image.size)
+            check_tiles(image, item=str(path))
             image.load()
             kind, mode, (width, height) = image.format, image.mode, image.size
             orientation = _orientation_of(image)
@@ -119,7 +127,9 @@ def read_facts(path: Path) -> ImageFacts:
         width, height = height, width
     # Browsers turn a JPEG by its EXIF tag; whether they turn other formats differs from one to the next. Of sixteen
     # bits they show the upper eight, which may be all black.
-    is_shown_right = kind == "JPEG" or (kind in MIME_TYPES and orientation == UPRIGHT and mode not in SIXTEEN_BIT_MODES)
+    is_shown_right = kind in JPEG_FORMATS or (
+        kind in MIME_TYPES and orientation == UPRIGHT and mode not in SIXTEEN_BIT_MODES
+    )
     return ImageFacts(
         sha256=hashlib.sha256(content).hexdigest(),
         size=ImageSize(width, height),
@@ -147,7 +157,7 @@ def write_copy(path: Path, target: Path) -> None:
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             upright = ImageOps.exif_transpose(image)
             _to_eight_bits(upright).save(part, "PNG")
     except UNREADABLE as error:
@@ -169,7 +179,7 @@ def read_preview(path: Path, *, longest_px: int) -> bytes:
         ItemError: the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             # A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough.
             image.draft("RGB", (longest_px, longest_px))
             upright = _to_eight_bits(ImageOps.exif_transpose(image))

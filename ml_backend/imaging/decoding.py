@@ -23,14 +23,13 @@ from PIL import UnidentifiedImageError
 from labels.errors import ItemError
 from labels.geometry import ImageSize
 from labels.greys import to_eight_bits
-from labels.limits import MAX_PIXELS
+from labels.image_parts import check_parts, check_tiles
+from labels.limits import IMAGE_FORMATS, MAX_PIXELS
 from ml_backend.detectors import Image
-from ml_backend.imaging.bounds import check_parts, check_tiles
 
 # Once loaded, Ultralytics puts one in its place that installs packages for what is no image, and keeps this one aside.
 open_image: Final = getattr(sys.modules.get("ultralytics.utils.patches"), "_image_open", PillowImage.open)
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 ORIENTATION: Final = 0x0112
 LYING: Final = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # A reduced image keeps this many times the side that the model looks at.
@@ -104,7 +103,7 @@ def open_file(content: bytes, *, item: str) -> Iterator[OpenedImage]:
     """
     check_parts(content, item=item)
     try:
-        with open_image(io.BytesIO(content), formats=FORMATS) as opened:
+        with open_image(io.BytesIO(content), formats=IMAGE_FORMATS) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise ItemError(item, f"the image has {width} x {height} pixels (expected at most {MAX_PIXELS})")
@@ -113,7 +112,7 @@ def open_file(content: bytes, *, item: str) -> Iterator[OpenedImage]:
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ItemError(item, f"the image has too many pixels (expected at most {MAX_PIXELS})") from error
     except UnidentifiedImageError as error:
-        raise ItemError(item, f"not an image that can be read (expected one of {', '.join(FORMATS)})") from error
+        raise ItemError(item, f"not an image that can be read (expected one of {', '.join(IMAGE_FORMATS)})") from error
     except DECODE_ERRORS as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise ItemError(item, f"the image is damaged ({problem})") from error

@@ -19,11 +19,11 @@ from typing import Final
 from PIL import ExifTags, Image, ImageOps
 
 from labels.errors import ItemError
+from labels.limits import IMAGE_FORMATS, JPEG_FORMATS
 from sync.exports.folder import Stage
 from sync.exports.layout import export_suffix
 from sync.exports.records import ExportImage, ImagesMode
 
-JPEG_FORMATS: Final = ("JPEG", "MPO")
 JPEG_QUALITY: Final = 95
 UPRIGHT: Final = 1
 TURNED: Final = range(2, 9)
@@ -57,7 +57,7 @@ def read_upright(image: ExportImage) -> UprightImage:
         content = image.path.read_bytes()
         if hashlib.sha256(content).hexdigest() != image.sha256:
             raise ItemError(_item(image), f"{image.path} has changed since it was catalogued (ingest it again)")
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as picture:
             if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) in TURNED:
                 turned, suffix = _turn(image, picture)
                 return UprightImage(turned, suffix, is_turned=True)

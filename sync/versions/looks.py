@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from labels.limits import IMAGE_FORMATS
+
 THRESHOLD_BITS: Final = 6
 DRAFT_PX: Final = 128
 THREADS: Final = 4
@@ -30,7 +32,7 @@ def read_look(path: Path) -> str | None:
     import imagehash  # half a second, and only for this
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             # A JPEG is decoded at an eighth of its size: the hash looks at 32 x 32 pixels.
             image.draft("L", (DRAFT_PX, DRAFT_PX))
             return str(imagehash.phash(ImageOps.exif_transpose(image).convert("L")))

@@ -100,6 +100,28 @@ def test_a_file_that_is_broken_off_empty_or_no_image_is_refused_by_name(tmp_path
             read_facts(path)
 
 
+def test_a_photo_with_a_second_picture_behind_it_is_a_jpeg_as_browsers_show_it(tmp_path: Path):
+    photo = Image.new("RGB", (40, 30))
+    photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (40, 30), "white")])
+    facts = read_facts(tmp_path / "a.jpg")
+    assert (facts.mime_type, facts.needs_copy, facts.size) == ("image/jpeg", False, ImageSize(40, 30))
+
+
+def test_a_jpeg_that_would_take_minutes_is_refused(tmp_path: Path):
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path, progressive=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + whole[whole.rindex(b"\xff\xda") : -2] * 100 + whole[-2:])
+    with pytest.raises(ItemError, match=r"a\.jpg: the JPEG has more than 100 scans"):
+        read_facts(path)
+
+
+def test_a_file_of_a_format_that_runs_programs_is_no_image_whatever_its_name(tmp_path: Path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(ItemError, match="no known image format"):
+        read_facts(tmp_path / "a.jpg")
+
+
 def test_two_folders_of_one_name_have_addresses_of_their_own(tmp_path: Path):
     home = Home(tmp_path / "home")
     urls = set()

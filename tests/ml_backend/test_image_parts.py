@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from labels import image_parts
 from labels.errors import ItemError
-from ml_backend.imaging import bounds
 from ml_backend.imaging.decoding import decode_image
 
 SCAN = b"\xff\xda"
@@ -111,12 +111,12 @@ def test_a_plain_jpeg_in_three_scans_may_not_repeat_them_either() -> None:
 
 def test_scans_are_counted_across_the_places_where_the_search_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     content = repeat_last_scan(encode("JPEG", progressive=True), 95)
-    whole = list(bounds._walk_jpeg(content))
+    whole = list(image_parts._walk_jpeg(content))
     assert whole.count(0xDA) > 100
 
     for window in range(2, 40):
-        monkeypatch.setattr(bounds, "WINDOW_BYTES", window)
-        assert list(bounds._walk_jpeg(content)) == whole
+        monkeypatch.setattr(image_parts, "WINDOW_BYTES", window)
+        assert list(image_parts._walk_jpeg(content)) == whole
 
 
 def test_a_file_of_countless_parts_is_refused() -> None:
@@ -145,7 +145,7 @@ def test_a_gif_of_many_frames_costs_no_more_than_its_first() -> None:
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
 
-    assert len(list(bounds._walk_gif(buffer.getvalue()))) < 10
+    assert len(list(image_parts._walk_gif(buffer.getvalue()))) < 10
 
 
 def test_a_tiff_with_a_tile_far_larger_than_itself_is_refused() -> None:
@@ -156,9 +156,9 @@ def test_a_tiff_with_a_tile_far_larger_than_itself_is_refused() -> None:
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 20, 100, 700])
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF"])
 def test_a_file_that_ends_anywhere_is_walked_to_its_end(image_format: str, cut: int) -> None:
-    bounds.check_parts(encode(image_format)[:cut], item="task 41")
+    image_parts.check_parts(encode(image_format)[:cut], item="task 41")
 
 
 def test_the_photos_of_a_known_package_are_read(photos: Path) -> None:
     for path in photos.glob("*.jpg"):
-        bounds.check_parts(path.read_bytes(), item=path.name)
+        image_parts.check_parts(path.read_bytes(), item=path.name)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
-
-from PIL import Image as PillowImage
+from typing import Any, Final
 
 from labels.errors import ItemError
 
@@ -47,8 +45,8 @@ def check_parts(content: bytes, *, item: str) -> None:
             raise ItemError(item, f"the file has more than {MAX_PARTS} parts (save it anew)")
 
 
-def check_tiles(image: PillowImage.Image, *, item: str) -> None:
-    """Refuse a TIFF whose tiles are far larger than itself; to be called before it is decoded.
+def check_tiles(image: Any, *, item: str) -> None:
+    """Refuse a TIFF whose tiles are far larger than itself; to be called on what Pillow opened, before it is decoded.
 
     Raises:
         ItemError: the file; ``item`` is named.
