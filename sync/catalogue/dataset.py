@@ -103,8 +103,8 @@ class Dataset(SampleFinder):
         """The dataset's name in the App."""
         return str(self._dataset.name)
 
-    def known_files(self) -> dict[str, str]:
-        """Return the SHA-256 of every image by the path of the person's own file."""
+    def known_files(self) -> dict[str, str | None]:
+        """Return the SHA-256 of every image by the path of the person's own file; None: not known."""
         paths, sources, sums = self._dataset.values(["filepath", fields.SOURCE_PATH, fields.IMAGE_SHA256])
         return {source or path: sha256 for path, source, sha256 in zip(paths, sources, sums, strict=True)}
 

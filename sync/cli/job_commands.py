@@ -35,6 +35,7 @@ from sync.settings import Home
     help="Write the images that lie inside WebDataset, TFRecord or Parquet files to FOLDER; without FOLDER, into the "
     "state folder.",
 )
+@click.option("--restore", is_flag=True, help="Add images again that were deleted in FiftyOne.")
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and what does not fit; change nothing.")
 @click.pass_obj
 def ingest(
@@ -45,6 +46,7 @@ def ingest(
     mapped: tuple[str, ...],
     control: str | None,
     unpack: bool,
+    restore: bool,
     dry_run: bool,
 ) -> None:
     """Add a folder's images, with its subfolders, to the running project; nothing is sent yet.
@@ -66,6 +68,7 @@ def ingest(
         "classes": dict(_read_mapping(mapped)) or None,
         "control": control,
         "unpack": unpack or None,
+        "restore": restore or None,
         "dry_run": dry_run or None,
     }
     run_here(home, "ingest", {name: value for name, value in given.items() if value is not None})

@@ -47,6 +47,7 @@ PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
             "classes": texts_by_name("By their class: which of ours it is; empty: its labels are left out"),
             "control": a_text("For class folders: the Choices that the folders answer"),
             "dry_run": a_flag("Only say what would be imported"),
+            "restore": a_flag("Add images again whose samples were deleted"),
             "unpack": a_flag("Take the images that lie inside the labels, into a folder of the home"),
         }
     )

@@ -74,7 +74,7 @@ def _refuse_paths(params: Params, model: str | None) -> None:
 
 
 def _read_ingest(params: Params) -> Arguments:
-    _refuse_others(params, "folder", "labels", "format", "classes", "control", "dry_run", "unpack")
+    _refuse_others(params, "folder", "labels", "format", "classes", "control", "dry_run", "unpack", "restore")
     labels, name = _read_optional_text(params, "labels"), _read_optional_text(params, "format")
     classes = {} if params.get("classes") is None else params["classes"]
     if not isinstance(classes, Mapping) or not all(isinstance(one, str) for one in (*classes, *classes.values())):
@@ -95,6 +95,7 @@ def _read_ingest(params: Params) -> Arguments:
             _read_optional_text(params, "control"),
             is_dry_run=_read_flag(params, "dry_run"),
             unpacks=unpacks,
+            restores=_read_flag(params, "restore"),
         )
     }
 

@@ -77,7 +77,7 @@ def _ingest(context: Context, params: Params, on_progress: OnProgress) -> Report
     if wish.labels is not None:
         return ingest_labels(context, wish, on_progress)
     assert wish.folder is not None
-    return ingest(context.home, context.dataset, wish.folder, on_progress)
+    return ingest(context, wish.folder, on_progress, restore=wish.restores)
 
 
 def _prelabel(context: Context, params: Params, on_progress: OnProgress) -> Report:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from labels.results import Label
 from sync.ledger import rows
 from sync.ledger.feedback import FeedbackLedger
+from sync.ledger.ingested import IngestedLedger
 from sync.ledger.links import LinkLedger
 from sync.ledger.overview import OverviewLedger
 from sync.ledger.promotions import Promotion, PromotionLedger
@@ -61,6 +62,7 @@ SNAPSHOT_ORDER: Final = {
     "versions": "number, id",
     "splits": "image_sha256",
     "promotions": "id",
+    "ingested": "path",
 }
 
 
@@ -79,6 +81,7 @@ class Ledger(
     RewritingLedger,
     VersionLedger,
     PromotionLedger,
+    IngestedLedger,
 ):
     """An open ledger: ``with Ledger.open(path) as ledger``."""
 

@@ -11,6 +11,7 @@ from labels.errors import LabelingError
 from sync.ledger.m007_versions import m007_versions
 from sync.ledger.m008_models import m008_models
 from sync.ledger.m009_replaced import m009_replaced
+from sync.ledger.m010_ingested import m010_ingested
 
 migrations = Migrations("labelloop")
 
@@ -218,6 +219,7 @@ def m006_rewritten(db: Database) -> None:
 migrations()(m007_versions)
 migrations()(m008_models)
 migrations()(m009_replaced)
+migrations()(m010_ingested)
 
 
 MIGRATION_NAMES: Final = (
@@ -230,6 +232,7 @@ MIGRATION_NAMES: Final = (
     m007_versions.__name__,
     m008_models.__name__,
     m009_replaced.__name__,
+    m010_ingested.__name__,
 )
 
 

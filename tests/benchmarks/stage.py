@@ -137,7 +137,7 @@ def open_ours(server: Server, material: Material, name: str) -> Iterator[Context
             label_studio=LabelStudio(server.url, server.token, workbench.project_id),
             backend=connect_backend(server.home, server.addresses.ml_backend),
         )
-        ingest(context.home, context.dataset, material.folder)
+        ingest(context, material.folder)
         images = context.dataset.images()
         context.dataset.write_predictions(
             {sample_id: material.predictions[image.path.name] for sample_id, image in images.items()}

@@ -37,7 +37,7 @@ def test_pre_labels_pushed_and_pulled_back_unchanged_score_like_the_detector(sta
     backend = connect_backend(stack.home, stack.addresses.ml_backend)
     with open_fresh_project(stack, tmp_path, images=0, backend=backend) as project:
         context = project.context
-        assert ingest(stack.home, context.dataset, COCO128 / "images").moved == 128
+        assert ingest(context, COCO128 / "images").moved == 128
         assert prelabel(context).failed == ()
         assert push(context).moved == 128
         accept_all(project)

@@ -59,7 +59,7 @@ class FakeDataset:
     def name(self) -> str:
         return "fake"
 
-    def known_files(self) -> dict[str, str]:
+    def known_files(self) -> dict[str, str | None]:
         return {str(one.image.source_path or one.image.path): one.image.sha256 for one in self.samples.values()}
 
     def write_images(self, images: Iterable[NewImage]) -> list[str]:

@@ -88,7 +88,7 @@ def test_a_persons_answer_about_the_image_is_kept_and_one_that_differs_is_named(
     answers = Label("c" * 24, "quality", (said,))
     with open_reviewed([[MINE, Label("d" * 24, "quality", ("keep",))]]) as source:
         export(source.context, export_format="csv", out_dir=folder / "out")
-    ingest(project.context.home, project.context.dataset, folder / "out")
+    ingest(project.context, folder / "out")
     (key,) = project.sample_ids
     project.context.dataset.write_labels({key: [answers]}, controls={"quality"})
     report = ingest_labels(project.context, Wish(folder / "out", folder / "out"))

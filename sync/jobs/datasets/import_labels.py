@@ -50,7 +50,8 @@ class Wish:
     """What is asked for: where images and labels lie, in which format, and what of ours each of their classes is.
 
     A class that is mapped to an empty text is left out. ``labels`` None: images alone. ``unpacks``: the images that lie
-    inside the label files are written to the folder; ``folder`` None: to one of the home's own.
+    inside the label files are written to the folder; ``folder`` None: to one of the home's own. ``restores``: images
+    whose samples were deleted are added again.
     """
 
     folder: Path | None
@@ -60,6 +61,7 @@ class Wish:
     control: str | None = None
     is_dry_run: bool = False
     unpacks: bool = False
+    restores: bool = False
 
 
 @dataclass(slots=True)
@@ -124,9 +126,9 @@ def _add_images(
         # All were there under other names, or none could be written, or it is a dry run.
         added, facts = Report("ingest"), dict[Path, ImageFacts]()
     elif wish.is_dry_run:
-        added, facts = foresee(context.home, context.dataset, folder, on_progress)
+        added, facts = foresee(context, folder, on_progress, restore=wish.restores)
     else:
-        added, facts = ingest(context.home, context.dataset, folder, on_progress), {}
+        added, facts = ingest(context, folder, on_progress, restore=wish.restores), {}
     if not wish.is_dry_run:
         return added, {}
     facts |= unpacked.new

@@ -1,11 +1,15 @@
-"""Ingest: a folder of images into the catalogue. Images that are there stay as they are; none is copied or changed."""
+"""Ingest: a folder of images into the catalogue. Images that are there stay as they are; none is copied or changed.
+
+What was deleted in FiftyOne stays deleted: the ledger knows which files ever became samples.
+Order of writes: samples, then the ledger; what a killed ingest did not note, the next one does.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +19,7 @@ from labels.errors import ItemError, LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from sync.catalogue.samples import NewImage
 from sync.images import ImageFacts, find_images, read_facts, to_text, write_copy
+from sync.jobs.context import Context
 from sync.media import link_folder, to_copy_path
 from sync.settings import DEMO_FOLDER, Home, Project
 
@@ -26,83 +31,123 @@ IMAGES_PER_WRITE: Final = 500
 DECODING_THREADS: Final = 4
 
 
-def ingest(home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress = ignore_progress) -> Report:
+@dataclass(slots=True)
+class _Tally:
+    """What was found in a folder; ``known`` and ``deleted`` are files with the SHA-256 they had when they were added.
+
+    None: not known, of samples that came by another way.
+    """
+
+    known: Mapping[str, str | None]
+    deleted: Mapping[str, str]
+    own: list[Path] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    new: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+    left_deleted: int = 0
+
+    @classmethod
+    def begin(cls, context: Context, *, restore: bool) -> _Tally:
+        known, ingested = context.dataset.known_files(), context.ledger.ingested()
+        # Where nothing at all is left, it was the dataset that went: nobody decided on these images.
+        stays_deleted = known and not restore
+        deleted = {path: sha256 for path, sha256 in ingested.items() if path not in known} if stays_deleted else {}
+        return cls(known, deleted)
+
+
+def ingest(
+    context: Context, folder: Path, on_progress: OnProgress = ignore_progress, *, restore: bool = False
+) -> Report:
     """Add the images of a folder and its subfolders that the catalogue does not have.
 
     A file that cannot be read is reported by name and the others go on. A file whose content changed since it was
-    added is reported and left as it is: its labels belong to the picture that was there.
+    added is reported and left as it is: its labels belong to the picture that was there. One whose sample was deleted
+    is left out; with ``restore`` it is added again.
 
     Raises:
         LabelingError: no such folder, or no image in it.
     """
     folder = folder.resolve()
-    failed, own = list[Failure](), list[Path]()
-    paths = _find_paths(home, folder, failed, own)
-    _remember_folder(home, folder, link_folder(home, folder))
-    known = dataset.known_files()
-    contents = Counter(known.values())
-    added, unchanged = 0, 0
-    for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
-        on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
+    tally = _Tally.begin(context, restore=restore)
+    paths = _find_paths(context.home, folder, tally)
+    _remember_folder(context.home, folder, link_folder(context.home, folder))
+    noted = context.ledger.ingested()
+    known = {path: sha256 for path, sha256 in tally.known.items() if sha256 and noted.get(path) != sha256}
+    context.ledger.record_ingested(known)
+    for chunk in _read_new(paths, tally, on_progress):
         images = []
-        for path, outcome in zip(chunk, _read_all(chunk), strict=True):
-            found = _to_new_image(home, path, outcome, known)
-            if isinstance(found, ItemError):
-                failed.append(Failure(found.item, found.problem))
-            elif found is None:
-                unchanged += 1
-            else:
-                images.append(found)
-        dataset.write_images(images)
-        contents.update(image.sha256 for image in images)
-        added += len(images)
-    notes = _explain(own, contents - Counter(known.values()), known)
-    return Report("ingest", moved=added, unchanged=unchanged, failed=tuple(failed), notes=notes)
+        for path, facts in chunk:
+            try:
+                images.append(_to_new_image(context.home, path, facts))
+            except ItemError as error:
+                tally.failed.append(Failure(error.item, error.problem))
+        context.dataset.write_images(images)
+        context.ledger.record_ingested({str(one.source_path or one.path): one.sha256 for one in images})
+        tally.new.update(one.sha256 for one in images)
+    return _to_report(tally)
 
 
 def foresee(
-    home: Home, dataset: Dataset, folder: Path, on_progress: OnProgress = ignore_progress
+    context: Context, folder: Path, on_progress: OnProgress = ignore_progress, *, restore: bool = False
 ) -> tuple[Report, dict[Path, ImageFacts]]:
     """Return what ``ingest`` would report, and the images it would add; nothing is changed.
 
     Raises:
         LabelingError: as of ``ingest``.
     """
-    failed, own = list[Failure](), list[Path]()
-    paths = _find_paths(home, folder.resolve(), failed, own)
-    known = dataset.known_files()
-    added: dict[Path, ImageFacts] = {}
-    unchanged = 0
+    tally = _Tally.begin(context, restore=restore)
+    paths = _find_paths(context.home, folder.resolve(), tally)
+    added = dict(pair for chunk in _read_new(paths, tally, on_progress) for pair in chunk)
+    tally.new.update(facts.sha256 for facts in added.values())
+    return replace(_to_report(tally), is_dry_run=True), added
+
+
+def _read_new(paths: Sequence[Path], tally: _Tally, on_progress: OnProgress) -> Iterator[list[tuple[Path, ImageFacts]]]:
+    """Yield the images that are to be added, some at a time, and count the others."""
     for done, chunk in enumerate(chunked(paths, IMAGES_PER_WRITE)):
         on_progress(done * IMAGES_PER_WRITE / len(paths), f"reading images, {done * IMAGES_PER_WRITE}/{len(paths)}")
-        for path, outcome in zip(chunk, _read_all(chunk), strict=True):
-            found = _check_known(path, outcome, known)
-            if isinstance(found, ItemError):
-                failed.append(Failure(found.item, found.problem))
-            elif found is None:
-                unchanged += 1
+        new = []
+        for path, facts in zip(chunk, _read_all(chunk), strict=True):
+            if isinstance(facts, ItemError):
+                tally.failed.append(Failure(facts.item, facts.problem))
+            elif str(path) in tally.known and tally.known[str(path)] not in (None, facts.sha256):
+                problem = "has changed since it was added; add it under a new name"
+                tally.failed.append(Failure(str(path), problem))
+            elif str(path) in tally.known:
+                tally.unchanged += 1
+            elif tally.deleted.get(str(path)) == facts.sha256:
+                tally.left_deleted += 1
             else:
-                added[path] = found
-    notes = _explain(own, Counter(facts.sha256 for facts in added.values()), known)
-    report = Report("ingest", moved=len(added), unchanged=unchanged, failed=tuple(failed), notes=notes, is_dry_run=True)
-    return report, added
+                new.append((path, facts))
+        yield new
 
 
-def _explain(own: Sequence[Path], new: Mapping[str, int], known: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what a person may wonder at: folders left out, and files with the same bytes as others."""
-    before = set(known.values())
-    twins = sum(count - (content not in before) for content, count in new.items())
-    notes = []
-    if own:
-        notes.append(f"left out, since labelloop wrote them itself: {', '.join(map(to_text, own))}")
+def _to_report(tally: _Tally) -> Report:
+    return Report(
+        "ingest",
+        moved=tally.new.total(),
+        unchanged=tally.unchanged,
+        failed=tuple(tally.failed),
+        notes=tuple(_explain(tally)),
+    )
+
+
+def _explain(tally: _Tally) -> Iterator[str]:
+    """Yield what a person may wonder at: what was left out, and files with the same bytes as others."""
+    if tally.own:
+        yield f"left out, since labelloop wrote them itself: {', '.join(map(to_text, tally.own))}"
+    if tally.left_deleted:
+        yield f"left out, since they were deleted in FiftyOne: {tally.left_deleted}; ingest --restore adds them again"
+    before = set(tally.known.values())
+    twins = sum(count - (content not in before) for content, count in tally.new.items())
     if twins:
-        notes.append(f"new images with the same bytes as another one: {twins}; labelloop duplicates finds them")
-    return tuple(notes)
+        yield f"new images with the same bytes as another one: {twins}; labelloop duplicates finds them"
 
 
-def _find_paths(home: Home, folder: Path, failed: list[Failure], own: list[Path]) -> list[Path]:
+def _find_paths(home: Home, folder: Path, tally: _Tally) -> list[Path]:
     check_folder(home, folder)
-    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error)), on_own=own.append))
+    failed = tally.failed
+    paths = list(find_images(folder, lambda error: failed.append(_to_failure(error)), on_own=tally.own.append))
     if not paths:
         unreadable = f"; {failed[0].item}: {failed[0].problem}" if failed else ""
         raise LabelingError(f"{folder}: no images (expected jpg, jpeg, png, webp, bmp or tif){unreadable}")
@@ -160,27 +205,16 @@ def _read_one(path: Path) -> ImageFacts | ItemError:
         return error
 
 
-def _check_known(path: Path, facts: ImageFacts | ItemError, known: Mapping[str, str]) -> ImageFacts | ItemError | None:
-    """Return the facts of an image that is new, None of one that is there already."""
-    if isinstance(facts, ItemError) or str(path) not in known:
-        return facts
-    is_same = known[str(path)] == facts.sha256
-    return None if is_same else ItemError(str(path), "has changed since it was added; add it under a new name")
+def _to_new_image(home: Home, path: Path, facts: ImageFacts) -> NewImage:
+    """Return what becomes a sample, with a copy where browsers need one.
 
-
-def _to_new_image(
-    home: Home, path: Path, outcome: ImageFacts | ItemError, known: Mapping[str, str]
-) -> NewImage | ItemError | None:
-    facts = _check_known(path, outcome, known)
-    if facts is None or isinstance(facts, ItemError):
-        return facts
+    Raises:
+        ItemError: the copy cannot be written.
+    """
     if not facts.needs_copy:
         return NewImage(path, facts.size, facts.sha256, facts.byte_count, facts.mime_type)
     copy = to_copy_path(home, facts.sha256)
-    try:
-        write_copy(path, copy)
-    except ItemError as error:
-        return error
+    write_copy(path, copy)
     return NewImage(copy, facts.size, facts.sha256, facts.byte_count, "image/png", source_path=path)
 
 
