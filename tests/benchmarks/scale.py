@@ -3,10 +3,11 @@
     uv run python -m tests.benchmarks.scale --samples 100000
 
 Starts a Label Studio (on SQLite) and a MongoDB of its own in a temporary folder, on free ports; all of it is stopped
-and removed at the end. Each size is a project of its own: a sample with five boxes is sent by labelloop's own push, and
-then copied in the databases until there are as many. Then 1 % of the reviews are changed, and each job is measured in a
-process of its own: seconds of the clock, and by how much its memory grew at the most beyond what it held when its tools
-were open. At the end 1,000 samples of their own are synced beside FiftyOne's own integration, on the same server.
+and removed at the end. Each size is a project of its own: a sample with five boxes is sent by labelloop's own push,
+then copied in the databases until there are as many, and one is saved once more, so that the others lie in the past.
+Then 1 % of the reviews are changed, and each job is measured in a process of its own: seconds of the clock, and by how
+much its memory grew at the most beyond what it held when its tools were open. At the end 1,000 samples of their own are
+synced beside FiftyOne's own integration, on the same server.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from labels.report import Report
 from labels.results import Label
 from sync.catalogue.samples import NewImage
 from sync.jobs.context import Context, Services, open_context, open_dataset
-from sync.jobs.exchange.pull import pull
+from sync.jobs.exchange.pull import OVERLAP, pull
 from sync.jobs.exchange.push import push
 from sync.jobs.exchange.sweep import sweep
 from sync.jobs.exchange.verify import verify
@@ -68,6 +69,7 @@ def make_project(server: Server, folder: Path, *, samples: int) -> Home:
         push(context)
         pull(context)
         copy_sample(context, server.home.label_studio / "label_studio.sqlite3", samples - 1)
+        let_time_pass(context)
         for job in (push, pull):
             report = job(context)
             if report.moved or report.failed or context.ledger.link_count() != samples:
@@ -88,6 +90,16 @@ def write_sample(server: Server, home: Home, name: str, config: LabelConfig) -> 
         for number in range(BOXES)
     ]
     dataset.write_labels({first: boxes})
+
+
+def let_time_pass(context: Context) -> None:
+    """Save a review as it is, and pull: all copies have the stamp of the first, which the cursor then leaves behind."""
+    time.sleep(OVERLAP.total_seconds())
+    (task,) = context.label_studio.fetch_tasks([min(context.ledger.links_by_task())])
+    assert task.review is not None
+    regions = [dict(region) for region in task.review.result]
+    context.label_studio._sdk.annotations.update(id=task.review.annotation_id, result=regions)
+    pull(context)
 
 
 def change_reviews(server: Server, home: Home, *, samples: int, seed: int) -> int:
