@@ -17,7 +17,8 @@ class Sending:
     """A request that makes something in Label Studio, as of ``at`` (UTC). It makes one of four things.
 
     Tasks for ``sample_ids``, with numbers above ``after_task_id``; or predictions, by task ``versions`` names them; or
-    corrections, by task ``marks`` names them; or annotations of the tasks ``labelled``, which were to travel with them.
+    corrections, by task ``marks`` names them; or annotations that were to travel with their tasks, by task ``regions``
+    has the ids of what is in them.
     """
 
     at: str
@@ -25,7 +26,7 @@ class Sending:
     after_task_id: int = 0
     versions: Mapping[int, str] = field(default_factory=dict)
     marks: Mapping[int, int] = field(default_factory=dict)
-    labelled: tuple[int, ...] = ()
+    regions: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return what it makes, for people.
@@ -35,8 +36,8 @@ class Sending:
         """
         if self.sample_ids:
             return f"{len(self.sample_ids)} tasks"
-        if self.labelled:
-            return f"the annotations of {len(self.labelled)} tasks"
+        if self.regions:
+            return f"the annotations of {len(self.regions)} tasks"
         return f"{len(self.versions)} predictions" if self.versions else f"{len(self.marks)} corrections"
 
 
@@ -67,5 +68,5 @@ def _from_json(text: str) -> Sending:
         values["after_task_id"],
         {int(task_id): version for task_id, version in values["versions"].items()},
         {int(task_id): mark for task_id, mark in values["marks"].items()},
-        tuple(values.get("labelled", ())),
+        {int(task_id): tuple(ids) for task_id, ids in values.get("regions", {}).items()},
     )

@@ -128,6 +128,26 @@ def test_a_correction_that_appears_late_is_known_for_ours_though_the_curator_has
     assert verify(project.context).failed == ()
 
 
+@pytest.mark.parametrize("labels", [[BOX], []])
+def test_a_person_who_passes_a_task_on_is_not_taken_for_the_labels_that_are_under_way_to_it(
+    project: FakeProject, labels: list[Label]
+):
+    first = project.sample_ids[0]
+    kill_while_sending(project, "send_tasks", 0.3)
+    project.dataset.curate(first, [OTHER])
+    project.dataset.curate(first, labels)
+    kill_while_sending(project, "send_annotation")
+    project.annotator.skip(project.task_ids()[first])
+
+    push(project.context)
+
+    assert not project.server.pending
+    assert [row["was_cancelled"] for row in project.server.annotations.values()] == [True, False]
+    pull(project.context)
+    push(project.context)
+    assert verify(project.context).failed == ()
+
+
 @pytest.mark.parametrize("is_starred", [True, False])
 def test_a_correction_that_a_person_found_right_before_the_ledger_knew_it_is_that_persons_word(
     project: FakeProject, is_starred: bool
@@ -231,7 +251,7 @@ def test_the_wait_counts_from_when_the_answer_was_given_up(project: FakeProject)
         Sending("2026-05-04T10:00:00+00:00", sample_ids=("a", "b"), after_task_id=7),
         Sending("2026-05-04T10:00:00+00:00", versions={7: "yolo-1"}),
         Sending("2026-05-04T10:00:00+00:00", marks={7: 2**61}),
-        Sending("2026-05-04T10:00:00+00:00", labelled=(7,)),
+        Sending("2026-05-04T10:00:00+00:00", regions={7: ("a", "b")}),
     ],
 )
 def test_the_ledger_gives_back_what_is_under_way(project: FakeProject, sending: Sending):

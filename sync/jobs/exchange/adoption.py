@@ -93,7 +93,7 @@ def complete_tasks(context: Context, made: MadeTasks, tasks: Sequence[Mapping[st
         for task_id, task in sent.items():
             for annotation in task.get("annotations", ()) if task_id not in answered else ():
                 unique_id = str(uuid.uuid5(NAMESPACE, f"task {task_id}"))
-                with announce_labels(context, task_id):
+                with announce_labels(context, task_id, annotation["result"]):
                     context.label_studio.send_annotation(task_id, annotation["result"], unique_id=unique_id)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from labels.errors import LabelingError
 from labels.report import OnProgress, ignore_progress
 from sync.jobs.context import Context
 from sync.ledger import Sending
-from sync.workbench.label_studio import NoAnswerError
+from sync.workbench.label_studio import Annotation, NoAnswerError
 
 
 @contextmanager
@@ -41,9 +42,9 @@ def announce_correction(context: Context, task_id: int, mark: int) -> Iterator[N
 
 
 @contextmanager
-def announce_labels(context: Context, task_id: int) -> Iterator[None]:
+def announce_labels(context: Context, task_id: int, result: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """Remember, while the block runs, that a task is being given the annotation that it was to be made with."""
-    with _announce(context, Sending(_now(context), labelled=(task_id,))):
+    with _announce(context, Sending(_now(context), regions={task_id: tuple(region["id"] for region in result)})):
         yield
 
 
@@ -95,13 +96,22 @@ def _is_there(context: Context, sending: Sending) -> bool:
     if sending.versions:
         tasks = label_studio.fetch_predictions(list(sending.versions))
         return any(sending.versions[task.task_id] in task.versions.values() for task in tasks)
-    if sending.labelled:
-        return any(task.annotations for task in label_studio.fetch_tasks(sending.labelled))
+    if sending.regions:
+        # Not by the count: a person may answer meanwhile, or pass the task on.
+        return any(
+            not annotation.is_skip and _ids_in(annotation) == set(sending.regions[task.task_id])
+            for task in label_studio.fetch_tasks(list(sending.regions))
+            for annotation in task.annotations
+        )
     return any(
         annotation.import_id == sending.marks[task.task_id]
         for task in label_studio.fetch_tasks(list(sending.marks))
         for annotation in task.annotations
     )
+
+
+def _ids_in(annotation: Annotation) -> set[object]:
+    return {region.get("id") for region in annotation.result if isinstance(region, Mapping)}
 
 
 def _now(context: Context) -> str:
