@@ -35,7 +35,7 @@ CHANGES_SHOWN = 20
 )
 @click.option("--version", help="Write this version as it was frozen: its id, v3, or latest. [default: freeze anew]")
 @click.option("--splits", help="Shares of train, val and test for images that are new. [default: as last; 80,10,10]")
-@click.option("--group-by", help="Field whose values stay in one split, such as listing_id. [default: as last]")
+@click.option("--group-by", help="Field whose values stay in one split, as listing_id; '': none. [default: as last]")
 @click.option("--control", help="For --format folders: the Choices whose answers are the classes.")
 @click.pass_obj
 def export(home: Home, /, export_format: str, out: Path | None, images: str, **options: str | None) -> None:

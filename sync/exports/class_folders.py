@@ -1,12 +1,13 @@
 """Class-per-folder, for answers about whole images: ``SPLIT/CLASS/NAME``, as torchvision's ImageFolder reads it.
 
 The classes are the choices of one Choices control: the one that is named, else the first that is not ``quality``, else
-that. A class that is no name of a folder is written with ``%2F`` and the like; readers see that name.
+that. A class that is no name of a folder is written with ``%2F`` and the like; readers see that name. They number the
+folders that they find, by name: what splits do not have alike is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, unquote
@@ -20,8 +21,11 @@ from sync.exports.images import PlacedImage
 from sync.exports.items import Item, Tally
 from sync.exports.layout import export_stems
 from sync.exports.records import ExportImage
+from sync.versions.version import SPLITS, Split
 
 QUALITY: Final = "quality"
+LACKING_SHOWN: Final = 5
+LONGEST_FOLDER_BYTES: Final = 255
 # Whatever a person may call a class, but for what leads out of the folder or hides it.
 HARMLESS: Final = " !#$&'()+,;=@[]{}~"
 
@@ -50,7 +54,12 @@ def write_folders(images: Iterable[ExportImage], draft: Draft) -> Written:
             tally.turned += placed.is_turned
             tally.copied += placed.is_copied
             items.append(Item(replace(image, labels=()), stems[image.path], placed.file_name, ()))
-    notes = [f"the classes are the answers of {chosen.name!r}", *_to_notes(len(known) - len(classes))]
+    used = ((item.image.part, classes[item.image.sample_id].class_name) for item in items)
+    notes = [
+        f"the classes are the answers of {chosen.name!r}",
+        *_to_notes(len(known) - len(classes)),
+        *_compare_splits(set(used)),
+    ]
     return Written(items, len(items), notes, chosen.classes)
 
 
@@ -88,11 +97,37 @@ def _find_classes(images: Iterable[ExportImage], control: Control, tally: Tally)
     for image in images:
         answers = [label for label in image.labels if label.control == control.name]
         if len(answers) == 1 and len(answers[0].classes) == 1:
-            yield image.sample_id, answers[0]
+            problem = _find_problem(answers[0].class_name, control)
+            if problem is None:
+                yield image.sample_id, answers[0]
+            else:
+                tally.left_out.append(Failure(f"sample {image.sample_id}", problem))
         elif answers:
             count = sum(len(label.classes) for label in answers)
             problem = f"has {count} answers of {control.name!r} (a folder is one class)"
             tally.left_out.append(Failure(f"sample {image.sample_id}", problem))
+
+
+def _find_problem(class_name: str, control: Control) -> str | None:
+    """Return why a class can have no folder, None where it can."""
+    if class_name not in control.classes:
+        return f"its answer {class_name!r} is no choice of {control.name!r}"
+    if len(to_folder(class_name).encode()) > LONGEST_FOLDER_BYTES:
+        return f"its answer {class_name!r} is too long for the name of a folder"
+    return None
+
+
+def _compare_splits(used: Collection[tuple[Split, str]]) -> Iterator[str]:
+    """Yield which classes a split lacks that another one has: its folders then have other numbers."""
+    for split in SPLITS:
+        own = {name for part, name in used if part == split}
+        lacking = sorted({name for _, name in used} - own)
+        if own and lacking:
+            shown = ", ".join(lacking[:LACKING_SHOWN]) + (" ..." if len(lacking) > LACKING_SHOWN else "")
+            yield (
+                f"{split} has no image of {len(lacking)} classes that others have ({shown}): what numbers the folders "
+                "it finds, as ImageFolder does, counts otherwise there"
+            )
 
 
 def _to_notes(missing: int) -> Iterator[str]:

@@ -4,7 +4,8 @@ Of a version there are also ``train.json``, ``val.json`` and ``test.json``: the 
 trainers that take a file and the folder ``data``. Categories follow the class order of the label config and are
 numbered from 1, images and annotations likewise in the order of their names. Boxes have no segmentation. A turned box
 is its four corners as a polygon with ``rotation_deg``, and the upright box round it; a mask is an uncompressed
-run-length code. A keypoint is an annotation of its own with one point, ``point``; its box is the dot the annotator saw.
+run-length code. A keypoint is an annotation of its own with one point, ``point``; its box is what of the dot that the
+annotator saw lies in the image, and ``diameter`` is the dot's.
 ``label_id`` is the label's id in FiftyOne and Label Studio. Images that were reviewed and show nothing are listed
 without annotations. Without images (``none``) ``file_name`` is the source's path.
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from labels.config import LabelConfig
-from labels.geometry import Box
+from labels.geometry import Box, Keypoint
 from sync.exports.drafts import Draft, Written
 from sync.exports.folder import Stage
 from sync.exports.items import Item, Region
@@ -100,6 +101,8 @@ def _to_annotation(region: Region, image_id: int, item: Item) -> dict[str, Any]:
         annotation["segmentation"] = {"size": [size.height, size.width], "counts": to_run_lengths(shape.pixels)}
     if shape.point is not None:
         annotation |= {"keypoints": [*(_round(value) for value in shape.point), VISIBLE], "num_keypoints": 1}
+        if isinstance(region.label.geometry, Keypoint):
+            annotation["diameter"] = _round(region.label.geometry.diameter)
     return annotation
 
 

@@ -96,6 +96,8 @@ def _to_notes(tally: Tally, images_mode: ImagesMode, *, holds_answers: bool) -> 
         yield f"{tally.clipped} labels reached beyond their image and were cut at its edge"
     if tally.turned:
         yield f"{tally.turned} images were written upright, as their EXIF tag says"
+    if images_mode == "none":
+        yield "the images were not looked at: labels are of each as its EXIF tag turns it"
     if images_mode == "link" and tally.copied:
         yield f"{tally.copied} images were copied: they lie on another file system"
     for control, count in () if holds_answers else sorted(tally.answers.items()):

@@ -1,7 +1,8 @@
 """The folder of an export: written beside its place and then moved there, so that it is there whole or not at all.
 
 A manifest lists the files, and marks the folder as ours: only such a folder is ever replaced, and only while it holds
-nothing else. A process that is killed leaves at most a hidden folder, which the next export to that place removes.
+nothing else. A process that is killed leaves at most a hidden folder, which the next export to that place removes; if
+it was the old export that was just making room, it is put back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from labels.errors import LabelingError
 
 MANIFEST_NAME: Final = "labelloop.json"
 MANIFEST_VERSION: Final = 1
+NO_FACTS: Final = ("manifest_version", "facts_sha256", "content_sha256", "files")
 CACHE_SUFFIX: Final = ".cache"
 """Trainers leave such files beside the labels they have read; they are made anew when they are missing."""
 
@@ -52,15 +54,31 @@ class Stage:
         """Write the manifest with those facts in it, and return the SHA-256 over names and content of all files."""
         listing = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._files.items()))
         content_sha256 = hashlib.sha256(listing.encode()).hexdigest()
-        manifest = {
-            "manifest_version": MANIFEST_VERSION,
-            **facts,
-            "content_sha256": content_sha256,
-            "files": self._files,
+        lines = {name: _to_lines(value) for name, value in facts.items()}
+        lines |= {
+            "manifest_version": _to_json(MANIFEST_VERSION),
+            "facts_sha256": _to_json(_sum_up(lines)),
+            "content_sha256": _to_json(content_sha256),
+            "files": _to_lines(self._files),
         }
-        text = ",\n".join(f"{_to_json(name)}: {_to_lines(manifest[name])}" for name in sorted(manifest))
+        text = ",\n".join(f"{_to_json(name)}: {lines[name]}" for name in sorted(lines))
         (self.path / MANIFEST_NAME).write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
         return content_sha256
+
+
+def compute_facts_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the sum over what a manifest says beside the sums of its files: format, version, classes, images.
+
+    It is ``facts_sha256`` there; an export of an earlier labelloop has none.
+    """
+    return _sum_up({name: _to_lines(value) for name, value in manifest.items() if name not in NO_FACTS})
+
+
+def _sum_up(lines: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(lines):
+        digest.update(f"{name}\n{lines[name]}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _to_lines(value: Any) -> str:
@@ -137,12 +155,22 @@ def _swap(stage: Path, target: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    for kind in ("partial", "replaced"):
-        prefix = f".{target.name}.{kind}-"
-        for path in target.parent.iterdir():
-            pid = path.name.removeprefix(prefix)
-            if path.name.startswith(prefix) and pid.isdigit() and not _is_alive(int(pid)):
-                shutil.rmtree(path)
+    """Remove what killed exports left; the old export of one that was killed in between is put back."""
+    for kind in ("replaced", "partial"):
+        left = list(_find_leftovers(target, f".{target.name}.{kind}-"))
+        if kind == "replaced" and left and not target.exists():
+            newest = max(left, key=lambda path: path.stat().st_mtime_ns)
+            newest.rename(target)
+            left.remove(newest)
+        for path in left:
+            shutil.rmtree(path)
+
+
+def _find_leftovers(target: Path, prefix: str) -> Iterator[Path]:
+    for path in target.parent.iterdir():
+        pid = path.name.removeprefix(prefix)
+        if path.name.startswith(prefix) and pid.isdigit() and not _is_alive(int(pid)):
+            yield path
 
 
 def _is_alive(pid: int) -> bool:

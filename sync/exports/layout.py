@@ -19,6 +19,8 @@ from labels.errors import LabelingError
 
 HASH_DIGITS: Final = 12
 LONGEST_STEM: Final = 80
+# A name of a file has room for 255 bytes, of which 13 go to the digits and some to a suffix.
+LONGEST_STEM_BYTES: Final = 236
 
 
 def export_stem(path: Path) -> str:
@@ -28,6 +30,8 @@ def export_stem(path: Path) -> str:
     'my_cat-996c96cb5a36'
     """
     readable = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", path.stem)).strip("_")[:LONGEST_STEM]
+    # In some writing a letter is three or four bytes.
+    readable = readable.encode()[:LONGEST_STEM_BYTES].decode(errors="ignore")
     digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).hexdigest()
     return f"{readable or 'image'}-{digest[:HASH_DIGITS]}"
 

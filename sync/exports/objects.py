@@ -9,7 +9,7 @@ the label was drawn: ``{"box": [x, y, width, height, rotation_deg]}`` (turned cl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -73,8 +73,13 @@ def to_objects(item: Item) -> Iterator[Object]:
     for label in sorted(item.image.labels, key=lambda label: label.id):
         if label.geometry is None:
             is_rating = label.rating is not None
-            name = None if is_rating else label.classes[0] if len(label.classes) == 1 else _to_json([*label.classes])
+            name = None if is_rating else _to_name(label.classes)
             yield _to_object(item, label, kind="rating" if is_rating else "choice", class_name=name)
+
+
+def _to_name(choices: Sequence[str]) -> str:
+    """Return one choice as it is, unless it would be read as a list, which is what several are."""
+    return choices[0] if len(choices) == 1 and not choices[0].startswith("[") else _to_json([*choices])
 
 
 def _to_object(

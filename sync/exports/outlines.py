@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -14,17 +14,25 @@ from labels.geometry import Point
 
 TOLERANCE_PX: Final = 0.25
 FEWEST_POINTS: Final = 3
+# All distances between two outlines at once would take memory with the square of their points.
+DISTANCES_AT_ONCE: Final = 1024**2
 
 
 def trace_mask(pixels: npt.NDArray[np.bool_]) -> list[Point]:
-    """Return one outline round all that is painted, in pixels; holes are filled.
+    """Return one outline round all that is painted, in pixels; holes are filled, parts that lie apart are joined."""
+    return trace_in_one(pixels)[0]
 
-    Parts that lie apart are joined there and back over the shortest way, a line without area.
+
+def trace_in_one(pixels: npt.NDArray[np.bool_]) -> tuple[list[Point], bool]:
+    """Return one outline round all that is painted, in pixels, and whether it is what was painted.
+
+    It is not where a hole was filled, or parts that lie apart were joined.
     """
     from skimage.measure import approximate_polygon, find_contours  # a tenth of a second, and only for masks
 
     padded = np.pad(pixels, 1).astype(np.float32)
     parts: list[npt.NDArray[np.float64]] = []
+    holes = 0
     # At a half between the middles of the pixels lies their edge.
     for contour in find_contours(padded, 0.5, fully_connected="high"):  # type: ignore[no-untyped-call]  # ships none
         simple = approximate_polygon(contour, TOLERANCE_PX)  # type: ignore[no-untyped-call]  # as above
@@ -32,14 +40,26 @@ def trace_mask(pixels: npt.NDArray[np.bool_]) -> list[Point]:
         # Round what is painted a contour runs the one way, round a hole the other.
         if len(points) >= FEWEST_POINTS and _signed_area(points) < 0:
             parts.append(points)
+        else:
+            holes += 1
     if not parts:
         rows, columns = np.nonzero(pixels)
         left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-        return [(float(x), float(y)) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = _join(joined, part)
-    return [(float(x), float(y)) for x, y in joined]
+        box = [(float(x), float(y)) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+        return box, bool(pixels[top:bottom, left:right].all())
+    return join_outlines(parts), len(parts) == 1 and not holes
+
+
+def join_outlines(outlines: Iterable[npt.ArrayLike]) -> list[Point]:
+    """Return one outline of several: each is joined there and back over the shortest way, a line without area.
+
+    >>> join_outlines([[(0, 0), (1, 0), (1, 1)], [(3, 1), (4, 1), (4, 2)]])
+    [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (3.0, 1.0), (4.0, 1.0), (4.0, 2.0), (3.0, 1.0), (1.0, 1.0)]
+    """
+    first, *others = (np.asarray(outline, dtype=np.float64) for outline in outlines)
+    for other in others:
+        first = _join(first, other)
+    return [(float(x), float(y)) for x, y in first]
 
 
 def _signed_area(points: npt.NDArray[np.float64]) -> float:
@@ -48,9 +68,15 @@ def _signed_area(points: npt.NDArray[np.float64]) -> float:
 
 
 def _join(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    apart = ((first[:, None] - second[None]) ** 2).sum(-1)
-    at, begin = np.unravel_index(int(apart.argmin()), apart.shape)
-    turned = np.roll(second, -int(begin), axis=0)
+    at = begin = 0
+    nearest = np.inf
+    step = max(1, DISTANCES_AT_ONCE // len(second))
+    for start in range(0, len(first), step):
+        apart = ((first[start : start + step, None] - second[None]) ** 2).sum(-1)
+        if apart.min() < nearest:
+            row, begin = divmod(int(apart.argmin()), len(second))
+            at, nearest = start + row, apart.min()
+    turned = np.roll(second, -begin, axis=0)
     return np.concatenate([first[: at + 1], turned, turned[:1], first[at:]])
 
 

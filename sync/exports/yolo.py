@@ -16,8 +16,9 @@ from typing import Final
 from labels.config import LabelConfig
 from sync.exports.drafts import Draft, Written
 from sync.exports.items import Item
+from sync.exports.poses import Pose, find_pose
 from sync.exports.records import ExportImage, ImagesMode
-from sync.exports.yolo_lines import KINDS, TASK_NAMES, Lines, Pose, Task, find_pose, to_lines
+from sync.exports.yolo_lines import KINDS, TASK_NAMES, Lines, Task, to_lines
 from sync.versions.version import SPLITS, Split
 
 SPLIT: Final = "train"

@@ -14,12 +14,11 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from labels.config import LabelConfig
-from labels.errors import LabelingError
 from labels.geometry import XYXY, Box, ImageSize, Keypoint, Mask, Point, Polygon
 from labels.report import Failure
 from sync.exports.items import Item, Region
-from sync.exports.outlines import find_smallest_box, trace_mask
+from sync.exports.outlines import find_smallest_box, trace_in_one
+from sync.exports.poses import Pose
 
 Task = Literal["detect", "segment", "obb", "pose"]
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
@@ -27,6 +26,7 @@ DIGITS: Final = 8
 ABSENT: Final = ("0", "0", "0")
 SHOWN: Final = "2"
 UPRIGHT: Final = "upright box"
+IN_ONE: Final = "one outline (holes filled, parts joined)"
 TASK_NAMES: Final = {"detect": "detection", "segment": "segmentation", "obb": "OBB", "pose": "pose"}
 KINDS: Final = ("box", "polygon", "turned box", "mask", "keypoint")
 HOLDS: Final = {"detect": "boxes", "segment": "outlines", "obb": "turned boxes", "pose": "boxes with key points"}
@@ -40,50 +40,6 @@ class Lines:
     changed: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
     left_out: list[Failure] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """The key points of a pose in their order, the classes that can have one, and which point mirrors which."""
-
-    classes: tuple[str, ...]
-    points: tuple[str, ...]
-
-    @property
-    def flip_idx(self) -> list[int]:
-        """The number of each point in a mirrored image: left and right change places.
-
-        >>> Pose(("person",), ("nose", "left eye", "right eye")).flip_idx
-        [0, 2, 1]
-        """
-        return [self.points.index(other) if (other := _mirror(name)) in self.points else at
-                for at, name in enumerate(self.points)]  # fmt: skip
-
-
-def _mirror(name: str) -> str:
-    swaps = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-    for word, other in swaps.items():
-        if word in name:
-            return name.replace(word, other)
-    return name
-
-
-def find_pose(config: LabelConfig) -> Pose:
-    """Return the key points of a label config, in the order of ``model_index`` where all have one.
-
-    Raises:
-        LabelingError: it has no boxes, or no key points.
-    """
-    controls = [control for control in config.controls if control.kind == "KeyPointLabels"]
-    points = tuple(dict.fromkeys(name for control in controls for name in control.classes))
-    boxes = [control for control in config.controls if control.kind == "RectangleLabels"]
-    classes = tuple(dict.fromkeys(name for control in boxes for name in control.classes))
-    if not points or not classes:
-        raise LabelingError("yolo-pose needs RectangleLabels and KeyPointLabels in the label config")
-    numbers = {name: number for control in controls for number, name in control.model_indices.items()}
-    if set(numbers) == set(points):
-        points = tuple(sorted(points, key=lambda name: numbers[name]))
-    return Pose(classes, points)
 
 
 def to_lines(item: Item, task: Task, pose: Pose | None, written: Lines) -> Iterator[str]:
@@ -102,7 +58,7 @@ def to_lines(item: Item, task: Task, pose: Pose | None, written: Lines) -> Itera
 
 def _to_shape(region: Region, kind: str, task: Task, size: ImageSize, written: Lines) -> Iterator[str]:
     if task == "segment":
-        return _to_relative(_to_outline(region), size)
+        return _to_relative(_to_outline(region, written), size)
     if task == "obb":
         if kind in ("polygon", "mask"):
             written.changed[kind, "smallest box"] += 1
@@ -130,10 +86,13 @@ def _to_relative(points: Iterable[Point], size: ImageSize) -> Iterator[str]:
         yield f"{min(max(y / size.height, 0.0), 1.0):.{DIGITS}f}"
 
 
-def _to_outline(region: Region) -> Sequence[Point]:
+def _to_outline(region: Region, written: Lines) -> Sequence[Point]:
     shape = region.shape
     if shape.pixels is not None:
-        return trace_mask(shape.pixels)
+        outline, is_whole = trace_in_one(shape.pixels)
+        if not is_whole:
+            written.changed["mask", IN_ONE] += 1
+        return outline
     return shape.outline if shape.outline is not None else _corners_of(shape.xyxy)
 
 

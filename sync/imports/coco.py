@@ -1,7 +1,9 @@
 """COCO: one JSON file with images, annotations and categories; boxes, outlines, run lengths and key points.
 
 An annotation with ``keypoints`` becomes one point for each that is there, named as the category's ``keypoints`` are;
-where these are just one, ``point``, it has the category's own name. What is a crowd is read like the others.
+where these are just one, ``point``, it has the category's own name. One without is a box or an outline like any other.
+An object of several outlines is one label: a mask, or else its outlines joined. What is a crowd is read as one object,
+and counted.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from labels.errors import LabelingError
 from labels.results import OBJECT_ID
-from sync.imports.reading import find_files, in_one_line, read_json, to_number
+from sync.imports.reading import find_files, find_inside, in_one_line, read_json, to_number
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 SINGLE_POINT: Final = "point"
@@ -45,7 +48,9 @@ def read_coco(path: Path) -> ImportedSet:
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in PARTS):
         raise LabelingError(f"{file}: is no COCO file (expected an object with lists of {', '.join(PARTS)})")
     found = ImportedSet()
-    names = _read_names(content["images"], found)
+    # A name begins where its file lies.
+    start = file.parent.relative_to(path) if path.is_dir() else Path()
+    names = _read_names(content["images"], found, start)
     try:
         categories = _read_categories(content["categories"], found)
     except _CategoryError as error:
@@ -53,7 +58,7 @@ def read_coco(path: Path) -> ImportedSet:
     labels = _read_annotations(content["annotations"], names, categories, found)
     for image in content["images"]:
         image_id = str(image.get("id")) if isinstance(image, Mapping) else ""
-        if image_id in names and names[image_id] == str(image.get("file_name")):
+        if image_id in names and names[image_id] == _to_name(image.get("file_name"), start):
             size = found.read_size(names[image_id], image.get("width"), image.get("height"))
             found.images.append(ImportedImage(names.pop(image_id), tuple(labels.get(image_id, ())), size))
     return found
@@ -76,6 +81,7 @@ def _read_annotations(
             continue
         try:
             labels.setdefault(image_id, []).extend(_to_labels(annotation, categories))
+            found.crowds += bool(annotation.get("iscrowd"))
         except BROKEN as error:
             found.refuse(item, in_one_line(error), image=names[image_id])
     for image_id, count in sorted(unlisted.items()):
@@ -96,20 +102,20 @@ def find_only_file(folder: Path) -> Path | None:
 
 
 def _find_file(path: Path) -> Path:
-    if not path.is_dir() or (path / LABELS_NAME).exists():
-        return path / LABELS_NAME if path.is_dir() else path
-    file = find_only_file(path)
+    if not path.is_dir():
+        return path
+    file = find_inside(path, LABELS_NAME) or find_only_file(path)
     if file is None:
         raise LabelingError(f"no {LABELS_NAME} in {path}; give the file")
     return file
 
 
-def _read_names(listed: Sequence[Any], found: ImportedSet) -> dict[str, str]:
+def _read_names(listed: Sequence[Any], found: ImportedSet, start: Path) -> dict[str, str]:
     """Return the names of the images by their ids; an id that two have says of neither which labels are its own."""
     names: dict[str, str] = {}
     for number, image in enumerate(listed):
         try:
-            image_id, name = str(image["id"]), str(image["file_name"])
+            image_id, name = str(image["id"]), _to_name(image["file_name"], start)
         except BROKEN as error:
             found.refuse(f"image {number}", f"has no {in_one_line(error)}")
             continue
@@ -118,6 +124,10 @@ def _read_names(listed: Sequence[Any], found: ImportedSet) -> dict[str, str]:
             found.refuse(name, f"image id {image_id} is there twice", image=other)
         names.setdefault(image_id, name)
     return names
+
+
+def _to_name(file_name: Any, start: Path) -> str:
+    return str(file_name) if start == Path() else str(start / str(file_name))
 
 
 def _name(annotation: Any, number: int) -> str:
@@ -151,8 +161,7 @@ def _to_labels(annotation: Mapping[str, Any], categories: Mapping[str, _Category
     if points and category.points == (SINGLE_POINT,):
         yield ImportedLabel((category.name,), (points[0][1],), label_id=label_id)
         return
-    exact = _to_exact(annotation)
-    shapes = tuple(shape for shape in (exact, box) if shape is not None)
+    shapes = (*_to_exact(annotation), *([] if box is None else [box]))
     if not shapes and not points:
         raise ValueError("has neither a box nor an outline")
     if shapes:
@@ -170,31 +179,41 @@ def _to_points(
     annotation: Mapping[str, Any], category: _Category, box: RawShape | None
 ) -> Iterator[tuple[str, RawShape]]:
     values = annotation.get("keypoints") or ()
+    if not values:
+        return
     if len(values) != 3 * len(category.points):
         raise ValueError(f"has {len(values)} numbers of key points (expected {3 * len(category.points)})")
     is_single = category.points == (SINGLE_POINT,)
-    diameter = (box.numbers[2] - box.numbers[0],) if is_single and box is not None else ()
+    diameter: tuple[float, ...] = ()
+    if is_single and annotation.get("diameter") is not None:
+        diameter = (to_number(annotation["diameter"]),)
+    elif is_single and box is not None:
+        diameter = (box.numbers[2] - box.numbers[0],)
     for at, name in enumerate(category.points):
         x, y, seen = (to_number(value) for value in values[3 * at : 3 * at + 3])
         if seen > 0:
             yield name, RawShape("keypoint", (x, y, *diameter))
 
 
-def _to_exact(annotation: Mapping[str, Any]) -> RawShape | None:
-    """Return the outline or the run lengths; several outlines of one object are none, their box stands for them."""
+def _to_exact(annotation: Mapping[str, Any]) -> tuple[RawShape, ...]:
+    """Return the outline or the run lengths; of several outlines of one object what they are together, best first."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, Mapping):
         height, width = (int(side) for side in segmentation["size"])
         counts = segmentation["counts"]
         if isinstance(counts, str):
             counts = _decompress(counts)
-        return RawShape("run lengths", tuple(to_number(count) for count in counts), size=(height, width))
-    if not segmentation or len(segmentation) > 1:
-        return None
-    numbers = tuple(to_number(value) for value in segmentation[0])
+        return (RawShape("run lengths", tuple(to_number(count) for count in counts), size=(height, width)),)
+    if not segmentation:
+        return ()
+    outlines = [tuple(to_number(value) for value in outline) for outline in segmentation]
+    numbers = tuple(chain.from_iterable(outlines))
+    if len(outlines) > 1:
+        lengths = tuple(map(len, outlines))
+        return RawShape("painted outlines", numbers, lengths=lengths), RawShape("outlines", numbers, lengths=lengths)
     if len(numbers) == 8 and annotation.get("rotation_deg") is not None:
-        return RawShape("turned box", numbers)
-    return RawShape("polygon", numbers)
+        return (RawShape("turned box", numbers),)
+    return (RawShape("polygon", numbers),)
 
 
 def _decompress(text: str) -> list[int]:

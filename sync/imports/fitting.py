@@ -14,17 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from labels.config import Control, LabelConfig
 from labels.geometry import Box, Geometry, ImageSize, Keypoint, Mask, Polygon
-from labels.limits import MAX_PIXELS
 from labels.polygons import compute_area
 from labels.results import Label
 from sync.exports.shapes import OUTSIDE, SMALLEST_SIDE_PX, NoAreaError, ShapeError, clip_outline, to_shape
+from sync.imports.geometries import FitError, to_geometry
 from sync.imports.reading import in_one_line
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
-from sync.imports.turned import to_turned_box
 
 CONTROL_KINDS: Final = {
     "box": "RectangleLabels",
@@ -32,13 +29,10 @@ CONTROL_KINDS: Final = {
     "polygon": "PolygonLabels",
     "keypoint": "KeyPointLabels",
     "run lengths": "BrushLabels",
+    "painted outlines": "BrushLabels",
+    "outlines": "PolygonLabels",
 }
 SIZE_TOLERANCE_PX: Final = 1
-FEWEST_POINTS: Final = 3
-
-
-class FitError(ValueError):
-    """A label does not fit; the text says why."""
 
 
 @dataclass(slots=True)
@@ -220,40 +214,6 @@ def _fit_label(label: ImportedLabel, size: ImageSize, classes: Classes, fitted: 
     geometry, is_clipped = _fit_inside(geometry, size)
     fitted.clipped += is_clipped
     return Label("", control.name, names, geometry)
-
-
-def to_geometry(shape: RawShape, size: ImageSize) -> Geometry:
-    """Return a shape of a file in pixels.
-
-    Raises:
-        FitError: it has too few numbers, or is of another image.
-    """
-    if shape.kind == "run lengths":
-        return _to_mask(shape, size)
-    across, down = (size.width, size.height) if shape.unit == "relative" else (1, 1)
-    points = [(x * across, y * down) for x, y in zip(shape.numbers[::2], shape.numbers[1::2], strict=False)]
-    if shape.kind == "keypoint":
-        diameter = shape.numbers[2] if len(shape.numbers) > 2 else 0.0
-        return Keypoint(points[0][0], points[0][1], diameter)
-    if shape.kind == "box":
-        (left, top), (right, bottom) = points
-        return Box.from_xyxy(min(left, right), min(top, bottom), max(left, right), max(top, bottom))
-    if shape.kind == "turned box":
-        return to_turned_box(points)
-    if len(points) < FEWEST_POINTS or len(shape.numbers) % 2:
-        raise FitError(f"an outline of {len(shape.numbers)} numbers (expected pairs, at least three)")
-    return Polygon(tuple(points))
-
-
-def _to_mask(shape: RawShape, size: ImageSize) -> Mask:
-    height, width = shape.size or (0, 0)
-    if (width, height) != (size.width, size.height) or width * height > MAX_PIXELS:
-        raise FitError(f"a mask of {width}x{height} on an image of {size.width}x{size.height}")
-    counts = [int(count) for count in shape.numbers]
-    if any(count < 0 for count in counts) or sum(counts) != width * height:
-        raise FitError("its run lengths do not make an image of that size")
-    painted = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return Mask(np.ascontiguousarray(painted.reshape((height, width), order="F")))
 
 
 def _fit_inside(geometry: Geometry, size: ImageSize) -> tuple[Geometry, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Final
 from labels.config import LabelConfig
 from labels.errors import LabelingError
 from sync.exports.class_folders import find_choices
-from sync.exports.folder import MANIFEST_NAME
 from sync.exports.tables import CSV_NAME
 from sync.imports.class_folders import read_folders
 from sync.imports.coco import LABELS_NAME, find_only_file, read_coco
+from sync.imports.reading import find_files, find_inside, read_manifest
 from sync.imports.records import ImportedSet
 from sync.imports.shards import read_tfrecord, read_webdataset
 from sync.imports.tables import read_csv, read_parquet
 from sync.imports.voc import read_voc
-from sync.imports.yolo import DATA_NAMES, LISTS, OTHERS, read_yolo
+from sync.imports.yolo import DATA_NAMES, LISTS, is_label_file, read_yolo
 
 READERS: Final[Mapping[str, Callable[[Path], ImportedSet]]] = {
     "coco": read_coco,
@@ -45,6 +44,7 @@ BY_SUFFIX: Final = {
     ".yaml": "yolo",
     ".yml": "yolo",
 }
+TEXT: Final = ".txt"
 # Of the others a folder may hold some that are no labels.
 TELLING: Final = (".xml", ".tar", ".tfrecord", ".parquet", ".csv")
 
@@ -62,7 +62,10 @@ def read_labels(path: Path, config: LabelConfig, *, name: str | None = None, con
         return read_folders(path, control=find_choices(config, control).name)
     if name not in READERS:
         raise LabelingError(f"format {name!r} is not known (known: {', '.join(FORMAT_NAMES)})")
-    return READERS[name](path)
+    found = READERS[name](path)
+    files = read_manifest(path).get("files")
+    found.written = files if isinstance(files, dict) else {}
+    return found
 
 
 def guess_format(path: Path) -> str:
@@ -71,31 +74,28 @@ def guess_format(path: Path) -> str:
     Raises:
         LabelingError: it cannot be told.
     """
-    found = BY_SUFFIX.get(path.suffix.lower()) if path.is_file() else _read_manifest(path) or _guess_by_names(path)
+    found = BY_SUFFIX.get(path.suffix.lower()) if path.is_file() else _read_format(path) or _guess_by_names(path)
     if found is None:
         raise LabelingError(f"{path}: its format cannot be told; name it with --format ({', '.join(FORMAT_NAMES)})")
     return found
 
 
-def _read_manifest(path: Path) -> str | None:
+def _read_format(path: Path) -> str | None:
     """Return the format that an export of ours names."""
-    try:
-        name = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))["format"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+    name = read_manifest(path).get("format")
     return name if name in FORMAT_NAMES else None
 
 
 def _guess_by_names(path: Path) -> str | None:
     for name, kind in ((LABELS_NAME, "coco"), (CSV_NAME, "csv"), *((name, "yolo") for name in (*DATA_NAMES, *LISTS))):
-        if (path / name).is_file():
+        if find_inside(path, name) is not None:
             return kind
-    files = [file for file in path.rglob("*") if file.is_file()]
-    suffixes = {file.suffix.lower() for file in files if file.name.lower() not in OTHERS}
+    files = [file for file in find_files(path, *TELLING, TEXT) if file.suffix != TEXT or is_label_file(file, path)]
+    suffixes = {file.suffix.lower() for file in files}
     kinds = [BY_SUFFIX[suffix] for suffix in TELLING if suffix in suffixes]
     if not kinds and find_only_file(path) is not None:
         kinds = ["coco"]
-        kinds += ["yolo"] if ".txt" in suffixes else []
-    if ".txt" in suffixes and not kinds:
+        kinds += ["yolo"] if TEXT in suffixes else []
+    if TEXT in suffixes and not kinds:
         return "yolo"
     return kinds[0] if len(kinds) == 1 else None

@@ -25,7 +25,7 @@ def to_label(values: Mapping[str, Any]) -> ImportedLabel:
     label_id = label_id if isinstance(label_id, str) and OBJECT_ID.fullmatch(label_id) else None
     control = values.get("control") or None
     if kind == "rating":
-        return ImportedLabel((), rating=int(to_number(values.get("rating"))), label_id=label_id, control=control)
+        return ImportedLabel((), rating=_to_rating(values.get("rating")), label_id=label_id, control=control)
     if not isinstance(name, str) or not name:
         raise ValueError("has no class")
     if kind == "choice":
@@ -34,6 +34,13 @@ def to_label(values: Mapping[str, Any]) -> ImportedLabel:
     if not shapes:
         raise ValueError("has neither a shape nor a box")
     return ImportedLabel((name,), shapes, label_id=label_id, control=control)
+
+
+def _to_rating(value: object) -> int:
+    rating = to_number(value)
+    if rating != int(rating):
+        raise ValueError(f"rating {rating} is no whole number")
+    return int(rating)
 
 
 def _to_choices(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from labels.errors import LabelingError
 from labels.limits import MAX_IMAGE_BYTES
+from sync.exports.folder import MANIFEST_NAME
 
 LARGEST_TEXT_BYTES: Final = 16 * 1024**2
 """One label file of one image, or a list of classes, is never this large."""
@@ -71,12 +72,28 @@ def read_span(path: Path, start: int, byte_count: int) -> bytes:
     return content
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what an export of ours says of itself; of a folder or a file that is none, nothing."""
+    file = find_inside(path if path.is_dir() else path.parent, MANIFEST_NAME)
+    try:
+        manifest = {} if file is None else json.loads(read_text(file, largest_bytes=LARGEST_SET_BYTES))
+    except (ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
 def find_files(folder: Path, *suffixes: str) -> Iterator[Path]:
     """Yield the files with these suffixes below a folder, sorted; a link that leads out of it is left out."""
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and path.is_file() and path.resolve().is_relative_to(root):
             yield path
+
+
+def find_inside(folder: Path, name: str) -> Path | None:
+    """Return the file of that name in a folder, if it is there and no link that leads out of it."""
+    path = folder / name
+    return path if path.is_file() and path.resolve().is_relative_to(folder.resolve()) else None
 
 
 def to_number(value: object) -> float:

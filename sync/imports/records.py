@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from labels.errors import LabelingError
 from labels.geometry import Geometry, ImageSize
 from sync.imports.reading import UnreadableError, in_one_line
 
-ShapeKind = Literal["box", "turned box", "polygon", "keypoint", "run lengths"]
+ShapeKind = Literal["box", "turned box", "polygon", "keypoint", "run lengths", "painted outlines", "outlines"]
 Unit = Literal["px", "relative"]
 
 
@@ -21,13 +21,15 @@ class RawShape:
 
     ``numbers`` are left, top, right, bottom of a box; the four corners of a turned box; the points of a polygon; x and
     y of a keypoint, and its diameter in pixels if there is a third. ``size`` is height and width that run lengths are
-    of.
+    of. An object of several outlines has the numbers of all, and in ``lengths`` how many each has: ``painted outlines``
+    are what they cover, ``outlines`` one that joins them.
     """
 
     kind: ShapeKind
     numbers: tuple[float, ...]
     unit: Unit = "px"
     size: tuple[int, int] | None = None
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class ImportedSet:
     """All that was read: images in their order, and what could not be read.
 
     ``broken`` are images by their name that miss a label for such a reason: to take the rest of their labels would say
-    that the missing objects are background. ``stray`` is the first label of which nobody knows whose it is.
+    that the missing objects are background. ``stray`` is the first label of which nobody knows whose it is. ``crowds``
+    counts labels that stand for several objects. ``written`` are the sums of the files that an export wrote, by name.
     """
 
     images: list[ImportedImage] = field(default_factory=list)
@@ -81,6 +84,8 @@ class ImportedSet:
     broken: dict[str, str] = field(default_factory=dict)
     stray: str | None = None
     odd_sizes: list[str] = field(default_factory=list)
+    crowds: int = 0
+    written: Mapping[str, object] = field(default_factory=dict)
 
     def refuse(self, item: str, text: str, *, image: str | None = None) -> None:
         """Note that an item could not be read; ``image``: the name of the image that misses it now."""
@@ -110,9 +115,13 @@ class ImportedSet:
 
     def notes(self) -> list[str]:
         """Return what is worth knowing of all of it."""
-        if not self.odd_sizes:
-            return []
-        return [f"{len(self.odd_sizes)} sizes are none and count as not known (the first: {self.odd_sizes[0]})"]
+        notes = []
+        if self.odd_sizes:
+            first = self.odd_sizes[0]
+            notes.append(f"{len(self.odd_sizes)} sizes are none and count as not known (the first: {first})")
+        if self.crowds:
+            notes.append(f"{self.crowds} labels are crowds (iscrowd), each of several objects, and were read as one")
+        return notes
 
     def extend(self, images: Iterable[ImportedImage]) -> None:
         """Take these images up."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from labels.errors import LabelingError
 from labels.limits import MAX_IMAGE_BYTES
-from sync.exports.tables import CSV_NAME, from_cell
+from sync.exports.tables import CSV_NAME, ROWS_AT_ONCE, from_cell
 from sync.imports.objects import to_label
-from sync.imports.reading import LARGEST_SET_BYTES, UnreadableError, find_files, in_one_line, read_text, to_number
+from sync.imports.reading import (
+    LARGEST_SET_BYTES,
+    UnreadableError,
+    find_files,
+    find_inside,
+    in_one_line,
+    read_text,
+    to_number,
+)
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape, read_each
 
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ OTHER_NAMES: Final = {
 }
 SIDES: Final = ("xmin", "ymin", "xmax", "ymax")
 PARQUET_COLUMNS: Final = ("width", "height", "sha256", "has_regions", "objects")
+SAYING: Final = ("label_id", "kind", "class_name", "x", "y", "width", "height", "rating", "shape")
 PICTURES: Final = "image.bytes"
 PICTURES_AT_ONCE: Final = 8
 CELL_CHARACTERS: Final = 64 * 1024**2
@@ -43,7 +53,9 @@ def read_csv(path: Path) -> ImportedSet:
     Raises:
         LabelingError: it cannot be read, or its columns are not known.
     """
-    file = path / CSV_NAME if path.is_dir() else path
+    file = find_inside(path, CSV_NAME) if path.is_dir() else path
+    if file is None:
+        raise LabelingError(f"no {CSV_NAME} in {path}; give the file")
     reader = _open_table(file)
     columns = [name.strip() for name in reader.fieldnames or ()]
     is_ours = {"image", "label_id", "kind", "class_name"} <= set(columns)
@@ -100,7 +112,8 @@ def _read_our_image(row: Mapping[str, str], item: str, found: ImportedSet) -> Im
 
 
 def _read_our_label(row: Mapping[str, str]) -> list[ImportedLabel]:
-    return [to_label(row)] if row.get("kind") else []
+    # A row that somebody added may say the class and the box alone.
+    return [to_label(row)] if any(row.get(name) for name in SAYING) else []
 
 
 def _find_cell(row: Mapping[str, str], key: str) -> str:
@@ -146,9 +159,11 @@ def _read_table(file: Path, found: ImportedSet) -> None:
         names = set(table.schema_arrow.names)
         if not {"image", *PARQUET_COLUMNS} <= names:
             raise UnreadableError(f"its columns are {in_one_line(sorted(names))} (expected those of an export)")
+        _check_counts(table, file.stat().st_size)
         pictures = _Pictures(file) if _holds_pictures(table) else None
         # The images themselves stay where they are until somebody asks for them.
-        batches = table.iter_batches(columns=["image.path", *PARQUET_COLUMNS])  # type: ignore[no-untyped-call]
+        columns = ["image.path", *PARQUET_COLUMNS]
+        batches = table.iter_batches(ROWS_AT_ONCE, columns=columns)  # type: ignore[no-untyped-call]
         for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
             try:
                 image = _to_image(row, f"{file.name}, row {number}", found)
@@ -169,6 +184,18 @@ def _opening(file: Path) -> Iterator[pq.ParquetFile]:
             yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UnreadableError(f"is no Parquet file, or damaged ({in_one_line(error)})") from error
+
+
+def _check_counts(table: pq.ParquetFile, byte_count: int) -> None:
+    """Refuse a file that repeats its values so often that they would take memory without end."""
+    counts = Counter[str]()
+    for part in range(table.metadata.num_row_groups):
+        columns = table.metadata.row_group(part)
+        for one in map(columns.column, range(columns.num_columns)):
+            counts[one.path_in_schema] += one.num_values
+    most = max(counts.values(), default=0)
+    if most > byte_count:
+        raise UnreadableError(f"has {most} values in {byte_count} bytes (expected a byte for each at least)")
 
 
 def _holds_pictures(table: pq.ParquetFile) -> bool:

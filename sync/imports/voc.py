@@ -5,7 +5,7 @@ A size of 0 x 0 is not known, and the image's own counts. ``<path>`` is not read
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from defusedxml import ElementTree
@@ -54,7 +54,9 @@ def _read_file(file: Path, name: str, found: ImportedSet) -> ImportedImage:
     if tree.tag != "annotation":
         raise ValueError(f"it holds <{in_one_line(tree.tag)}> (expected <annotation>)")
     labels = []
-    file_name = (tree.findtext("filename") or "").strip() or file.with_suffix("").name
+    said = (tree.findtext("filename") or "").strip() or file.with_suffix("").name
+    # A name begins where its file lies, unless it says where.
+    file_name = said if PurePath(said).is_absolute() else str(Path(name).parent / said)
     for number, element in enumerate(tree.iter("object"), start=1):
         try:
             labels.append(_to_label(element))

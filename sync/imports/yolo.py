@@ -2,7 +2,7 @@
 
 Classes are those of ``data.yaml``, else the lines of ``classes.txt`` or ``obj.names``, else the numbers themselves. An
 image without a file is not spoken of; one with an empty file shows nothing. A row of nine numbers is an outline unless
-the format says that it is a turned box.
+the format says that it is a turned box. Beside ``labels`` lies ``images`` with the same below it, as for Ultralytics.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from typing import Any, Final
 import yaml
 
 from labels.errors import LabelingError
-from sync.imports.reading import UnreadableError, find_files, in_one_line, read_text, to_number
+from sync.imports.matching import IMAGES_FOLDER
+from sync.imports.reading import UnreadableError, find_files, find_inside, in_one_line, read_text, to_number
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 
 LISTS: Final = ("classes.txt", "obj.names")
-OTHERS: Final = (*LISTS, "train.txt", "val.txt", "test.txt", "readme.txt", "readme.roboflow.txt", "readme.dataset.txt")
+SPLIT_LISTS: Final = ("train.txt", "val.txt", "test.txt")
+OTHERS: Final = (*LISTS, *SPLIT_LISTS, "readme.txt", "readme.roboflow.txt", "readme.dataset.txt")
+LABELS_FOLDER: Final = "labels"
+FEWEST_NUMBERS: Final = 5
 DATA_NAMES: Final = ("data.yaml", "dataset.yaml", "data.yml")
 LARGEST_YAML_BYTES: Final = 1024**2
 
@@ -42,7 +46,7 @@ def read_yolo(path: Path, *, is_turned: bool = False) -> ImportedSet:
     root = path.parent if path.is_file() else path
     found = ImportedSet()
     names = _read_names(path, root)
-    files = [file for file in find_files(root, ".txt") if file.name.lower() not in OTHERS]
+    files = [file for file in find_files(root, ".txt") if is_label_file(file, root)]
     if not files:
         raise LabelingError(f"{path}: no label files (expected .txt files, in folders such as labels/train)")
     for file in files:
@@ -52,7 +56,6 @@ def read_yolo(path: Path, *, is_turned: bool = False) -> ImportedSet:
             found.refuse(str(file.relative_to(root)), str(error))
             continue
         labels: list[ImportedLabel] = []
-        # Beside images/train/a.jpg lies labels/train/a.txt: the name without a suffix is the image's.
         image = _to_image_name(file.relative_to(root))
         for number, row in enumerate(rows, start=1):
             try:
@@ -63,24 +66,48 @@ def read_yolo(path: Path, *, is_turned: bool = False) -> ImportedSet:
     return found
 
 
+def is_label_file(file: Path, root: Path) -> bool:
+    """Return whether a text file says what is on an image, also on one that is called test, train or readme."""
+    name = file.name.lower()
+    if name not in OTHERS or (name in SPLIT_LISTS and LABELS_FOLDER in file.relative_to(root).parts):
+        return True
+    try:
+        words = next((line for line in read_text(file).splitlines() if line.strip()), "").split()
+        return len([*map(float, words)]) >= FEWEST_NUMBERS
+    except ValueError:
+        return False
+
+
 def _to_image_name(file: Path) -> str:
-    parts = [part for part in file.with_suffix("").parts if part != "labels"]
-    return "/".join(parts)
+    """Return the path of an image without a suffix: the last folder called labels is images there.
+
+    >>> _to_image_name(Path("labels/train/a.txt")), _to_image_name(Path("train/labels/a.txt"))
+    ('images/train/a', 'train/images/a')
+    """
+    *folders, name = file.with_suffix("").parts
+    if LABELS_FOLDER in folders:
+        at = len(folders) - 1 - folders[::-1].index(LABELS_FOLDER)
+        folders[at] = IMAGES_FOLDER
+    return "/".join((*folders, name))
 
 
 def _read_names(path: Path, root: Path) -> _Names:
-    candidates = [path] if path.is_file() else [root / name for name in DATA_NAMES]
-    for file in candidates:
-        if file.is_file():
-            return _read_yaml(file)
-    for name in LISTS:
-        if (root / name).is_file():
-            try:
-                lines = [line.strip() for line in read_text(root / name).splitlines()]
-            except UnreadableError as error:
-                raise LabelingError(f"{root / name}: {error}") from error
-            return _Names(dict(enumerate(line for line in lines if line)))
+    if path.is_file():
+        return _read_yaml(path)
+    for name in (*DATA_NAMES, *LISTS):
+        file = find_inside(root, name)
+        if file is not None:
+            return _read_yaml(file) if name in DATA_NAMES else _read_list(file)
     return _Names({})
+
+
+def _read_list(file: Path) -> _Names:
+    """Return the classes of a list: the number of a line is that of its class, so an empty one counts too."""
+    try:
+        lines = [line.strip() for line in read_text(file).splitlines()]
+    except UnreadableError as error:
+        raise LabelingError(f"{file}: {error}") from error
+    return _Names({number: line for number, line in enumerate(lines) if line})
 
 
 def _read_yaml(file: Path) -> _Names:
@@ -124,7 +151,7 @@ def _to_labels(row: Sequence[str], names: _Names, *, is_turned: bool) -> Iterato
     if number != int(number) or number < 0:
         raise ValueError(f"class {row[0]!r} is no whole number from 0")
     if names.classes and int(number) not in names.classes:
-        raise ValueError(f"class {int(number)} is out of range (data.yaml names {len(names.classes)})")
+        raise ValueError(f"class {int(number)} is out of range ({len(names.classes)} have a name)")
     classes = (names.classes.get(int(number), str(int(number))),)
     values = numbers[1:]
     if names.points is not None and len(values) == 4 + len(names.points) * names.numbers_each:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
 from typing import Final, Literal
 
 from sync.versions.splits import Candidate, Place
 from sync.versions.version import LeakPair, Leaks, Split
 
 PAIRS_SHOWN: Final = 100
+JUDGING: Final[tuple[Split, ...]] = ("val", "test")
 
 Reason = Literal["file", "group", "look"]
 
@@ -25,7 +25,7 @@ def compute_leaks(
 ) -> Leaks:
     """Return how many images of val and test have a twin in another split; each counts once, for its gravest reason.
 
-    ``alike`` None: nobody looked at the images.
+    ``alike`` are images that look alike, each of val and test with one of another split at least; None: nobody looked.
     """
     known = list(candidates)
     by_file: dict[str, list[str]] = defaultdict(list)
@@ -34,19 +34,19 @@ def compute_leaks(
         by_file[one.sha256].append(one.sample_id)
         for key in one.keys:
             by_key[key].append(one.sample_id)
-    found: dict[frozenset[str], Reason] = {}
+    worst: dict[str, tuple[str, Reason]] = {}
     sources: tuple[tuple[Reason, Iterable[tuple[str, str]]], ...] = (
-        ("file", _pairs(by_file, places)),
-        ("group", _pairs(by_key, places)),
+        ("file", _find_twins(by_file, places)),
+        ("group", _find_twins(by_key, places)),
         ("look", alike or ()),
     )
     for reason, pairs in sources:
         for first, second in pairs:
-            if places[first].split != places[second].split:
-                found.setdefault(frozenset((first, second)), reason)
-    reasons = _worst_by_image(found, places)
-    counts = {reason: sum(one == reason for one in reasons.values()) for reason in ("file", "group", "look")}
-    listed = sorted((*sorted(pair), reason) for pair, reason in found.items())
+            for name, twin in ((first, second), (second, first)):
+                if places[name].split in JUDGING and places[name].split != places[twin].split:
+                    worst.setdefault(name, (twin, reason))
+    counts = Counter(reason for _, reason in worst.values())
+    listed = sorted({(*sorted((name, twin)), reason) for name, (twin, reason) in worst.items()})
     return Leaks(
         same_file=counts["file"],
         same_group=counts["group"],
@@ -57,21 +57,14 @@ def compute_leaks(
     )
 
 
-def _pairs(groups: Mapping[str, list[str]], places: Mapping[str, Place]) -> Iterator[tuple[str, str]]:
+def _find_twins(groups: Mapping[str, list[str]], places: Mapping[str, Place]) -> Iterator[tuple[str, str]]:
+    """Yield each member of a group with the first one that is in another split: all pairs are as many as its square."""
     for members in groups.values():
-        if len({places[name].split for name in members}) > 1:
-            yield from combinations(sorted(members), 2)
-
-
-def _worst_by_image(found: Mapping[frozenset[str], Reason], places: Mapping[str, Place]) -> dict[str, Reason]:
-    judging: tuple[Split, ...] = ("val", "test")
-    worst: dict[str, Reason] = {}
-    for reason in ("file", "group", "look"):
-        for pair, why in found.items():
-            for name in pair if why == reason else ():
-                if places[name].split in judging:
-                    worst.setdefault(name, why)
-    return worst
+        firsts: dict[Split, str] = {}
+        for name in sorted(members):
+            firsts.setdefault(places[name].split, name)
+        for name in members if len(firsts) > 1 else ():
+            yield name, min(first for split, first in firsts.items() if split != places[name].split)
 
 
 def _to_reason(text: str) -> Reason:

@@ -46,19 +46,51 @@ def read_looks(paths: Sequence[Path]) -> list[str | None]:
         return list(pool.map(read_look, paths))
 
 
-def find_near_pairs(
-    looks: Mapping[str, str | None], *, threshold_bits: int = THRESHOLD_BITS
-) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of names whose hashes differ in at most so many bits, each once; None is like nothing.
+def tie_near(looks: Mapping[str, str | None], *, threshold_bits: int = THRESHOLD_BITS) -> Iterator[tuple[str, str]]:
+    """Yield pairs of names whose hashes differ in at most so many bits; None is like nothing.
 
-    >>> list(find_near_pairs({"a": "00000000000000ff", "b": "00000000000000fe", "c": None, "d": "ff00ff00ff00ff00"}))
+    Not all pairs, of which a still camera's images have as many as the square of their number: just as many as tie
+    together whatever is like something that is like it.
+
+    >>> list(tie_near({"a": "00000000000000ff", "b": "00000000000000fe", "c": None, "d": "ff00ff00ff00ff00"}))
     [('a', 'b')]
     """
-    names = sorted(name for name, look in looks.items() if look is not None)
+    names = _sort(looks)
+    units = np.arange(len(names))
+    for at, near in _compare(looks, names, threshold_bits):
+        others = near & (units != units[at])
+        while others.any():
+            other = int(others.argmax())
+            yield names[at], names[other]
+            units[units == units[other]] = units[at]
+            others = near & (units != units[at])
+
+
+def find_near_twins(
+    looks: Mapping[str, str | None], parts: Mapping[str, str], *, threshold_bits: int = THRESHOLD_BITS
+) -> Iterator[tuple[str, str]]:
+    """Yield each name with the first one in another part that looks like it, where there is one.
+
+    >>> list(find_near_twins({"a": "0f", "b": "0f", "c": "0e"}, {"a": "train", "b": "test", "c": "train"}))
+    [('a', 'b'), ('b', 'a'), ('c', 'b')]
+    """
+    names = _sort(looks)
+    codes = np.unique([parts[name] for name in names], return_inverse=True)[1] if names else np.empty(0, dtype=np.intp)
+    for at, near in _compare(looks, names, threshold_bits):
+        twins = near & (codes != codes[at])
+        if twins.any():
+            yield names[at], names[int(twins.argmax())]
+
+
+def _sort(looks: Mapping[str, str | None]) -> list[str]:
+    return sorted(name for name, look in looks.items() if look is not None)
+
+
+def _compare(
+    looks: Mapping[str, str | None], names: Sequence[str], threshold_bits: int
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Yield for each name, by its number, which ones look like it."""
     hashes: Hashes = np.array([int(looks[name] or "0", 16) for name in names], dtype=np.uint64)
     for start in range(0, len(names), ROWS_AT_ONCE):
         rows = hashes[start : start + ROWS_AT_ONCE, None]
-        near = np.bitwise_count(rows ^ hashes[None, start:]) <= threshold_bits
-        for row, column in zip(*np.nonzero(near), strict=True):
-            if column > row:
-                yield names[start + row], names[start + column]
+        yield from enumerate(np.bitwise_count(rows ^ hashes) <= threshold_bits, start)

@@ -18,6 +18,7 @@ from typing import Any, Final
 from labels.errors import LabelingError
 from labels.geometry import ImageSize
 from labels.results import from_record, to_record
+from sync.exports.poses import list_points, order_points
 from sync.settings import Home
 from sync.versions.version import ID, SPLITS, LeakPair, Leaks, Version, VersionImage, VersionLabel, to_number
 
@@ -78,7 +79,7 @@ def read_manifest(path: Path) -> Version:
         raise LabelingError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LabelingError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
-    if compute_content_sha256(version) != version.content_sha256:
+    if version.content_sha256 not in (compute_content_sha256(version), compute_content_sha256(version, form=1)):
         raise LabelingError(f"{path}: is damaged (what it says is not what was frozen)")
     return version
 
@@ -131,15 +132,22 @@ def to_text(version: Version) -> str:
     return f'{{{lines},\n"images": [\n' + ",\n".join(_image_lines(version)) + "\n]}\n"
 
 
-def compute_content_sha256(version: Version) -> str:
-    """Return the sum over what a version holds: classes, controls, images, labels, splits; not who wrote it when."""
+def compute_content_sha256(version: Version, *, form: int = 2) -> str:
+    """Return the sum over what a version holds: classes, controls, images, labels, splits; not who wrote it when.
+
+    In its first form, which versions of old have, the order of key points by ``model_index`` was not in it. Where they
+    have no order of their own both are the same.
+    """
     config = version.config
-    said = {
+    said: dict[str, Any] = {
         "dataset": version.dataset,
         "classes": list(version.classes),
         "controls": [[one.name, one.kind, list(one.classes), one.is_multiple] for one in config.controls],
         "group_by": version.group_by,
     }
+    points = order_points(config)
+    if form > 1 and points != list_points(config):
+        said["key_points"] = [*points]
     digest = hashlib.sha256(_to_json(said).encode())
     for line in _image_lines(version):
         digest.update(b"\n" + line.encode())

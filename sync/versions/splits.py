@@ -86,20 +86,20 @@ def assign_splits(
     """
     ordered = sorted(candidates, key=lambda one: one.sample_id)
     units = _join(ordered, alike)
-    by_key: dict[str, list[Split]] = defaultdict(list)
+    by_key: dict[str, Counter[Split]] = defaultdict(Counter)
     for assigned in frozen.values():
         for key in assigned.keys:
-            by_key[key].append(assigned.split)
+            by_key[key][assigned.split] += 1
     places: dict[str, Place] = {}
     open_units: list[list[Candidate]] = []
     for unit in units:
-        known = [frozen[one.sha256].split for one in unit if one.sha256 in frozen]
-        known = known or [split for one in unit for key in sorted(one.keys) for split in by_key.get(key, ())]
+        known = Counter(frozen[one.sha256].split for one in unit if one.sha256 in frozen)
+        known = known or _follow(unit, by_key)
         if not known:
             open_units.append(unit)
             continue
         # Two of one unit may have been parted before anybody knew that they belong together: each stays.
-        following = Counter(sorted(known)).most_common(1)[0][0]
+        following = min(known, key=lambda split: (-known[split], split))
         for one in unit:
             split = frozen[one.sha256].split if one.sha256 in frozen else following
             places[one.sample_id] = Place(split, _name(unit), one.sha256 not in frozen)
@@ -107,6 +107,15 @@ def assign_splits(
     for unit, split in zip(open_units, dealt, strict=True):
         places |= {one.sample_id: Place(split, _name(unit), is_new=True) for one in unit}
     return places
+
+
+def _follow(unit: Sequence[Candidate], by_key: Mapping[str, Counter[Split]]) -> Counter[Split]:
+    """Return how often images that had the keys of a unit and are gone were put into each split."""
+    followed = Counter[Split]()
+    for key, count in Counter(key for one in unit for key in one.keys).items():
+        for split, held in by_key[key].items() if key in by_key else ():
+            followed[split] += count * held
+    return followed
 
 
 def _name(unit: Sequence[Candidate]) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from labels.errors import LabelingError
 from labels.report import VERIFY, Failure, Report
-from sync.exports.folder import CACHE_SUFFIX, MANIFEST_NAME
+from sync.exports.folder import CACHE_SUFFIX, MANIFEST_NAME, compute_facts_sha256
 from sync.settings import Home
 from sync.versions.manifest import list_versions, read_version
+from sync.versions.version import Version
 
 
 def verify_export(home: Home, folder: Path) -> Report:
@@ -27,11 +28,16 @@ def verify_export(home: Home, folder: Path) -> Report:
     listing = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(files.items()))
     if hashlib.sha256(listing.encode()).hexdigest() != manifest["content_sha256"]:
         failed.append(Failure(MANIFEST_NAME, "its sum over all files is not theirs: somebody changed it"))
+    if manifest.get("facts_sha256", compute_facts_sha256(manifest)) != compute_facts_sha256(manifest):
+        failed.append(Failure(MANIFEST_NAME, "what it says of images and classes is not what was written"))
     notes = []
     version = manifest.get("version")
     if isinstance(version, str) and version in list_versions(home):
-        failed += _check_version(home, version, manifest["images"])
-        notes.append(f"compared with version {version}")
+        frozen = read_version(home, version)
+        failed += _check_version(frozen, manifest["images"])
+        failed += _check_classes(frozen, manifest.get("classes"))
+        missing = len(frozen.images) - len(manifest["images"])
+        notes.append(f"compared with version {version}" + (f", of which it lacks {missing} images" if missing else ""))
     elif version is not None:
         notes.append(f"version {version!r} is not in this state folder: only the files were compared")
     bad = {failure.item for failure in failed}
@@ -79,16 +85,24 @@ def _check_others(folder: Path, files: Mapping[str, str]) -> Iterator[Failure]:
             yield Failure(name, "is not of the export: somebody put it there")
 
 
-def _check_version(home: Home, version: str, listed: list[Any]) -> Iterator[Failure]:
-    known = {image.sample_id: image for image in read_version(home, version).images}
+def _check_classes(version: Version, listed: object) -> Iterator[Failure]:
+    """Compare the classes with those of the drawn labels, and with the answers of each Choices."""
+    config = version.config
+    answers = (control.classes for control in config.controls if control.kind == "Choices")
+    if not any(listed == [*classes] for classes in (config.region_classes, *answers)):
+        yield Failure(MANIFEST_NAME, f"its classes are not those of version {version.id}")
+
+
+def _check_version(version: Version, listed: list[Any]) -> Iterator[Failure]:
+    known = {image.sample_id: image for image in version.images}
     for one in listed:
         sample_id = one.get("sample_id") if isinstance(one, Mapping) else None
         image = known.get(str(sample_id))
         if image is None:
-            yield Failure(f"sample {sample_id}", f"is not in version {version}")
+            yield Failure(f"sample {sample_id}", f"is not in version {version.id}")
             continue
         ids = {label.label.id for label in image.labels}
         if one.get("sha256") != image.sha256 or one.get("split", image.split) != image.split:
-            yield Failure(f"sample {sample_id}", f"is another file, or in another split, than in version {version}")
+            yield Failure(f"sample {sample_id}", f"is another file, or in another split, than in version {version.id}")
         elif not set(one.get("labels", ())) <= ids:
-            yield Failure(f"sample {sample_id}", f"has labels that version {version} does not have")
+            yield Failure(f"sample {sample_id}", f"has labels that version {version.id} does not have")

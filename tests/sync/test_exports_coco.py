@@ -79,6 +79,7 @@ def test_every_kind_of_label_lies_at_its_pixels(add_image: AddImage, config: Lab
     counts = [602, 3, *[17, 3] * 8, 35]
     brush = _annotation(5, 3, "f", [30, 2, 9, 3], 27) | {"segmentation": {"size": [20, 40], "counts": counts}}
     point = _annotation(6, 4, "g", [18, 8, 4, 4], 16) | {"keypoints": [20, 10, 2], "num_keypoints": 1}
+    point["diameter"] = 4
     assert coco.dataset["annotations"] == [
         _annotation(1, 2, "b", [10, 5, 20, 10], 200),
         _annotation(2, 1, "c", [30, 15, 10, 5], 50),

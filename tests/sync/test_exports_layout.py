@@ -41,6 +41,13 @@ def test_any_source_name_becomes_a_harmless_one(name: str) -> None:
     stem = export_stem(Path("/photos") / name)
     assert stem.replace("-", "").replace("_", "").isalnum()
     assert 14 <= len(stem) <= 93
+    assert len(stem.encode()) <= 249, "with a suffix of six bytes a file system takes it"
+
+
+def test_a_long_name_is_cut_where_it_always_was_unless_its_letters_take_more_room() -> None:
+    assert export_stem(Path("/a") / ("x" * 200)).startswith("x" * 80 + "-")
+    assert export_stem(Path("/a") / ("é" * 100)).startswith("é" * 80 + "-")
+    assert export_stem(Path("/a") / ("猫" * 80)).startswith("猫" * 78 + "-")
 
 
 def test_one_file_for_two_samples_is_an_error() -> None:
@@ -189,6 +196,20 @@ def test_a_killed_export_leaves_the_old_one_and_the_next_clears_up(tmp_path: Pat
     _write(tmp_path / "out", content=b"newer")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "a.txt").read_bytes() == b"newer"
+
+
+def test_an_export_that_was_killed_while_it_took_its_place_loses_nothing_where_the_next_one_fails(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path / "out", content=b"good")
+    # As between the two renames.
+    (tmp_path / "out").rename(tmp_path / ".out.replaced-999999999")
+    with pytest.raises(LabelingError, match="a class"), open_stage(tmp_path / "out"):
+        raise LabelingError("a class that the config does not have")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "a.txt").read_bytes() == b"good"
+    _write(tmp_path / "out", content=b"better")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_place_that_cannot_be_written_to_is_one_clear_error(tmp_path: Path) -> None:

@@ -180,6 +180,57 @@ def test_torchvision_reads_class_folders(images: list[ExportImage], config: Labe
         write("folders", some, config, tmp_path / "none", images_mode="none")
 
 
+def test_a_split_that_lacks_a_class_is_named_since_readers_number_the_folders_they_find(
+    images: list[ExportImage], config: LabelConfig, tmp_path: Path
+):
+    trash, gone = Label("8" * 24, "quality", ("trash",)), Label("9" * 24, "quality", ("gone",))
+    some = [images[0], replace(images[1], labels=(trash,), split="train"), replace(images[2], labels=(trash,))]
+    result = write("folders", some, config, tmp_path / "out")
+    assert ImageFolder(str(tmp_path / "out" / "train")).class_to_idx == {"keep": 0, "trash": 1}
+    assert ImageFolder(str(tmp_path / "out" / "test")).class_to_idx == {"trash": 0}
+    assert [note for note in result.notes if "ImageFolder" in note] == [
+        "test has no image of 1 classes that others have (keep): what numbers the folders it finds, as ImageFolder "
+        "does, counts otherwise there"
+    ]
+    some[2] = replace(images[2], labels=(gone,))
+    result = write("folders", some, config, tmp_path / "out")
+    assert [one.problem for one in result.left_out] == ["its answer 'gone' is no choice of 'quality'"]
+    assert not (tmp_path / "out" / "test").exists()
+    assert not any("ImageFolder" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("name", [one for one in FORMATS if one != "folders"])
+def test_where_images_are_not_looked_at_it_is_said_that_labels_are_of_them_upright(
+    name: str, images: list[ExportImage], config: LabelConfig, tmp_path: Path
+):
+    notes = write(name, images, config, tmp_path / "none", images_mode="none").notes
+    assert sum("as its EXIF tag turns it" in note for note in notes) == 1
+    assert not any("EXIF" in note for note in write(name, images, config, tmp_path / "copy").notes)
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "voc", "csv", "webdataset"])
+def test_a_name_as_long_as_the_file_system_allows_is_no_obstacle(
+    name: str, add_image: AddImage, config: LabelConfig, tmp_path: Path
+):
+    result = write(name, [add_image(f"{'猫' * 80}.png", (BOX,)), add_image("short.png")], config, tmp_path / "out")
+    assert (result.images, result.left_out) == (2, ())
+
+
+def test_a_class_whose_name_is_too_long_for_a_folder_is_named_and_the_others_are_written(
+    images: list[ExportImage], tmp_path: Path
+):
+    name = "猫" * 86
+    config = LabelConfig.from_xml(
+        '<View><Image name="image" value="$image"/><Choices name="what" toName="image"><Choice value="dog"/>'
+        f'<Choice value="{name}"/></Choices></View>'
+    )
+    answers = [Label(f"{at}" * 24, "what", (one,)) for at, one in enumerate((name, "dog"))]
+    some = [replace(image, labels=(answer,)) for image, answer in zip(images, answers, strict=False)]
+    result = write("folders", some, config, tmp_path / "out")
+    assert (result.images, [one.item for one in result.left_out]) == (1, ["sample s1"])
+    assert "is too long for the name of a folder" in result.left_out[0].problem
+
+
 def test_a_csv_is_read_by_any_reader(images: list[ExportImage], config: LabelConfig, tmp_path: Path):
     origin = VersionLabel(BOX, "ana@example.org", "2026-01-02T03:04:05+00:00", "m-1", "confirmed")
     images[0] = replace(images[0], origins={BOX.id: origin})

@@ -103,6 +103,25 @@ def test_an_image_with_nothing_on_it_has_an_empty_file(
     assert (result.images, result.negatives) == (1, 1)
 
 
+def test_a_mask_that_is_not_what_its_one_outline_holds_is_counted(
+    add_image: AddImage, config: LabelConfig, tmp_path: Path
+) -> None:
+    whole, hole, parts = (np.zeros((20, 40), dtype=bool) for _ in range(3))
+    for paint in (whole, hole, parts):
+        paint[2:12, 2:12] = True
+    hole[5:8, 5:8] = False
+    parts[15:18, 30:35] = True
+    labels = tuple(Label(f"{at}", "brush", ("bus",), Mask(paint)) for at, paint in enumerate((whole, hole, parts)))
+    order = Order("yolo-segment", tmp_path / "out", "copy")
+    alone = write_export([add_image("a.png", labels[:1])], config, order)
+    assert not any("mask" in note for note in alone.notes)
+    result = write_export([add_image("a.png", labels)], config, order)
+    assert result.labels == 3
+    assert [note for note in result.notes if "mask" in note] == [
+        "2 labels (mask) were written as the one outline (holes filled, parts joined) round them"
+    ]
+
+
 def test_without_images_the_result_says_what_is_missing(
     add_image: AddImage, config: LabelConfig, tmp_path: Path
 ) -> None:

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import ExifTags, Image
 
 from labels.errors import LabelingError
-from labels.geometry import Box
+from labels.geometry import Box, ImageSize
 from labels.results import Label
 from sync.catalogue.samples import SampleLabels
 from sync.jobs.datasets.export import export
 from sync.jobs.datasets.import_labels import LEFT_OUT, Wish, ingest_labels
 from sync.jobs.datasets.ingest import ingest
+from sync.jobs.datasets.owners import OTHER_CONTENT
 from sync.jobs.exchange.push import push
 from sync.jobs.parameters import READERS
 from sync.versions.manifest import read_version
@@ -112,6 +115,44 @@ def test_unknown_classes_are_listed_with_counts_and_nothing_is_changed(project: 
         ingest_labels(project.context, Wish(folder, folder, classes={"Forklift": "bus", "nobody": "lorry"}))
     ingest_labels(project.context, Wish(folder, folder, classes={"Forklift": "bus"}))
     assert {name for some in boxes_of(project).values() for name, _ in some} == {"bus"}
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_labels_of_another_picture_of_that_name_are_not_written(project: FakeProject, tmp_path: Path, name: str):
+    with open_reviewed([[MINE], [replace(MINE, id="b" * 24)]]) as source:
+        export(source.context, export_format=name, out_dir=tmp_path / "out", images_mode="none")
+        paths = [sample.image.path for sample in source.dataset.samples.values()]
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        (photos / paths[0].name).write_bytes(paths[0].read_bytes())
+        write_picture(photos / paths[1].name, 77)
+    foreseen = ingest_labels(project.context, Wish(photos, tmp_path / "out", is_dry_run=True))
+    report = ingest_labels(project.context, Wish(photos, tmp_path / "out"))
+    assert boxes_of(project) == {paths[0].name: [("dog", MINE.geometry)]}
+    assert [(one.item, one.problem) for one in report.failed] == [(str(paths[1]), OTHER_CONTENT)]
+    assert [one.problem for one in foreseen.failed] == [OTHER_CONTENT]
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_an_image_that_an_export_wrote_upright_gets_its_labels_back(project: FakeProject, tmp_path: Path, name: str):
+    with open_reviewed([[MINE]]) as source:
+        (sample,) = source.dataset.samples.values()
+        path = sample.image.path.with_suffix(".jpg")
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        sha256 = write_picture(path, 1, ImageSize(SIZE.height, SIZE.width), exif=exif)
+        sample.image = replace(sample.image, path=path, sha256=sha256)
+        export(source.context, export_format=name, out_dir=tmp_path / "out")
+    photos = tmp_path / "out"
+    if name == "parquet":
+        # As somebody may have taken it out.
+        (row,) = pq.read_table(tmp_path / "out" / "train.parquet").to_pylist()
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        (photos / row["image"]["path"]).write_bytes(row["image"]["bytes"])
+    report = ingest_labels(project.context, Wish(photos, tmp_path / "out"))
+    assert report.failed == ()
+    assert [*boxes_of(project).values()] == [[("dog", MINE.geometry)]]
 
 
 def test_a_class_that_is_left_out_is_counted(project: FakeProject, folder: Path):

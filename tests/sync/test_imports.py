@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +21,14 @@ from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.geometry import Box, ImageSize, Keypoint, Mask, Polygon
 from labels.results import Label
+from sync.exports.objects import NAMES
 from sync.exports.shapes import to_run_lengths
+from sync.exports.tables import _to_schema as parquet_schema
 from sync.imports.coco import _decompress, read_coco
-from sync.imports.fitting import Classes, FitError, Fitted, check_size, count_unknown, fit_labels, to_geometry
+from sync.imports.fitting import Classes, Fitted, check_size, count_unknown, fit_labels
 from sync.imports.formats import READERS, guess_format, read_labels
-from sync.imports.matching import FileIndex, NoMatchError
+from sync.imports.geometries import FitError, to_geometry
+from sync.imports.matching import FileIndex
 from sync.imports.records import ImportedImage, ImportedLabel, ImportedSet, RawShape
 from sync.imports.shards import read_tfrecord, read_webdataset
 from sync.imports.tables import read_csv, read_parquet
@@ -156,30 +161,6 @@ def test_run_lengths_that_make_no_image_are_refused(counts: tuple[float, ...]):
         to_geometry(RawShape("run lengths", counts, size=(20, 40)), SIZE)
 
 
-# Names of images
-
-
-def test_a_name_is_found_by_its_longest_end_and_never_opened():
-    root = Path("/photos")
-    index = FileIndex(root, [root / "a/x.jpg", root / "b/x.jpg", root / "b/y.png"])
-    assert index.find("/elsewhere/b/x.jpg") == root / "b/x.jpg"
-    assert index.find("C:\\data\\a\\x.jpg") == root / "a/x.jpg"
-    assert index.find("../../b/y.png") == root / "b/y.png"
-    assert index.find("y.jpg") == root / "b/y.png"
-    with pytest.raises(NoMatchError, match="2 images have this name"):
-        index.find("x.jpg")
-    for name in ("../../etc/passwd", "/etc/passwd", "", "..", "z.jpg"):
-        with pytest.raises(NoMatchError, match="no image of this name"):
-            index.find(name)
-
-
-def test_a_content_counts_more_than_a_name():
-    root = Path("/photos")
-    index = FileIndex(root, [root / "a.jpg", root / "b.jpg"], {root / "a.jpg": "1", root / "b.jpg": "2"})
-    assert index.find("a.jpg", "2") == root / "b.jpg"
-    assert index.find("a.jpg", "3") == root / "a.jpg"
-
-
 # COCO
 
 
@@ -249,7 +230,7 @@ def test_a_folder_of_coco_is_its_one_file_or_a_question_for_the_file(tmp_path: P
     (tmp_path / "README.dataset.txt").write_text("Made by others.")
     write_json(tmp_path / "train" / "_annotations.coco.json", coco())
     assert guess_format(tmp_path) == "coco"
-    assert [image.name for image in read_coco(tmp_path).images] == ["a.jpg"]
+    assert [image.name for image in read_coco(tmp_path).images] == ["train/a.jpg"]
     write_json(tmp_path / "other.json", coco())
     with pytest.raises(LabelingError, match="cannot be told"):
         guess_format(tmp_path)
@@ -275,7 +256,99 @@ def test_coco_key_points_become_points_under_their_names(tmp_path: Path):
     assert fit(found.images[0].labels[1]).labels[0].geometry == Keypoint(3, 4)
 
 
+def test_coco_labels_without_key_points_are_boxes_also_where_their_class_has_some(tmp_path: Path):
+    annotations = [
+        {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]},
+        {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": []},
+        {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [1, 2]},
+    ]
+    category = {"id": 1, "name": "Car", "keypoints": ["nose", "tail"]}
+    found = read_coco(write_json(tmp_path / "a.json", coco(annotations=annotations, categories=[category])))
+    assert [label.shapes[0].kind for label in found.images[0].labels] == ["box", "box"]  # type: ignore[union-attr]
+    assert [problem.text for problem in found.problems] == ["has 2 numbers of key points (expected 6)"]
+
+
+SEVERAL = {
+    "image_id": 1,
+    "category_id": 1,
+    "bbox": [0, 0, 40, 20],
+    "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10], [30, 10, 40, 10, 40, 20, 30, 20]],
+}
+
+
+@pytest.mark.parametrize(("name", "simpler"), [("fog", 0), ("lake", 1), ("dog", 1)])
+def test_an_object_of_several_outlines_is_one_label_as_exact_as_it_can_be(tmp_path: Path, name: str, simpler: int):
+    content = coco(annotations=[SEVERAL], categories=[{"id": 1, "name": name}])
+    (image,) = read_coco(write_json(tmp_path / "a.json", content)).images
+    assert count_unknown(ImportedSet([image]), Classes(CONFIG)) == {}
+    fitted = fit(*image.labels)
+    ((shape,), by_others) = (
+        [one.geometry for one in fitted.labels],
+        coco_mask.frPyObjects(SEVERAL["segmentation"], 20, 40),
+    )
+    assert (fitted.simpler, fitted.problems) == (simpler, [])
+    if isinstance(shape, Mask):
+        assert np.array_equal(shape.pixels, coco_mask.decode(coco_mask.merge(by_others)))
+    elif isinstance(shape, Polygon):
+        assert shape.area == 200, "the way there and back has no area"
+        assert {(10, 10), (30, 10), (40, 20), (0, 0)} <= {*shape.points}
+    else:
+        assert shape == Box(0, 0, 40, 20)
+
+
+def test_an_outline_of_too_few_points_is_named_also_among_several(tmp_path: Path):
+    annotation = SEVERAL | {"segmentation": [[0, 0, 9, 9], [1, 1, 2, 2, 3, 1]]}
+    content = coco(annotations=[annotation], categories=[{"id": 1, "name": "lake"}])
+    (image,) = read_coco(write_json(tmp_path / "a.json", content)).images
+    assert fit(*image.labels).problems == ["label 1 (lake): an outline of 4 numbers (expected pairs, at least three)"]
+
+
+def test_a_crowd_is_read_as_one_object_and_counted(tmp_path: Path):
+    crowd = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+    found = read_coco(write_json(tmp_path / "a.json", coco(annotations=[crowd, SEVERAL])))
+    assert len(found.images[0].labels) == 2
+    assert found.notes() == ["1 labels are crowds (iscrowd), each of several objects, and were read as one"]
+
+
 # YOLO
+
+
+def test_yolo_labels_of_images_called_test_or_readme_are_read_and_lists_are_not(tmp_path: Path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (tmp_path / "data.yaml").write_text("names: [Car]\n")
+    for name in ("test", "val", "readme", "a"):
+        (labels / f"{name}.txt").write_text("\n0 .5 .5 .5 .5\n")
+    (labels / "train.txt").write_text("0 .5 .5\n")
+    (labels / "classes.txt").write_text("Car\n")
+    (tmp_path / "train.txt").write_text("./images/a.jpg\n")
+    (tmp_path / "README.txt").write_text("Made by others.\n")
+    found = read_yolo(tmp_path)
+    assert [image.name for image in found.images] == [
+        f"images/{name}" for name in ("a", "readme", "test", "train", "val")
+    ]
+    assert [problem.item for problem in found.problems] == ["labels/train.txt, line 1"]
+
+
+def test_yolo_splits_that_hold_images_and_labels_each_keep_names_apart(tmp_path: Path):
+    for split in ("train", "valid"):
+        (tmp_path / split / "labels").mkdir(parents=True)
+        (tmp_path / split / "labels" / "0001.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data.yaml").write_text("names: [Car]\n")
+    names = [image.name for image in read_yolo(tmp_path).images]
+    for folder in ("images/", ""):
+        files = [tmp_path / split / f"{folder}0001.jpg" for split in ("train", "valid")]
+        assert [FileIndex(tmp_path, files).find(name) for name in names] == files
+    files = [tmp_path / "images" / split / "0001.jpg" for split in ("train", "valid")]
+    assert [FileIndex(tmp_path, files).find(name) for name in names] == files
+
+
+def test_an_empty_line_in_a_list_of_classes_counts_as_a_number_that_has_no_class(tmp_path: Path):
+    (tmp_path / "classes.txt").write_text("Car\n\ndog\n\n")
+    (tmp_path / "a.txt").write_text("2 .5 .5 .5 .5\n0 .5 .5 .2 .2\n1 .5 .5 .5 .5\n")
+    found = read_yolo(tmp_path)
+    assert [label.classes for label in found.images[0].labels] == [("dog",), ("Car",)]
+    assert [problem.text for problem in found.problems] == ["class 1 is out of range (2 have a name)"]
 
 
 def test_yolo_rows_are_boxes_outlines_and_poses(tmp_path: Path):
@@ -284,7 +357,7 @@ def test_yolo_rows_are_boxes_outlines_and_poses(tmp_path: Path):
     (tmp_path / "labels" / "train" / "a.txt").write_text("0 .5 .5 .5 .5\n1 0 0 .25 0 0 .4\n")
     (tmp_path / "labels" / "train" / "b.txt").write_text("")
     found = read_yolo(tmp_path)
-    assert [(image.name, len(image.labels)) for image in found.images] == [("train/a", 2), ("train/b", 0)]
+    assert [(image.name, len(image.labels)) for image in found.images] == [("images/train/a", 2), ("images/train/b", 0)]
     first, second = fit(*found.images[0].labels).labels
     assert (first.geometry, second.geometry) == (Box(10, 5, 20, 10), Polygon(((0, 0), (10, 0), (0, 8))))
 
@@ -437,6 +510,19 @@ def test_csv_lines_that_say_nothing_are_named(tmp_path: Path):
         read_csv(path)
 
 
+def test_a_row_that_somebody_added_to_our_table_is_a_box_and_half_a_one_is_named(tmp_path: Path):
+    path = tmp_path / "labels.csv"
+    head = "image,label_id,kind,class_name,x,y,width,height,rating,has_regions"
+    rows = ("a.jpg,,,Car,1,2,3,4,,true", "b.jpg,,,,1,2,3,4,,true", "c.jpg,,rating,,,,,,3.9,true", "d.jpg,,,,,,,,,true")
+    path.write_text("\n".join((head, *rows)))
+    found = read_csv(path)
+    assert [(image.name, len(image.labels)) for image in found.images] == [
+        ("a.jpg", 1), ("b.jpg", 0), ("c.jpg", 0), ("d.jpg", 0),
+    ]  # fmt: skip
+    assert [problem.text for problem in found.problems] == ["has no class", "rating 3.9 is no whole number"]
+    assert [found.find_fault(image) is None for image in found.images] == [True, False, False, True]
+
+
 def test_an_archive_is_read_and_nothing_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     content = write_json(tmp_path / "x", {"image": "../../a.jpg", "objects": [{"kind": "box"}, 7]})
     with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
@@ -465,6 +551,22 @@ def test_a_tfrecord_that_announces_more_than_it_has_is_an_error_and_not_a_reques
     path.write_bytes(struct.pack("<Q", 2**60) + b"\0" * 20)
     with pytest.raises(LabelingError, match="is no TFRecord file, or broken off"):
         read_tfrecord(path)
+
+
+def test_a_parquet_file_that_repeats_its_values_without_end_is_refused_before_they_are_read(tmp_path: Path):
+    schema = parquet_schema()
+    objects = [dict.fromkeys(NAMES) | {"kind": "box", "class_name": "Car", "x": 1, "y": 1, "width": 5, "height": 5}]
+    row: dict[str, object] = {"image": {"bytes": None, "path": "a.jpg"}, "width": 40, "height": 20, "sha256": None}
+    row |= {"sample_id": None, "split": None, "has_regions": True}
+    for count, is_read in ((5_000, True), (100_000, False)):
+        table = pa.Table.from_pylist([row | {"objects": objects * count}], schema=schema)
+        pq.write_table(table, tmp_path / "train.parquet", compression="zstd")
+        if is_read:
+            assert [len(image.labels) for image in read_parquet(tmp_path).images] == [count]
+        else:
+            assert (tmp_path / "train.parquet").stat().st_size < count
+            with pytest.raises(LabelingError, match=r"has 100000 values in \d+ bytes"):
+                read_parquet(tmp_path)
 
 
 # Any reader
@@ -566,6 +668,25 @@ def test_a_link_that_leads_out_of_the_folder_is_not_read(tmp_path: Path):
     voc(inside)
     (inside / "b.xml").symlink_to(voc(outside, "b.jpg"))
     assert [image.name for image in read_voc(inside).images] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["labels.json", "labels.csv", "classes.txt", "data.yaml", "labelloop.json"])
+def test_nor_is_a_link_under_a_name_that_a_reader_looks_for(tmp_path: Path, name: str):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "a.txt").write_text("0 .5 .5 .5 .5\n")
+    written = {"labels.json": json.dumps(coco()), "labelloop.json": json.dumps({"format": "coco"})}
+    (tmp_path / name).write_text(written.get(name, "names: [secret]\nsecret\n"))
+    (inside / name).symlink_to(tmp_path / name)
+    found = read_labels(inside, CONFIG)
+    assert [(image.name, [label.classes for label in image.labels]) for image in found.images] == [("a", [("0",)])]
+
+
+def test_a_voc_name_begins_where_its_file_lies(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    voc(tmp_path)
+    voc(tmp_path / "deep")
+    assert [image.name for image in read_voc(tmp_path).images] == ["a.jpg", "deep/a.jpg"]
 
 
 def test_an_answer_keeps_what_it_says():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.sparse.csgraph import connected_components
 
 from labels.errors import LabelingError
 from sync.versions.leaks import compute_leaks
-from sync.versions.looks import find_near_pairs, read_look
+from sync.versions.looks import find_near_twins, read_look, tie_near
 from sync.versions.splits import Assigned, Candidate, assign_splits, read_ratios
 from tests.fakes.pictures import draw_picture
 
@@ -93,6 +95,55 @@ def test_each_leak_is_counted_once_for_its_gravest_reason():
     assert compute_leaks([alone], places, alike=None, threshold_bits=None).near is None
 
 
+def test_a_whole_group_that_lies_in_two_splits_leaks_and_takes_no_pair_for_each_two_of_it():
+    some = [candidate(number, keys=("camera=A",)) for number in range(2000)]
+    frozen = {one.sha256: Assigned("val" if number < 20 else "train") for number, one in enumerate(some)}
+    places = assign_splits(some, frozen)
+    alike = [(one.sample_id, some[0].sample_id) for one in some[1:]]
+    tracemalloc.start()
+    leaks = compute_leaks(some, places, alike=alike, threshold_bits=6)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (leaks.same_group, leaks.near) == (20, 0)
+    assert len(leaks.pairs) == 20, "one for each image of val and test"
+    assert most_bytes < 5_000_000, "two million pairs took two hundred"
+
+
+def test_a_new_group_follows_where_most_of_those_were_that_had_its_keys():
+    gone = {f"{number:064x}": Assigned("val", frozenset({"camera=A"})) for number in range(3)}
+    gone |= {f"{number:064x}": Assigned("train", frozenset({"camera=A", "day=7"})) for number in range(3, 5)}
+    some = [candidate(number, keys=("camera=A", "day=7")) for number in range(4)]
+    places = assign_splits(some, gone)
+    assert {place.split for place in places.values()} == {"train"}
+    assert {place.split for place in assign_splits([candidate(1, keys=("camera=A",))], gone).values()} == {"val"}
+
+
+LOOKS = st.lists(st.sampled_from([0, 1, 0x7F, 0xFF, 0xFFF, 0x1FFF, 2**63, 2**64 - 1]), max_size=12)
+
+
+@given(LOOKS, st.lists(SPLIT, min_size=12, max_size=12))
+def test_what_looks_alike_is_tied_together_and_each_twin_in_another_split_is_found(numbers, splits):
+    looks = {f"{at:02}": f"{number:016x}" for at, number in enumerate(numbers)}
+    parts = dict(zip(looks, splits, strict=False))
+    near = {(a, b) for a in looks for b in looks if a != b and (int(looks[a], 16) ^ int(looks[b], 16)).bit_count() <= 6}
+    ties = list(tie_near(looks))
+    assert {*ties} <= near
+    assert len(ties) < max(len(looks), 1)
+    assert units_of(looks, ties) == units_of(looks, near)
+    twins = dict(find_near_twins(looks, parts))
+    assert twins.keys() == {a for a, b in near if parts[a] != parts[b]}
+    assert all((a, b) in near and parts[a] != parts[b] for a, b in twins.items())
+
+
+def units_of(names, pairs):
+    order = {name: at for at, name in enumerate(names)}
+    joined = np.eye(len(order))
+    for a, b in pairs:
+        joined[order[a], order[b]] = 1
+    _, units = connected_components(joined, directed=False)
+    return {frozenset(name for name in order if units[order[name]] == unit) for unit in units}
+
+
 @pytest.mark.parametrize("text", ["80,10", "80,10,10,0", "a,b,c", "0,50,50", "90,10,10", "-10,100,10", ""])
 def test_shares_that_make_no_hundred_are_refused(text: str):
     with pytest.raises(LabelingError, match="splits"):
@@ -111,6 +162,6 @@ def test_copies_look_alike_and_others_do_not(tmp_path):
         paths[name] = tmp_path / f"{name}.jpg"
         picture.save(paths[name], quality=70)
     looks = {name: read_look(path) for name, path in paths.items()}
-    assert set(find_near_pairs(looks)) == {("0", "small"), ("1", "bright")}
+    assert set(tie_near(looks)) == {("0", "small"), ("1", "bright")}
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert read_look(tmp_path / "broken.jpg") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
@@ -142,6 +143,41 @@ def assert_same(found: tuple[Label, ...], expected: tuple[Label, ...], *, with_i
     for label in expected:
         twins = [one for one in found if one.id == label.id or not with_ids]
         assert any(is_same(one, label) for one in twins), f"{label} is not among {twins}"
+
+
+def test_a_class_that_is_drawn_in_every_way_comes_back_from_coco(tmp_path: Path):
+    names = ("RectangleLabels", "PolygonLabels", "KeyPointLabels", "BrushLabels")
+    head = '<Label value="head"/>'
+    controls = "".join(f'<{name} name="{name}" toName="image">{head}</{name}>' for name in names)
+    config = LabelConfig.from_xml(f'<View><Image name="image" value="$image"/>{controls}</View>')
+    # The dot reaches over the edge, the other has no size.
+    points = (Keypoint(1.0, 10.0, 6.0), Keypoint(50.0, 10.0, 0.0))
+    shapes = (UPRIGHT.geometry, TURNED.geometry, LAKE.geometry, *points, FOG.geometry)
+    controls_of = (names[0], names[0], names[1], names[2], names[2], names[3])
+    labels = [
+        Label(f"{number:024x}", control, ("head",), shape)
+        for number, (control, shape) in enumerate(zip(controls_of, shapes, strict=True), start=1)
+    ]
+    with open_reviewed([labels], config=config) as source:
+        export(source.context, export_format="coco", out_dir=tmp_path / "out")
+    with open_fake_project(images=0, config=config) as target:
+        assert ingest_labels(target.context, Wish(tmp_path / "out", tmp_path / "out")).failed == ()
+        (found,) = labels_of(target).values()
+        assert len(found) == len(labels)
+        assert_same(found, tuple(labels), with_ids=True)
+
+
+def test_a_choice_that_looks_like_a_list_comes_back_as_it_is(tmp_path: Path):
+    names = ('["a"]', "[]", "[a")
+    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in names)
+    config = LabelConfig.from_xml(CONFIG.xml.replace('<Choice value="out"/>', choices))
+    labels = [[Label(f"{number}" * 24, "scene", (name,))] for number, name in enumerate(names, start=1)]
+    with open_reviewed(labels, config=config) as source:
+        export(source.context, export_format="csv", out_dir=tmp_path / "out")
+        expected = labels_of(source)
+    with open_fake_project(images=0, config=config) as target:
+        ingest_labels(target.context, Wish(tmp_path / "out", tmp_path / "out"))
+        assert labels_of(target) == expected
 
 
 def test_a_painted_mask_comes_back_from_outlines_nearly_as_it_was(tmp_path: Path):

@@ -19,6 +19,7 @@ from sync.catalogue.samples import SampleLabels
 from sync.exports.formats import FORMATS
 from sync.jobs.datasets.export import export
 from sync.jobs.datasets.import_labels import Wish, ingest_labels
+from sync.jobs.datasets.unpacking import PART_NAME
 from sync.jobs.parameters import check_params
 from tests.fakes.pictures import box, draw_picture, open_reviewed, write_picture
 from tests.fakes.project import SIZE, FakeProject, open_fake_project
@@ -99,6 +100,18 @@ def test_a_name_that_leads_out_of_the_folder_is_named_and_the_others_go_on(
     assert (item, "its name leads out of the folder" in problem) == (name, True)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {photos / "deep/good.png"}
     assert labels_of(project) == {"good.png": 1}
+
+
+def test_a_link_under_the_name_that_an_image_is_first_written_to_is_not_followed(
+    project: FakeProject, photos: Path, tmp_path: Path
+):
+    photos.mkdir(parents=True)
+    (tmp_path / "precious").write_text("mine")
+    (photos / PART_NAME).symlink_to(tmp_path / "precious")
+    assert unpack(project, photos, write_shard(tmp_path / "a.tar", ("a", "a.png", picture(1)))) == []
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert [(path.name, path.is_symlink()) for path in photos.iterdir()] == [("a.png", False)]
+    assert labels_of(project) == {"a.png": 1}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from labels.config import LabelConfig
 from labels.errors import LabelingError
 from labels.geometry import Box
 from labels.results import Label
@@ -19,8 +20,9 @@ from sync.jobs.datasets.export import export
 from sync.jobs.exchange.pull import pull
 from sync.jobs.exchange.push import push
 from sync.jobs.exchange.sweep import sweep
+from sync.jobs.parameters import READERS
 from sync.versions.diff import compare_versions
-from sync.versions.manifest import list_versions, read_version
+from sync.versions.manifest import compute_content_sha256, list_versions, read_version, to_text
 from sync.versions.summary import summarize
 from sync.versions.verify import verify_export
 from sync.versions.version import SPLITS, Version
@@ -287,6 +289,70 @@ def test_verify_export_compares_with_the_version(tmp_path: Path):
         problems = sorted(one.problem.split(" than")[0] for one in verify_export(project.context.home, out).failed)
         assert problems[0].startswith("has labels that version")
         assert problems[1] == "is another file, or in another split,"
+
+
+@pytest.mark.parametrize("change", [{"images": []}, {"classes": ["nonsense"]}, {"format": "yolo"}, {"version": None}])
+def test_verify_export_sees_what_somebody_changed_in_its_manifest(tmp_path: Path, change: dict[str, object]):
+    with open_reviewed([[box(1)], []]) as project:
+        out = tmp_path / "out"
+        export(project.context, export_format="coco", out_dir=out)
+        manifest = json.loads((out / EXPORT_MANIFEST).read_text()) | change
+        (out / EXPORT_MANIFEST).write_text(json.dumps(manifest))
+        problems = [one.problem for one in verify_export(project.context.home, out).failed]
+        assert problems[0] == "what it says of images and classes is not what was written"
+
+
+def test_an_export_of_an_earlier_labelloop_which_has_no_such_sum_is_compared_with_its_version(tmp_path: Path):
+    with open_reviewed([[box(1)], []]) as project:
+        home, out = project.context.home, tmp_path / "out"
+        export(project.context, export_format="coco", out_dir=out)
+        manifest = json.loads((out / EXPORT_MANIFEST).read_text())
+        del manifest["facts_sha256"]
+        (out / EXPORT_MANIFEST).write_text(json.dumps(manifest))
+        assert verify_export(home, out).failed == ()
+        (out / EXPORT_MANIFEST).write_text(json.dumps(manifest | {"images": [], "classes": ["nonsense"]}))
+        report = verify_export(home, out)
+        (version,) = list_versions(home)
+        assert [one.problem for one in report.failed] == [f"its classes are not those of version {version}"]
+        assert report.notes == (f"compared with version {version}, of which it lacks 2 images",)
+
+
+def test_a_field_that_groups_can_be_taken_back():
+    with open_reviewed([[box(number)] for number in range(3)]) as project:
+        for sample in project.dataset.samples.values():
+            sample.values["listing"] = 7
+        assert freeze(project, group_by="listing").group_by == "listing"
+        assert freeze(project, group_by="").group_by is None
+        assert freeze(project).group_by is None
+    assert READERS["export"]({"group_by": ""})["group_by"] == ""
+
+
+POINTS = """<View><Image name="image" value="$image"/>
+<RectangleLabels name="label" toName="image"><Label value="car"/></RectangleLabels>
+<KeyPointLabels name="points" toName="image"><Label value="nose"{}/><Label value="tail"{}/></KeyPointLabels></View>"""
+
+
+def test_the_order_of_key_points_is_part_of_a_version_and_one_frozen_before_it_was_stays_readable():
+    configs = [
+        LabelConfig.from_xml(POINTS.format(*(f' model_index="{at}"' for at in order))) for order in ((0, 1), (1, 0))
+    ]
+    plain = LabelConfig.from_xml(POINTS.format("", ""))
+    with open_reviewed([[box(1)]], config=plain) as project:
+        version = freeze(project)
+        home = project.context.home
+        first, second = (replace(version, label_config=config.xml) for config in configs)
+        assert compute_content_sha256(first) == version.content_sha256, "they have no order of their own"
+        assert compute_content_sha256(second) != version.content_sha256
+        file = home.versions / version.id / "manifest.json"
+        # As it was frozen when the order was not in the sum.
+        file.write_text(to_text(second))
+        assert read_version(home).label_config == configs[1].xml
+        file.write_text(to_text(replace(second, content_sha256=compute_content_sha256(second))))
+        assert read_version(home).label_config == configs[1].xml
+        swapped = replace(first, content_sha256=compute_content_sha256(second))
+        file.write_text(to_text(swapped))
+        with pytest.raises(LabelingError, match="is damaged"):
+            read_version(home)
 
 
 def test_a_box_is_kept_to_the_last_digit():

@@ -21,7 +21,7 @@ from sync.jobs.context import Context
 from sync.jobs.datasets.reviewed import Choice, Reviewed
 from sync.ledger import FrozenVersion, SplitRow
 from sync.versions.leaks import compute_leaks
-from sync.versions.looks import THRESHOLD_BITS, find_near_pairs, read_looks
+from sync.versions.looks import THRESHOLD_BITS, find_near_twins, read_looks, tie_near
 from sync.versions.manifest import SHA_DIGITS, compute_content_sha256, list_versions, read_content_sha256, write_version
 from sync.versions.splits import DEFAULT_RATIOS, Assigned, Candidate, Place, Ratios, assign_splits
 from sync.versions.version import Leaks, Split, Version, VersionImage, VersionLabel, to_number
@@ -49,7 +49,8 @@ def freeze(
 ) -> Frozen:
     """Return the version of what was chosen; of a state that was frozen before, that version.
 
-    Without ``ratios`` and ``group_by`` those of the newest version hold, at first 80, 10, 10 and no field.
+    Without ``ratios`` and ``group_by`` those of the newest version hold, at first 80, 10, 10 and no field; an empty
+    ``group_by`` is no field again.
 
     Raises:
         LabelingError: samples have no such field, or it holds no plain values.
@@ -57,18 +58,17 @@ def freeze(
     known = context.ledger.versions()
     newest = known[-1].details if known else {}
     ratios = ratios or _to_ratios(newest.get("ratios"))
-    group_by = group_by or newest.get("group_by")
+    group_by = (newest.get("group_by") if group_by is None else group_by) or None
     on_progress(None, "looking at the images")
     rows = context.ledger.splits()
     looks = _read_looks(choice.chosen, rows, on_progress)
     candidates = list(_to_candidates(context, choice.chosen, group_by))
-    alike = list(find_near_pairs(looks))
-    places = assign_splits(candidates, _to_assigned(rows), ratios=ratios, alike=alike)
+    places = assign_splits(candidates, _to_assigned(rows), ratios=ratios, alike=tie_near(looks))
     context.ledger.record_splits(_to_rows(candidates, places, looks, rows))
     leaks = compute_leaks(
         candidates,
         places,
-        alike=alike,
+        alike=find_near_twins(looks, {key: place.split for key, place in places.items()}),
         threshold_bits=THRESHOLD_BITS,
         unhashed=sum(look is None for look in looks.values()),
     )

@@ -23,7 +23,6 @@ from sync.catalogue.samples import SampleImage, SampleLabels
 from sync.images import ImageFacts, find_images
 from sync.imports.fitting import (
     Classes,
-    FitError,
     Fitted,
     check_size,
     count_unknown,
@@ -32,16 +31,17 @@ from sync.imports.fitting import (
     fit_labels,
 )
 from sync.imports.formats import read_labels
-from sync.imports.matching import FileIndex, NoMatchError, shorten
-from sync.imports.records import ImportedImage, ImportedSet
+from sync.imports.geometries import FitError
+from sync.imports.matching import FileIndex, shorten
+from sync.imports.records import ImportedSet
 from sync.jobs.context import Context
 from sync.jobs.datasets.ingest import check_folder, foresee, ingest
+from sync.jobs.datasets.owners import find_owners, to_index
 from sync.jobs.datasets.unpacking import Unpacked, to_unpacked_folder, unpack
 
 FAILURES_LISTED: Final = 500
 CLASSES_LISTED: Final = 40
 LEFT_OUT: Final = "; nothing was imported for this image"
-UNPACK: Final = "it lies inside the label file, and is taken from there with --unpack"
 HAS_LABELS: Final = "has labels already that say something else; they stay as they are, and nothing was imported for it"
 
 
@@ -102,7 +102,7 @@ def ingest_labels(context: Context, wish: Wish, on_progress: OnProgress = ignore
         tally.counts.update({unpacking: len(unpacked.new), "images inside that were there": unpacked.known})
     images = _find_samples(context, folder, {*unpacked.files.values()}) | new
     on_progress(None, "fitting labels")
-    fits = list(_fit_all(found, folder, images, classes, unpacked, tally))
+    fits = list(_fit_all(found, to_index(folder, wish.labels, images), images, classes, unpacked, tally))
     written = _write(context, fits, wish, tally)
     return _to_report(wish, found, classes, tally, added, written)
 
@@ -166,13 +166,13 @@ def _find_samples(context: Context, folder: Path, others: Collection[Path]) -> d
 
 def _fit_all(
     found: ImportedSet,
-    folder: Path,
+    index: FileIndex,
     images: Mapping[Path, SampleImage],
     classes: Classes,
     unpacked: Unpacked,
     tally: _Tally,
 ) -> Iterator[_Fit]:
-    owners, faults = _find_owners(found, folder, images, unpacked, tally)
+    owners, faults = find_owners(found, index, images, unpacked, tally.failed)
     tally.counts["images that no label file names"] = len(images) - len(owners)
     taken: set[str] = set()
     for path, one in sorted(owners.items()):
@@ -192,41 +192,6 @@ def _fit_all(
             continue
         _count(fitted, tally)
         yield _Fit(image, tuple(fitted.labels), one.has_regions)
-
-
-def _find_owners(
-    found: ImportedSet, folder: Path, images: Mapping[Path, SampleImage], unpacked: Unpacked, tally: _Tally
-) -> tuple[dict[Path, ImportedImage], dict[Path, list[str]]]:
-    """Return what is said of each file, and why that may not be all of it."""
-    root = folder.resolve()
-    inside = {path: image for path, image in images.items() if path.is_relative_to(root)}
-    index = FileIndex(root, inside, {path: image.sha256 for path, image in inside.items()})
-    owners: dict[Path, ImportedImage] = {}
-    faults: dict[Path, list[str]] = {}
-    for number, one in enumerate(found.images):
-        place = unpacked.files.get(number)
-        if number in unpacked.failed or (place is not None and place not in images):
-            # That its image could not be written, or not be taken, has been said.
-            continue
-        try:
-            path = place or index.find(one.name, one.sha256)
-        except NoMatchError as error:
-            hint = "" if one.read_content is None else f"; {UNPACK}"
-            tally.failed.append(Failure(shorten(one.name), f"{error}{hint}"))
-            continue
-        fault = found.find_fault(one)
-        if fault is not None:
-            faults.setdefault(path, []).append(fault)
-        if path in owners and not _says_the_same(one, owners[path]):
-            names = f"{shorten(owners[path].name)} and {shorten(one.name)}"
-            faults.setdefault(path, []).append(f"is named twice with other labels ({names})")
-        owners.setdefault(path, one)
-    return owners, faults
-
-
-def _says_the_same(one: ImportedImage, other: ImportedImage) -> bool:
-    labels, others = ([replace(label, label_id=None) for label in each.labels] for each in (one, other))
-    return labels == others and one.has_regions == other.has_regions
 
 
 def _count(fitted: Fitted, tally: _Tally) -> None:

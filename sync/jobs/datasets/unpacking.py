@@ -164,7 +164,10 @@ def _write(content: bytes, path: Path, part: Path, new: dict[Path, ImageFacts], 
         if there is not None:
             return False
         part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        # The folder is anybody's: a link of that name would have the image written over what it leads to.
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
+            file.write(content)
         new[path] = read_facts(part)
         if not is_dry_run:
             path.parent.mkdir(parents=True, exist_ok=True)
