@@ -17,7 +17,7 @@ from labels.errors import LabelingError
 
 REGISTRY_NAME: Final = "registry"
 CARD_NAME: Final = "card.json"
-ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)

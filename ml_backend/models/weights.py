@@ -23,7 +23,7 @@ import requests
 
 from labels.errors import LabelingError, ServiceError
 from ml_backend.detectors.adapters import DESCRIBED_SUFFIXES
-from ml_backend.models.registered import Registered, read_registered
+from ml_backend.models.registered import ID, Registered, read_registered
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def _find(model: str, *, models_dir: Path, is_offline: bool, fetch: Callable[[st
     path = Path(model).expanduser()
     if (path.suffix.lower() in SUFFIXES and path.is_file()) or (path / MODEL_FOLDER_FILE).is_file():
         return path, "path"
-    if path.name != model or path.is_file() or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model):
+    if path.name != model or path.is_file() or not ID.fullmatch(model):
         raise LabelingError(f"model {model!r}: {_explain(path)}")
     place = _find_registered(model, models_dir) or _find_folder(model, models_dir)
     if place is not None:

@@ -23,6 +23,7 @@ from labels.config import LabelConfig
 from labels.errors import LabelConfigError, LabelingError
 from ml_backend.answers.predictions import to_failed_prediction
 from ml_backend.imaging.images import to_line
+from ml_backend.models.registered import ID
 from ml_backend.serving.access import guard
 from ml_backend.serving.bodies import (
     read_context,
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 START_TRAINING: Final = "START_TRAINING"
 LONGEST_STATUS: Final = 300
 PRIORITY_HEADER: Final = "X-Labelloop-Priority"
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*)*")
+MODEL_NAME: Final = re.compile(rf"{ID.pattern}(,{ID.pattern})*")
 Answer = Response | tuple[Response, int]
 
 

@@ -51,7 +51,7 @@ class TrainingItem:
     """An image with all its objects, none of which means that it shows none; ``weight`` is how often an epoch sees it.
 
     ``class_id`` is the class of the whole image, for a classifier; None for a detector. ``size`` is that of the upright
-    image.
+    image, ``sha256`` of the file's bytes when its labels were frozen (None: nobody wrote it down).
     """
 
     image: Path
@@ -59,6 +59,7 @@ class TrainingItem:
     boxes: tuple[TrainingBox, ...] = ()
     class_id: int | None = None
     weight: float = 1.0
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class TrainingSet:
     @classmethod
     def from_json(cls, text: str) -> TrainingSet:
         """Return the set of ``to_json``."""
-        head, *rest = (json.loads(line) for line in text.splitlines())
+        # Not splitlines: a name may hold what Unicode takes for the end of a line, and JSON does not.
+        head, *rest = (json.loads(line) for line in text.rstrip("\n").split("\n"))
         items: dict[str, list[TrainingItem]] = {"train": [], "val": []}
         for record in rest:
             items[record["split"]].append(_from_record(record))
@@ -214,6 +216,7 @@ def _to_record(item: TrainingItem) -> dict[str, Any]:
         "boxes": [[*box.xyxy, box.class_id, box.outline] for box in item.boxes],
         "class_id": item.class_id,
         "weight": item.weight,
+        "sha256": item.sha256,
     }
 
 
@@ -224,6 +227,7 @@ def _from_record(record: Mapping[str, Any]) -> TrainingItem:
         tuple(_to_box(values) for values in record["boxes"]),
         record["class_id"],
         record["weight"],
+        record["sha256"],
     )
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ml_backend.training import HISTORY_FILE, Epoch, TrainingError, TrainingSettings, Watch, write_json
-from ml_backend.training.schedule import compute_lr_share, make_random
+from ml_backend.training.schedule import compute_lr_share, is_gain, make_random
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 BEST_FILE: Final = "best.safetensors"
@@ -170,7 +170,7 @@ class Loop:
         state.epoch = epoch.epoch
         state.history.append(epoch)
         score = epoch.scores.get(self._lesson.score_name)
-        if score is None or score > state.best_score:
+        if score is None or is_gain(score, state.best_score):
             state.best_epoch = epoch.epoch
             state.best_score = -math.inf if score is None else score
             self._write_best()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -43,7 +44,7 @@ def read_image(item: TrainingItem) -> Image:
 def check_images(
     training_set: TrainingSet, on_step: Callable[[float], None]
 ) -> tuple[TrainingSet, tuple[tuple[str, str], ...]]:
-    """Return the set without the images that cannot be read, and those with what is wrong with each."""
+    """Return the set without the images that cannot be read or are others now, and those with what is wrong."""
     items = [*training_set.train, *training_set.val]
     broken: dict[str, str] = {}
     with ThreadPoolExecutor(CHECKERS) as pool:
@@ -62,7 +63,10 @@ def check_images(
 
 def _find_problem(item: TrainingItem) -> str | None:
     try:
-        decoded = decode_image(item.image.read_bytes(), item=str(item.image), model_side=CHECKED_SIDE)
+        content = item.image.read_bytes()
+        if item.sha256 is not None and hashlib.sha256(content).hexdigest() != item.sha256:
+            return "is not the file that was frozen: its content changed"
+        decoded = decode_image(content, item=str(item.image), model_side=CHECKED_SIDE)
     except ItemError as error:
         return error.problem
     except OSError as error:

@@ -36,9 +36,10 @@ OnEvent = Callable[[Mapping[str, Any] | None], None]
 
 
 def prepare(folder: Path, training_set: TrainingSet, settings: TrainingSettings) -> None:
-    """Write what a training takes; where the same is there already, it goes on with what it did."""
+    """Write what a training takes; one that was begun keeps the set it was begun with, and goes on with what it did."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / SET_FILE, training_set.to_json())
+    if not (folder / SET_FILE).is_file():
+        write_text(folder / SET_FILE, training_set.to_json())
     write_json(folder / SETTINGS_FILE, settings.to_dict())
 
 

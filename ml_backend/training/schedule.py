@@ -37,6 +37,18 @@ def choose_places(items: Sequence[TrainingItem], *, seed: int, epoch: int) -> li
     return places
 
 
+def is_gain(score: float, best: float) -> bool:
+    """Return whether an epoch's score is better than the best one before it.
+
+    While nothing is found at all, each epoch is: what learns from nothing finds nothing at first, and is not to be
+    ended for it, nor its first epoch kept. Ultralytics has the same rule.
+
+    >>> is_gain(0.0, 0.0), is_gain(0.2, 0.2), is_gain(0.3, 0.2)
+    (True, False, True)
+    """
+    return score > best or best == 0
+
+
 def compute_lr_share(step: int, *, steps: int, steps_per_epoch: int) -> float:
     """Return which share of the full learning rate a step takes: a straight warm-up, then half a cosine.
 

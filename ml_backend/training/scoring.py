@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from hotcoco.metrics import calibration_error
 
 from ml_backend.detectors import Detections
 from ml_backend.training import TrainingItem
 
 CALIBRATION_BINS: Final = 15
-MAX_DETECTIONS: Final = 100
 
 
 def compute_map(items: Sequence[TrainingItem], found: Sequence[Detections], classes: Sequence[str]) -> dict[str, float]:
@@ -49,7 +49,8 @@ def compute_map(items: Sequence[TrainingItem], found: Sequence[Detections], clas
 
 def _to_rows(number: int, found: Detections) -> list[dict[str, Any]]:
     rows = []
-    for place in range(min(len(found), MAX_DETECTIONS)):
+    # All of them: how many count is COCO's rule, by class.
+    for place in range(len(found)):
         x1, y1, x2, y2 = (float(value) for value in found.xyxy[place])
         rows.append(
             {
@@ -81,9 +82,7 @@ def compute_hits(probabilities: npt.NDArray[np.float32], truth: Sequence[int]) -
     }
 
 
-def compute_calibration_error(
-    confidence: npt.NDArray[np.float32], is_right: npt.NDArray[np.bool_], bins: int = CALIBRATION_BINS
-) -> float:
+def compute_calibration_error(confidence: npt.NDArray[np.float32], is_right: npt.NDArray[np.bool_]) -> float:
     """Return the expected calibration error: how far confidence and hits lie apart, in bins of equal width.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
@@ -91,12 +90,7 @@ def compute_calibration_error(
     >>> round(compute_calibration_error(np.array([1.0, 1.0], np.float32), np.array([True, False])), 3)
     0.5
     """
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for place in np.unique(places):
-        inside = places == place
-        error += inside.mean() * abs(float(confidence[inside].mean()) - float(is_right[inside].mean()))
-    return float(error)
+    return calibration_error(confidence.astype(np.float64), is_right, CALIBRATION_BINS)[0]
 
 
 def compute_confusion(truth: Sequence[int], guessed: Sequence[int], classes: int) -> list[list[int]]:

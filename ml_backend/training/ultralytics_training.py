@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ from ml_backend.training.ultralytics_data import SetDataset
 
 TRAINERS: Final[Mapping[str, Any]] = {"detect": DetectionTrainer, "segment": SegmentationTrainer, "obb": OBBTrainer}
 RUN_FOLDER: Final = "ultralytics"
+OPAQUE_FOLDER: Final = "opaque"
 # Copies of the library's own checkpoints, which it writes in place: these are whole or not there.
 KEPT_LAST: Final = "last.pt"
 KEPT_BEST: Final = "best.pt"
@@ -58,13 +60,13 @@ def train(training_set: TrainingSet, settings: TrainingSettings, folder: Path, w
         raise TrainingError(f"{settings.model}: a model for {task!r} (trained here: {', '.join(TRAINERS)})")
     if settings.weights is None:
         watch.on_note(f"{settings.model} starts from random numbers")
-    behind = _read_epochs(folder)
-    _shorten_history(folder, behind)
-    trainer = _make_trainer(task, training_set, settings, folder, is_begun=behind > 0)
+    behind = _read_kept(folder)
+    _shorten_history(folder, behind.epochs)
+    trainer = _make_trainer(task, training_set, settings, folder, is_begun=behind.epochs > 0)
     teller = _Teller(trainer, folder, watch, has_val=bool(training_set.val))
     if not trainer.resume:
         trainer.model = trainer.get_model(cfg=module.yaml, weights=module if settings.weights is not None else None)
-    if not _is_over(read_history(folder), settings):
+    if not behind.is_over(settings, has_val=bool(training_set.val)):
         trainer.train()
     return _finish(folder, settings, task, teller, has_val=bool(training_set.val))
 
@@ -84,13 +86,31 @@ def _load(settings: TrainingSettings) -> tuple[Any, str]:
     return module, task
 
 
-def _read_epochs(folder: Path) -> int:
-    """Return how many epochs are kept: what is after the last whole checkpoint is done anew."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the last whole checkpoint says: how many epochs are done, and which the library holds for the best.
+
+    What is after it is done anew. Which epoch is better is the library's to say, and by masks too where there are any:
+    its own count decides whether patience is over.
+    """
+
+    epochs: int = 0
+    best_epoch: int = 0
+
+    def is_over(self, settings: TrainingSettings, *, has_val: bool) -> bool:
+        """Return whether nothing is left to do."""
+        is_patience_over = has_val and self.epochs - self.best_epoch >= settings.patience
+        return self.epochs >= settings.epochs or (self.epochs > 0 and is_patience_over)
+
+
+def _read_kept(folder: Path) -> _Kept:
     kept = folder / KEPT_LAST
     if not kept.is_file() or find_damage(kept) is not None:
-        return 0
+        return _Kept()
     content = read_checkpoint(kept, is_trusted=False)
-    return int(content["epoch"]) + 1
+    epochs = int(content["epoch"]) + 1
+    # An older release keeps no count, and begins to count anew itself.
+    return _Kept(epochs, int(content.get("stopper", {}).get("best_epoch", epochs)))
 
 
 def _shorten_history(folder: Path, epochs: int) -> None:
@@ -98,14 +118,6 @@ def _shorten_history(folder: Path, epochs: int) -> None:
     history = read_history(folder)
     if len(history) > epochs:
         write_json(folder / HISTORY_FILE, history[:epochs])
-
-
-def _is_over(history: Sequence[Mapping[str, Any]], settings: TrainingSettings) -> bool:
-    if not history:
-        return False
-    best = max(history, key=lambda one: one["scores"].get("map50_95", -1.0))["epoch"]
-    is_patience_over = bool(history[-1]["scores"]) and history[-1]["epoch"] - best >= settings.patience
-    return is_patience_over or int(history[-1]["epoch"]) >= settings.epochs
 
 
 def _make_trainer(
@@ -127,7 +139,8 @@ def _make_trainer(
         "seed": settings.seed,
         "freeze": settings.freeze or None,
         "workers": settings.workers,
-        "patience": settings.patience,
+        # What it measures without validation images says nothing, and is not to end anything: 0 is endless.
+        "patience": settings.patience if training_set.val else 0,
         # Any other form has the library fetch a model to try it with.
         "amp": "bf16" if choose_dtype(place) == torch.bfloat16 else False,
         "project": str(folder),
@@ -149,10 +162,10 @@ def _make_trainer(
         arguments["resume"] = str(weights / KEPT_LAST)
     else:
         shutil.rmtree(run, ignore_errors=True)
-    return _make_class(task, training_set, settings)(overrides=arguments)
+    return _make_class(task, training_set, settings, folder)(overrides=arguments)
 
 
-def _make_class(task: str, training_set: TrainingSet, settings: TrainingSettings) -> Any:
+def _make_class(task: str, training_set: TrainingSet, settings: TrainingSettings, folder: Path) -> Any:
     names = dict(enumerate(training_set.classes))
     train = _Repeated([keep_inside(item) for item in training_set.train], settings.seed)
     # The library cannot do without: these are looked at, and what is measured on them is not told.
@@ -170,6 +183,7 @@ def _make_class(task: str, training_set: TrainingSet, settings: TrainingSettings
             stride = max(int(self.model.stride.max()), 32)
             return SetDataset(
                 items=train.of_all_epochs() if mode == "train" else val,
+                folder=folder / OPAQUE_FOLDER,
                 img_path=img_path,
                 imgsz=self.args.imgsz,
                 batch_size=batch,

@@ -43,7 +43,7 @@ from sync.settings import Home
 )
 @click.option(
     "--corrections-weight",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(1),
     help="How often an image that people corrected is seen in an epoch. [default: 1]",
 )
 @click.option("--resume", type=click.IntRange(1), metavar="RUN", help="Go on with the training of this run.")

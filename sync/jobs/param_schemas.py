@@ -15,9 +15,11 @@ from sync.imports.formats import FORMAT_NAMES
 from sync.jobs.exchange.pull import PREFERENCES
 from sync.jobs.exchange.queue import RANDOM_PERCENT, STRATEGIES
 from sync.jobs.exchange.resolve import SIDES
+from sync.jobs.model_parameters import MOST_WEIGHT, TRAIN_NUMBERS
 from sync.jobs.parameters import FOR_LABELS
 from sync.jobs.schema_words import (
     SAMPLE_IDS,
+    SOME_TEXT,
     Schema,
     a_choice,
     a_count,
@@ -35,8 +37,14 @@ from sync.versions.version import SPLITS
 _SIDE: Final = a_choice(SIDES, "whose version: Label Studio's or FiftyOne's")
 _VERSION: Final = "A frozen version, by its number or name; without, "
 # Of this machine's files only the command line may name one.
-_MODEL_NAME: Final = "^[A-Za-z0-9][^/]*$"
+_MODEL_NAME: Final = "^[A-Za-z0-9_][^/]*$"
 _RULES: Final = Rules()
+
+
+def _a_training_count(name: str, description: str, *, default: int | None = None) -> Schema:
+    least, most = TRAIN_NUMBERS[name]
+    return a_count(description, least=least, most=most, default=default)
+
 
 PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
     "ingest": to_object(
@@ -102,7 +110,9 @@ PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
                 "examples": ["80,10,10"],
                 "description": "Shares of train, val, test in percent",
             },
-            "group_by": a_text("A field: samples that share its value stay in one split"),
+            "group_by": a_text(
+                "A field: samples that share its value stay in one split; empty: none", pattern=f"^$|{SOME_TEXT}"
+            ),
             "control": a_text("The control of the label config that is written, for formats that hold one"),
         }
     ),
@@ -148,18 +158,23 @@ PARAM_SCHEMAS: Final[Mapping[str, Schema]] = {
             ),
             "control": a_text("Learn the classes of this control of the label config alone"),
             "device": a_text("auto, cpu, cuda or cuda:N", default="auto", pattern=f"^({DEVICE_PATTERN.pattern})$"),
-            "epochs": a_count("Passes over the images", default=50),
-            "imgsz": a_count("Longer side of the input in pixels; without, as the kind of model needs it", least=32),
-            "batch": a_count("Images learned from at once", default=8),
-            "seed": a_count("The same seed trains the same on a CPU", least=0, default=0),
-            "freeze": a_count("So many first layers stay as they are", least=0, default=0),
-            "workers": a_count("How many read images ahead", least=0, default=0),
-            "patience": a_count("End after so many epochs without a gain", default=20),
-            "replay": a_count("Go on from a model trained here with what is new and so many older images", least=0),
+            "epochs": _a_training_count("epochs", "Passes over the images", default=50),
+            "imgsz": _a_training_count(
+                "imgsz", "Longer side of the input in pixels; without, as the kind of model needs it"
+            ),
+            "batch": _a_training_count("batch", "Images learned from at once", default=8),
+            "seed": _a_training_count("seed", "The same seed trains the same on a CPU", default=0),
+            "freeze": _a_training_count("freeze", "So many first layers stay as they are", default=0),
+            "workers": _a_training_count("workers", "How many read images ahead", default=0),
+            "patience": _a_training_count("patience", "End after so many epochs without a gain", default=20),
+            "replay": _a_training_count(
+                "replay", "Go on from a model trained here with what is new and so many older images"
+            ),
             "lr": {"type": "number", "exclusiveMinimum": 0, "description": "Learning rate"},
             "corrections_weight": {
                 "type": "number",
-                "exclusiveMinimum": 0,
+                "minimum": 1,
+                "maximum": MOST_WEIGHT,
                 "default": 1,
                 "description": "How often an image that people corrected is seen in an epoch",
             },

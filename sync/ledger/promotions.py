@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sync.ledger import rows
 from sync.ledger.file import LedgerFile
 
 Action = Literal["promoted", "forced", "rolled back"]
+CHANGING_CURSOR: Final = "changing model"
+"""The change of the model that is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,21 @@ class Promotion:
 
 
 class PromotionLedger(LedgerFile):
-    """The part of the ledger that knows promotions."""
+    """The part of the ledger that knows promotions, and the one that is under way: one is made at a time."""
+
+    def record_changing(self, promotion: Promotion) -> None:
+        """Store that a model is about to take another's place, until ``record_promotion`` says that it did."""
+        text = rows.to_json(asdict(promotion))
+        with self._write() as db:
+            db.table("cursors").upsert({"name": CHANGING_CURSOR, "value": text}, pk="name")
+
+    def changing(self) -> Promotion | None:
+        """Return the change that was begun and of which nobody knows how it ended; None: there is none."""
+        found = self._query("select value from cursors where name = ?", (CHANGING_CURSOR,))
+        return Promotion(**json.loads(found[0]["value"])) if found else None
 
     def record_promotion(self, promotion: Promotion) -> None:
-        """Store that a model took another's place; where the last entry says so already, nothing changes."""
-        last = next(iter(self.promotions()), None)
-        if last is not None and (last.model, last.previous) == (promotion.model, promotion.previous):
-            return
+        """Store that a model took another's place; none is under way any more."""
         record = {
             "model": promotion.model,
             "previous": promotion.previous,
@@ -52,6 +62,7 @@ class PromotionLedger(LedgerFile):
         }
         with self._write() as db:
             db.table("promotions").insert(record)
+            db.table("cursors").delete_where("name = ?", (CHANGING_CURSOR,))
 
     def promotions(self) -> list[Promotion]:
         """Return the promotions and roll-backs, the newest first."""

@@ -1,5 +1,6 @@
 """How far a difference between two models may be chance: the images are drawn anew, with replacement, many times. Pure.
 
+Images that belong together, as frames of one film, are drawn together: sixty of them tell no more than the film does.
 Both models are scored on each draw, by COCO's rules, an image as often as it was drawn. hotcoco has a bootstrap too
 (``compare``); it counts an image once however often it was drawn, so its intervals are a fifth too narrow.
 """
@@ -93,19 +94,22 @@ def draw_differences(
     current: Sequence[ClassMatches],
     candidate: Sequence[ClassMatches],
     *,
-    images: int,
+    groups: Numbers,
     draws: int,
     seed: int,
     on_draw: OnDraw = lambda _: None,
 ) -> Differences:
-    """Return the differences on as many draws of the images; the same seed gives the same."""
+    """Return the differences on as many draws of the groups; the same seed gives the same.
+
+    ``groups`` is the number of each image's group, from 0; an image that stands alone has one of its own.
+    """
     random = np.random.default_rng(seed)
     rows = np.full((draws, len(current)), np.nan)
     overall = np.full(draws, np.nan)
     for number in range(draws):
         if number % DRAWS_PER_TICK == 0:
             on_draw(number)
-        counts = np.bincount(random.integers(0, images, images), minlength=images)
+        counts = _draw(random, groups)
         rows[number] = score_draw(candidate, counts) - score_draw(current, counts)
         known = ~np.isnan(rows[number])
         # The mean over classes of the differences is the difference of the means: both have the same examples.
@@ -113,11 +117,18 @@ def draw_differences(
     return Differences(overall, rows)
 
 
+def _draw(random: np.random.Generator, groups: Numbers) -> Numbers:
+    """Return how often each image is in a draw of as many groups as there are."""
+    count = int(groups.max()) + 1
+    return np.bincount(random.integers(0, count, count), minlength=count)[groups]
+
+
 def draw_answer_differences(
     current: Flags,
     candidate: Flags,
     truth: Numbers,
     *,
+    groups: Numbers,
     classes: int,
     draws: int,
     seed: int,
@@ -125,19 +136,19 @@ def draw_answer_differences(
 ) -> Differences:
     """Return the differences in the share of images that are right, of all and of each class by people.
 
-    ``current`` and ``candidate`` say which images each is right on, ``truth`` is the place of their class.
+    ``current`` and ``candidate`` say which images each is right on, ``truth`` is the place of their class, ``groups``
+    as above.
     """
     random = np.random.default_rng(seed)
-    images = len(truth)
     change = candidate.astype(np.float64) - current.astype(np.float64)
     rows, overall = np.full((draws, classes), np.nan), np.full(draws, np.nan)
-    for number in range(draws if images else 0):
+    for number in range(draws if len(truth) else 0):
         if number % DRAWS_PER_TICK == 0:
             on_draw(number)
-        drawn = random.integers(0, images, images)
-        overall[number] = change[drawn].mean()
-        examples = np.bincount(truth[drawn], minlength=classes)
-        sums = np.bincount(truth[drawn], weights=change[drawn], minlength=classes)
+        counts = _draw(random, groups)
+        overall[number] = (change * counts).sum() / counts.sum()
+        examples = np.bincount(truth, weights=counts, minlength=classes)
+        sums = np.bincount(truth, weights=change * counts, minlength=classes)
         rows[number, examples > 0] = sums[examples > 0] / examples[examples > 0]
     return Differences(overall, rows)
 

@@ -61,10 +61,21 @@ class Examples:
         return "turned" if drawn == {Box} and "obb" in tasks else "box"
 
 
-def read_examples(images: Iterable[VersionImage], config: LabelConfig, *, task: str) -> Examples:
-    """Return the examples for a model of this task: of the classes it could draw by this label config."""
-    classes = tuple(dict.fromkeys(name for control in find_controls(config, task) for name in control.classes))
+def read_examples(images: Iterable[VersionImage], config: LabelConfig, *, tasks: Iterable[str]) -> Examples:
+    """Return the examples for models of these tasks: of the classes that one of them could draw by this label config.
+
+    What one could draw and another could not is an example too, so that nobody loses it unseen.
+    """
+    controls = [control for task in tasks for control in find_controls(config, task)]
+    classes = tuple(dict.fromkeys(name for control in controls for name in control.classes))
     return make_examples([image for image in images if image.has_regions], classes)
+
+
+def number_groups(images: Iterable[VersionImage]) -> Numbers:
+    """Return the number of each image's group, from 0; an image that stands alone has one of its own."""
+    numbers: dict[tuple[str, str], int] = {}
+    keys = [("alone", image.sample_id) if image.group is None else ("group", image.group) for image in images]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def make_examples(images: Sequence[VersionImage], classes: tuple[str, ...]) -> Examples:

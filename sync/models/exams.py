@@ -15,7 +15,14 @@ from labels.errors import LabelingError
 from sync.models.answers import AnswerEvaluation, AnyEvaluation, choose_answer_thresholds, evaluate_answers
 from sync.models.bootstrap import OnDraw
 from sync.models.evaluation import Evaluation, evaluate_boxes
-from sync.models.examples import AnswerExamples, Examples, list_answerable, read_answer_examples, read_examples
+from sync.models.examples import (
+    AnswerExamples,
+    Examples,
+    list_answerable,
+    number_groups,
+    read_answer_examples,
+    read_examples,
+)
 from sync.models.gate import Comparison, Rules, compare_answers, compare_models
 from sync.models.looks import Look, ModelFacts
 from sync.models.thresholds import Threshold, choose_thresholds
@@ -69,7 +76,8 @@ class ShapeExam:
         assert isinstance(before, Evaluation)
         assert isinstance(after, Evaluation)
         found = (looks[0].to_boxes(self.examples), looks[1].to_boxes(self.examples))
-        return compare_models(before, after, self.examples.truth, found, rules, on_draw=on_draw)
+        groups = number_groups(self.examples.images)
+        return compare_models(before, after, self.examples.truth, found, rules, groups=groups, on_draw=on_draw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +109,14 @@ class AnswerExam:
         assert isinstance(after, AnswerEvaluation)
         answers = (looks[0].to_answers(self.examples), looks[1].to_answers(self.examples))
         current = before if looks[0].facts.classes else None
-        return compare_answers(current, after, self.examples.truth, answers, rules, on_draw=on_draw)
+        groups = number_groups(self.examples.images)
+        return compare_answers(current, after, self.examples.truth, answers, rules, groups=groups, on_draw=on_draw)
 
 
 def make_exam(
     images: Sequence[VersionImage], config: LabelConfig, facts: ModelFacts, others: Iterable[ModelFacts] = ()
 ) -> Exam:
-    """Return the exam for a model; ``others`` take it too, and it is one that all can take.
+    """Return the exam for a model; ``others`` take it too: it asks for all that any gives, in a way that suits all.
 
     Raises:
         LabelingError: a classifier that answers nothing of the label config.
@@ -120,7 +129,7 @@ def make_exam(
                 f" ticked (known: {known}); predicted_values would map them"
             )
         return AnswerExam(read_answer_examples(images, config, control=facts.control))
-    examples = read_examples(images, config, task=facts.task)
-    # Who gives nothing has nothing that could overlap.
-    tasks = {one.task for one in (facts, *others) if one.classes}
+    # Who gives nothing has nothing that could be lost or overlap.
+    tasks = list(dict.fromkeys([facts.task, *(one.task for one in others if one.classes)]))
+    examples = read_examples(images, config, tasks=tasks)
     return ShapeExam(examples.by(examples.find_overlap(tasks)))

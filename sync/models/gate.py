@@ -1,8 +1,8 @@
 """Whether a candidate may take the place of the current model: better on the frozen test split, and no class is lost.
 
 Pure, and the same for detectors and classifiers. Both looked at the same images. The interval of the difference comes
-from drawing the images anew, with replacement, many times (a paired bootstrap): a difference that hangs on a few images
-does not pass.
+from drawing the images anew, with replacement, many times (a paired bootstrap), those that belong together as one: a
+difference that hangs on a few images, or on a few films, does not pass.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ FORCED_FOR_NOTHING: Final = "force needs a reason, which is kept with the model:
 class Rules:
     """What a candidate is held to.
 
-    ``fewest_images``: with fewer test images nothing is decided. ``class_margin``: a class with at least
+    ``fewest_images``: with fewer test images nothing is decided; nor with fewer than ``fewest_groups`` of them that do
+    not belong together, from which no interval can be drawn. ``class_margin``: a class with at least
     ``fewest_examples`` may not fall by more. The interval is ``confidence`` wide, from ``resamples`` draws of ``seed``.
     """
 
     fewest_images: int = 30
+    fewest_groups: int = 10
     fewest_examples: int = 20
     class_margin: float = 0.05
     confidence: float = 0.95
@@ -73,7 +75,7 @@ class Comparison:
     ``difference`` is candidate - current, from ``low`` to ``high`` with the rules' confidence. All are None where
     people drew nothing on the images, or answered nothing. ``metric`` is mAP50-95 by boxes, masks or turned boxes, or a
     classifier's top-1. ``baseline`` is the class that always being said stands for the current model; None: there is a
-    current one.
+    current one. ``groups`` is how many of the images do not belong together, each group counted once; None: not known.
     """
 
     images: int
@@ -86,6 +88,7 @@ class Comparison:
     classes: tuple[ClassChange, ...]
     metric: str = METRIC
     baseline: str | None = None
+    groups: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON; ``from_dict`` is its inverse."""
@@ -117,17 +120,19 @@ def compare_models(
     found: tuple[Boxes, Boxes],
     rules: Rules,
     *,
+    groups: Numbers,
     on_draw: OnDraw = lambda _: None,
 ) -> Comparison:
-    """Return the difference between two models on the same images; ``found`` is what each found, current first."""
+    """Return the difference between two models on the same images; ``found`` is what each found, current first.
+
+    ``groups`` is the number of each image's group, from 0.
+    """
     if current.map50_95 is None or candidate.map50_95 is None:
         return _compare_nothing(current, candidate)
     classes = len(current.classes)
     before, after = (read_matches(truth, one, images=current.images, classes=classes) for one in found)
-    drawn = draw_differences(
-        before, after, images=current.images, draws=rules.resamples, seed=rules.seed, on_draw=on_draw
-    )
-    return _compare(current, candidate, drawn, rules)
+    drawn = draw_differences(before, after, groups=groups, draws=rules.resamples, seed=rules.seed, on_draw=on_draw)
+    return _compare(current, candidate, drawn, groups, rules)
 
 
 def compare_answers(
@@ -137,6 +142,7 @@ def compare_answers(
     answers: tuple[Answers, Answers],
     rules: Rules,
     *,
+    groups: Numbers,
     on_draw: OnDraw = lambda _: None,
 ) -> Comparison:
     """Return the difference in top-1 between two classifiers on the same images, the current one first.
@@ -151,13 +157,13 @@ def compare_answers(
     said = np.full(len(truth), commonest) if current is None else answers[0].best
     before, after = said == truth, answers[1].best == truth
     drawn = draw_answer_differences(
-        before, after, truth, classes=classes, draws=rules.resamples, seed=rules.seed, on_draw=on_draw
+        before, after, truth, groups=groups, classes=classes, draws=rules.resamples, seed=rules.seed, on_draw=on_draw
     )
     if current is not None:
-        return _compare(current, candidate, drawn, rules)
+        return _compare(current, candidate, drawn, groups, rules)
     share = round(float(before.mean()), 9)
     unknown = tuple(replace(one, top1=None) for one in candidate.classes)
-    compared = _compare(replace(candidate, top1=share, classes=unknown), candidate, drawn, rules)
+    compared = _compare(replace(candidate, top1=share, classes=unknown), candidate, drawn, groups, rules)
     changes = tuple(replace(one, low=None, high=None) for one in compared.classes)
     return replace(compared, classes=changes, baseline=candidate.classes[commonest].name)
 
@@ -167,7 +173,9 @@ def _compare_nothing(current: AnyEvaluation, candidate: AnyEvaluation) -> Compar
     return Comparison(current.images, 0, None, None, None, None, None, unknown, candidate.metric)
 
 
-def _compare(current: AnyEvaluation, candidate: AnyEvaluation, drawn: Differences, rules: Rules) -> Comparison:
+def _compare(
+    current: AnyEvaluation, candidate: AnyEvaluation, drawn: Differences, groups: Numbers, rules: Rules
+) -> Comparison:
     assert current.score is not None
     assert candidate.score is not None
     low, high = find_interval(drawn.overall, rules.confidence) or (None, None)
@@ -187,6 +195,7 @@ def _compare(current: AnyEvaluation, candidate: AnyEvaluation, drawn: Difference
         high=high,
         classes=tuple(changes),
         metric=candidate.metric,
+        groups=len(np.unique(groups)),
     )
 
 
@@ -198,6 +207,12 @@ def decide(comparison: Comparison, rules: Rules) -> Verdict:
     overall = _describe(comparison, rules)
     if comparison.images < rules.fewest_images:
         few = f"{comparison.images} test images are too few to decide (expected at least {rules.fewest_images})"
+        return Verdict("undecided", (few, overall))
+    if comparison.groups is not None and comparison.groups < rules.fewest_groups:
+        few = (
+            f"{comparison.images} test images are {comparison.groups} groups of images that belong together: too few"
+            f" to decide (expected at least {rules.fewest_groups})"
+        )
         return Verdict("undecided", (few, overall))
     fallen = tuple(_name_fallen(comparison, rules))
     if comparison.low <= 0:
@@ -211,11 +226,13 @@ def decide(comparison: Comparison, rules: Rules) -> Verdict:
 
 def _describe(comparison: Comparison, rules: Rules) -> str:
     against = "" if comparison.baseline is None else f" of always {comparison.baseline!r}"
+    is_grouped = comparison.groups is not None and comparison.groups < comparison.images
+    grouped = f" in {comparison.groups} groups" if is_grouped else ""
     return (
         f"{comparison.metric} {comparison.candidate:.4f} against {comparison.current:.4f}{against},"
         f" {comparison.difference:+.4f}"
         f" ({rules.confidence:.0%} interval {comparison.low:+.4f} to {comparison.high:+.4f},"
-        f" {comparison.images} images, {comparison.examples} examples)"
+        f" {comparison.images} images{grouped}, {comparison.examples} examples)"
     )
 
 

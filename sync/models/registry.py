@@ -106,7 +106,7 @@ class Registry:
     def folder_of(self, model_id: str) -> Path:
         """Return where a model lies, or would."""
         if not ID.fullmatch(model_id):
-            raise LabelingError(f"model {model_id!r}: is no name of a registered model")
+            raise LabelingError(f"model {model_id!r}: is no name of a registered model; give the file another one")
         return self.folder / model_id
 
     def has(self, model_id: str) -> bool:

@@ -121,7 +121,7 @@ def to_item(
 ) -> TrainingItem | None:
     """Return an image as it is learned from, None where it cannot be; what is left out is counted."""
     weight = choice.corrections_weight if is_corrected(image, choice) else 1.0
-    item = TrainingItem(Path(image.path), image.size, weight=weight)
+    item = TrainingItem(Path(image.path), image.size, weight=weight, sha256=image.sha256)
     if choice.is_classifier:
         answers = [label for label in image.answers if label.control in controls]
         if len(answers) != 1 or len(answers[0].classes) != 1:

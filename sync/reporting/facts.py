@@ -122,7 +122,7 @@ def collect_facts(context: Context, *, now: datetime | None = None) -> Facts:
         changes=tuple(compare_versions(old, new) for old, new in pairwise(versions)),
         results=results,
         promotions=tuple(context.ledger.promotions()),
-        learned=tuple(_find_learned(context.home, versions, results)),
+        learned=tuple(find_learned(context.home, versions, results)),
         simulations=read_simulations(context.home),
         next_up=next_up,
         next_problem=problem,
@@ -181,7 +181,7 @@ def _count_weeks(rows: list[FeedbackRow], *, since: str) -> dict[str, dict[str, 
     return {monday: {kind: weeks[monday][kind] for kind in KINDS} for monday in sorted(weeks)}
 
 
-def _find_learned(home: Home, versions: list[Version], results: tuple[Result, ...]) -> Iterator[Learned]:
+def find_learned(home: Home, versions: list[Version], results: tuple[Result, ...]) -> Iterator[Learned]:
     """Yield the trained models, the oldest first: measured on the test images where somebody did, else on val."""
     known = {version.id: version for version in versions}
     newest = {one.model_version: one.evaluation for one in reversed(results) if one.split == "test"}
@@ -189,13 +189,17 @@ def _find_learned(home: Home, versions: list[Version], results: tuple[Result, ..
         version = known.get(one.version_id)
         if one.state != TRAINED or one.model_version is None or version is None:
             continue
-        train = version.in_split("train")
+        # What it learned from may be less than the train split: of one control, or new with a few older ones.
+        images, labels = one.counts.get("train images"), one.counts.get("train labels")
+        if images is None or labels is None:
+            train = version.in_split("train")
+            images, labels = len(train), sum(len(image.regions) for image in train)
         tested = newest.get(one.model_version)
         is_tested = tested is not None and tested.score is not None
         yield Learned(
             one.model_version,
-            len(train),
-            one.counts.get("train labels", sum(len(image.regions) for image in train)),
+            images,
+            labels,
             tested.score if tested is not None and is_tested else one.scores.get("map50_95", one.scores.get("top1")),
             "test" if is_tested else "val",
             one.trained_at or "",
@@ -214,7 +218,7 @@ def read_simulations(home: Home) -> dict[str, tuple[Point, ...]]:
 
 
 def _read_points(file: Path) -> Iterator[Point]:
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n"):
         with suppress(ValueError, LookupError, TypeError):
             yield Point(**json.loads(line)["point"])
 

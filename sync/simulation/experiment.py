@@ -205,15 +205,18 @@ class _Records:
     def __init__(self, folder: Path, labelled: LabelledSet, plan: Plan) -> None:
         self._file = folder / RESULTS_NAME
         folder.mkdir(parents=True, exist_ok=True)
-        said = json.dumps({"set": labelled.name, "images": len(labelled.items), **_describe(plan)}, sort_keys=True)
+        told = {"set": labelled.name, "content": labelled.compute_sha256(), "images": len(labelled.items)}
+        said = json.dumps({**told, **_describe(plan)}, sort_keys=True)
         file = folder / PLAN_NAME
         if file.is_file() and file.read_text(encoding="utf-8") != said:
-            raise LabelingError(f"{folder}: has the results of another simulation; name another folder with --out")
+            raise LabelingError(
+                f"{folder}: has the results of another simulation, or of other labels; name another folder with --out"
+            )
         file.write_text(said, encoding="utf-8")
         self._points: dict[tuple[str, int, int, float], Point] = {}
         self._places: dict[tuple[str, int, int], tuple[int, ...]] = {}
         text = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
-        for line in text.splitlines():
+        for line in text.split("\n"):
             self._keep(line)
         if not text.endswith("\n") and text:
             # Broken off in a line: what comes next starts one of its own.

@@ -52,7 +52,7 @@ def main(images: int, draws: int) -> None:
     pair_s, pair = measure(
         lambda: [read_matches(truth, one, images=images, classes=len(CLASSES)) for one in (found, other)]
     )
-    drawn_s, drawn = measure(lambda: draw_differences(pair[0], pair[1], images=images, draws=draws, seed=0))
+    drawn_s, drawn = measure(lambda: draw_differences(pair[0], pair[1], groups=np.arange(images), draws=draws, seed=0))
     click.echo(
         f"interval of the difference: {pair_s:.1f} s to match both, {drawn_s:.1f} s for {draws} draws"
         f" ({drawn_s / draws * 1000:.0f} s for 1000): {find_interval(drawn.overall, 0.95)}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,13 @@ def test_a_set_reads_back_as_it_was(tmp_path: Path) -> None:
     outline = ((1.5, 2.0), (30.0, 2.0), (20.0, 50.0))
     item = make_item(boxes=(TrainingBox((1.5, 2.0, 30.0, 50.0), 1, outline),), weight=2.5)
     training_set = TrainingSet(("rot", "größe"), (item, make_item(class_id=0)), make_items(tmp_path, 2, seed=3))
+
+    assert TrainingSet.from_json(training_set.to_json()) == training_set
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\n"])
+def test_a_set_reads_back_whatever_is_in_its_names(odd: str) -> None:
+    training_set = TrainingSet((f"ca{odd}fé",), (make_item(image=Path(f"/photos/a{odd}b.jpg"), sha256="0" * 64),))
 
     assert TrainingSet.from_json(training_set.to_json()) == training_set
 
@@ -132,32 +141,20 @@ def test_all_but_the_last_layers_are_taken_whatever_the_number_of_classes(model:
     assert not_whole == {name for name in new if old[name].shape != new[name].shape}
 
 
-def test_map_is_that_of_pycocotools() -> None:
-    random = np.random.default_rng(0)
-    items, found, truth, results = [], [], [], []
-    for number in range(1, 13):
-        corners = random.uniform(0, 40, (4, 2))
-        boxes = np.concatenate([corners, corners + random.uniform(5, 20, (4, 2))], 1)
-        class_ids = random.integers(0, 2, 4)
-        items.append(
-            make_item(
-                boxes=tuple(
-                    TrainingBox(tuple(map(float, box)), int(c)) for box, c in zip(boxes, class_ids, strict=True)
-                )
-            )  # type: ignore[arg-type]
-        )
-        moved, scores = boxes + random.normal(0, 1.5, boxes.shape), np.sort(random.uniform(0, 1, 4))[::-1]
-        found.append(Detections(moved.astype(np.float32), scores.astype(np.float32), class_ids.astype(np.int64)))
-        for box, c in zip(boxes, class_ids, strict=True):
-            x1, y1, x2, y2 = map(float, box)
-            row = {"id": len(truth) + 1, "image_id": number, "category_id": int(c), "iscrowd": 0}
+def ask_pycocotools(items: Sequence[TrainingItem], found: Sequence[Detections]) -> dict[str, float]:
+    """What the reference says of the same boxes."""
+    truth: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
+    for number, (item, seen) in enumerate(zip(items, found, strict=True), 1):
+        for box in item.boxes:
+            x1, y1, x2, y2 = box.xyxy
+            row = {"id": len(truth) + 1, "image_id": number, "category_id": box.class_id, "iscrowd": 0}
             truth.append(row | {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
-        for box, c, score in zip(moved.astype(np.float32), class_ids, scores.astype(np.float32), strict=True):
-            x1, y1, x2, y2 = map(float, box)
-            bbox = [x1, y1, x2 - x1, y2 - y1]
-            results.append({"image_id": number, "category_id": int(c), "bbox": bbox, "score": float(score)})
+        for xyxy, score, class_id in zip(seen.xyxy.tolist(), seen.scores, seen.class_ids, strict=True):
+            bbox = [xyxy[0], xyxy[1], xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]]
+            results.append({"image_id": number, "category_id": int(class_id), "bbox": bbox, "score": float(score)})
     oracle = COCO()
-    images = [{"id": number, "width": 96, "height": 64} for number in range(1, 13)]
+    images = [{"id": number, "width": 96, "height": 64} for number in range(1, len(items) + 1)]
     categories = [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}]
     oracle.dataset = {"images": images, "annotations": truth, "categories": categories, "info": {}}
     oracle.createIndex()
@@ -165,11 +162,41 @@ def test_map_is_that_of_pycocotools() -> None:
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
+    return {"map50_95": evaluation.stats[0], "map50": evaluation.stats[1]}
+
+
+def test_map_is_that_of_pycocotools() -> None:
+    random = np.random.default_rng(0)
+    items, found = [], []
+    for _ in range(12):
+        corners = random.uniform(0, 40, (4, 2))
+        boxes = np.concatenate([corners, corners + random.uniform(5, 20, (4, 2))], 1)
+        class_ids = random.integers(0, 2, 4)
+        drawn = zip(boxes.tolist(), class_ids.tolist(), strict=True)
+        items.append(make_item(boxes=tuple(TrainingBox(tuple(box), number) for box, number in drawn)))
+        moved, scores = boxes + random.normal(0, 1.5, boxes.shape), np.sort(random.uniform(0, 1, 4))[::-1]
+        found.append(Detections(moved.astype(np.float32), scores.astype(np.float32), class_ids.astype(np.int64)))
 
     scores = compute_map(items, found, CLASSES)
 
     assert 0.05 < scores["map50_95"] < 0.95
-    assert scores == pytest.approx({"map50_95": evaluation.stats[0], "map50": evaluation.stats[1]}, abs=1e-6)
+    assert scores == pytest.approx(ask_pycocotools(items, found), abs=1e-6)
+
+
+def test_a_hundred_boxes_of_each_class_count_as_pycocotools_counts_them() -> None:
+    item = make_item(boxes=(TrainingBox((10, 10, 30, 30), 0), TrainingBox((50, 20, 70, 50), 1)))
+    # More than a hundred surer ones of red, all wrong, before the right one of each.
+    wrong = np.tile([80, 2, 90, 8], (150, 1))
+    seen = Detections(
+        np.vstack([wrong, [[10, 10, 30, 30], [50, 20, 70, 50]]]).astype(np.float32),
+        np.r_[np.linspace(0.9, 0.5, 150), 0.4, 0.3].astype(np.float32),
+        np.r_[np.zeros(151), 1].astype(np.int64),
+    )
+
+    scores = compute_map([item], [seen], CLASSES)
+
+    assert scores == pytest.approx(ask_pycocotools([item], [seen]), abs=1e-6)
+    assert scores["map50_95"] == pytest.approx(0.5)
 
 
 def test_images_without_objects_measure_nothing_and_a_model_that_finds_nothing_scores_zero() -> None:
@@ -217,18 +244,22 @@ def test_boxes_are_cut_at_the_edges_and_what_has_no_area_left_is_no_object() -> 
 
 
 def test_broken_missing_and_changed_images_are_named_and_the_others_stay(tmp_path: Path) -> None:
-    good, cut, gone, other = make_items(tmp_path, 4, seed=1)
+    good, cut, gone, other, repainted = make_items(tmp_path, 5, seed=1)
+    good = replace(good, sha256=hashlib.sha256(good.image.read_bytes()).hexdigest())
+    repainted = replace(repainted, sha256=hashlib.sha256(repainted.image.read_bytes()).hexdigest())
+    PillowImage.new("RGB", (SIZE.width, SIZE.height)).save(repainted.image)
     cut.image.write_bytes(cut.image.read_bytes()[:200])
     gone.image.unlink()
     PillowImage.new("RGB", (10, 20)).save(other.image)
 
-    left, broken = check_images(TrainingSet(CLASSES, (good, cut, gone, other), (good,)), lambda _: None)
+    left, broken = check_images(TrainingSet(CLASSES, (good, cut, gone, other, repainted), (good,)), lambda _: None)
 
     assert (left.train, left.val) == ((good,), (good,))
     problems = dict(broken)
     assert "damaged" in problems[str(cut.image)]
     assert "cannot be read" in problems[str(gone.image)]
     assert problems[str(other.image)] == "is 10 x 20 pixels now, and was 96 x 64 pixels when its labels were frozen"
+    assert problems[str(repainted.image)] == "is not the file that was frozen: its content changed"
 
 
 @pytest.mark.parametrize(

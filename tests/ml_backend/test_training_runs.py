@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
 from labels.errors import LabelingError
@@ -32,6 +33,8 @@ from ml_backend.training import (
     to_outline,
     write_json,
 )
+from ml_backend.training.loop import Loop
+from ml_backend.training.pixels import read_image
 from ml_backend.training.process import prepare, run_training
 from ml_backend.training.torchvision_training import to_target
 from tests.ml_backend.models import SHARED_WEIGHTS, read_rgb
@@ -245,6 +248,39 @@ def test_ultralytics_trains_serves_and_touches_no_image(tmp_path: Path, toys: Tr
     assert len(detector.detect([read_rgb(toys.train[0].image)], score_floor=0.0001)) == 1
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_ultralytics_learns_the_pixels_that_are_served_of_a_transparent_image(tmp_path: Path, suffix: str) -> None:
+    from ultralytics.utils.patches import imread
+
+    from ml_backend.training.ultralytics_data import to_opaque
+
+    pixels = np.zeros((20, 30, 4), np.uint8)
+    pixels[:10] = (255, 0, 0, 255)
+    path, plain = tmp_path / f"see-through.{suffix}", tmp_path / f"plain.{suffix}"
+    PillowImage.fromarray(pixels).save(path)
+    PillowImage.fromarray(pixels[..., :3].copy()).save(plain)
+    item = TrainingItem(path, ImageSize(30, 20))
+    before = path.read_bytes()
+
+    copy = to_opaque(item, tmp_path / "copies")
+
+    assert (imread(str(copy))[..., ::-1] == read_image(item)).all()
+    assert (to_opaque(item, tmp_path / "copies"), path.read_bytes()) == (copy, before)
+    assert to_opaque(replace(item, image=plain), tmp_path / "copies") == plain
+    assert len(list((tmp_path / "copies").iterdir())) == 1
+
+
+def test_ultralytics_is_given_the_copies_of_transparent_images(tmp_path: Path, toys: TrainingSet) -> None:
+    first = toys.train[0].image
+    with PillowImage.open(first) as image:
+        image.putalpha(90)
+        image.save(first)
+
+    run(toys, replace(YOLO, epochs=1), tmp_path / "run")
+
+    assert len(list((tmp_path / "run" / "opaque").iterdir())) == 1
+
+
 def test_ultralytics_goes_on_from_its_last_whole_epoch(tmp_path: Path, toys: TrainingSet) -> None:
     with pytest.raises(KilledError):
         run(toys, replace(YOLO, batch=3), tmp_path / "run", Watcher(ends_in=2))
@@ -281,6 +317,73 @@ def test_without_validation_images_the_last_epoch_counts(tmp_path: Path, toys: T
 
         assert (trained.best_epoch, trained.scores) == (2, {})
         assert all(epoch.scores == {} for epoch in watcher.epochs)
+
+
+class LateLesson:
+    """Learns one number, and finds nothing before its fifth epoch; then less each time."""
+
+    score_name = "map50_95"
+
+    def __init__(self) -> None:
+        self.model = torch.nn.Linear(1, 1)
+        self.measured = 0
+
+    def count_batches(self) -> int:
+        return 1
+
+    def read_batches(self, epoch: int) -> Iterator[torch.Tensor]:
+        yield torch.ones(2, 1)
+
+    def compute_losses(self, batch: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        return {"square": self.model(batch).square().mean()}
+
+    def compute_scores(self, model: torch.nn.Module) -> dict[str, float]:
+        self.measured += 1
+        return {"map50_95": 0.0 if self.measured < 5 else 0.5 - self.measured / 100}
+
+    def set_training(self, model: torch.nn.Module) -> None:
+        model.train()
+
+
+def test_epochs_that_find_nothing_yet_do_not_use_up_patience_and_the_first_of_them_is_not_kept(tmp_path: Path) -> None:
+    def train(epochs: int) -> tuple[int, int]:
+        folder = tmp_path / str(epochs)
+        folder.mkdir()
+        settings = TrainingSettings("torchvision", "made", epochs=epochs, patience=2)
+        _, history, best_epoch = Loop(LateLesson(), settings, folder, torch.device("cpu"), 1e-2).run(Watcher())
+        return len(history), best_epoch
+
+    assert train(20) == (7, 5)
+    assert train(4) == (4, 4)
+
+
+def test_ultralytics_that_found_nothing_before_it_was_killed_goes_on_as_the_library_would(
+    tmp_path: Path, toys: TrainingSet
+) -> None:
+    # At this rate nothing is ever found.
+    settings = replace(YOLO, epochs=6, lr=1e-12, patience=2, side=32, batch=3)
+    with pytest.raises(KilledError):
+        run(toys, settings, tmp_path, Watcher(ends_in=5))
+
+    trained = run(toys, settings, tmp_path)
+
+    assert [epoch["scores"]["map50_95"] for epoch in read_history(tmp_path)] == [0.0] * 6
+    assert trained.best_epoch == 6
+
+
+def test_ultralytics_whose_patience_is_over_when_it_was_killed_does_not_go_on(
+    tmp_path: Path, toys: TrainingSet
+) -> None:
+    folder = tmp_path / "run"
+    run(toys, replace(YOLO, epochs=1), folder)
+    kept = torch.load(folder / "last.pt", map_location="cpu", weights_only=False)
+    # The library's own words: the fourth epoch is over, and the first was the best.
+    torch.save(kept | {"epoch": 3, "stopper": {"best_fitness": 0.1, "best_epoch": 1}}, folder / "last.pt")
+    watcher = Watcher()
+
+    run(toys, replace(YOLO, epochs=30, patience=3), folder, watcher)
+
+    assert watcher.steps == []
 
 
 def test_a_training_that_gains_nothing_ends_before_its_last_epoch(tmp_path: Path, singles: TrainingSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,8 +45,9 @@ def project() -> Iterator[FakeProject]:
             pixels[10:40, 50:70] = 250
             Image.fromarray(pixels).save(sample.image.path)
             # Each is an image of its own, to be split by its content.
-            size = sample.image.path.stat().st_size
-            sample.image = replace(sample.image, sha256=f"{number:064x}", byte_count=size)
+            content = sample.image.path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            sample.image = replace(sample.image, sha256=digest, byte_count=len(content))
         project.context.dataset.write_predictions(
             {key: SamplePrediction("fake-1", 0.25, DRAWN) for key in project.sample_ids}
         )
@@ -160,6 +162,58 @@ def test_a_killed_training_goes_on_in_its_folder_though_more_is_reviewed_meanwhi
     assert list_versions(project.context.home) == [begun.version_id]
 
 
+def test_a_killed_training_goes_on_with_the_set_it_began_with_though_a_deletion_was_pulled_meanwhile(
+    project: FakeProject,
+) -> None:
+    review(project)
+    training = FakeTraining()
+    training.is_killed = True
+    weighted = replace(OPTIONS, corrections_weight=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(project.context, weighted, perform=training)
+    before = training.training_set
+    (begun,) = list_candidates(project.context.home)
+    deleted = project.sample_ids[0]
+    project.annotator.submit_shown(project.task_ids()[deleted], lambda _: [])
+    pull(project.context)
+    training.is_killed = False
+
+    report = train(project.context, replace(weighted, version=begun.version_id), perform=training)
+
+    (done,) = list_candidates(project.context.home)
+    assert (done.id, done.state, training.training_set) == (begun.id, "trained", before)
+    assert report.details == begun.counts
+
+
+def test_whose_trust_weights_were_read_with_makes_no_other_candidate(
+    project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review(project)
+    train(project.context, OPTIONS, perform=FakeTraining())
+    monkeypatch.setenv("LABELLOOP_TRUST_WEIGHTS", "1")
+
+    assert train(project.context, OPTIONS, perform=FakeTraining()).unchanged == 1
+
+
+def test_how_much_a_correction_counts_makes_another_candidate(project: FakeProject) -> None:
+    review(project)
+    train(project.context, OPTIONS, perform=FakeTraining())
+
+    assert train(project.context, replace(OPTIONS, corrections_weight=2), perform=FakeTraining()).moved == 1
+
+
+def test_an_image_that_is_another_since_it_was_frozen_is_not_learned_from(project: FakeProject) -> None:
+    review(project)
+    changed = project.dataset.samples[project.sample_ids[0]].image.path
+    Image.new("RGB", (120, 80), "red").save(changed)
+
+    report = train(project.context, replace(OPTIONS, epochs=1))
+
+    assert [(failure.item, failure.problem) for failure in report.failed] == [
+        (str(changed), "is not the file that was frozen: its content changed")
+    ]
+
+
 def perform_as(project: FakeProject, run_id: int, params: dict[str, Any], training: FakeTraining) -> None:
     from sync.runs.live_run import LiveRun
 
@@ -241,9 +295,13 @@ def test_a_deleted_box_makes_a_corrected_image(project: FakeProject) -> None:
 @pytest.mark.parametrize(
     ("params", "problem"),
     [
-        ({"epochs": 0}, "epochs 0: expected a whole number from 1 on"),
+        ({"epochs": 0}, "epochs 0: expected a whole number from 1 to 100000"),
         ({"lr": -1}, "'lr': expected a number above 0"),
         ({"corrections_weight": float("inf")}, "'corrections_weight': expected a number above 0"),
+        ({"corrections_weight": 0.5}, "corrections_weight 0.5: expected a number from 1 to 100"),
+        ({"corrections_weight": 1e12}, "expected a number from 1 to 100"),
+        ({"imgsz": 10**9}, "imgsz 1000000000: expected a whole number from 32 to 8192"),
+        ({"batch": 10**9}, "batch 1000000000: expected a whole number from 1 to 4096"),
         ({"device": "cuda:x"}, "device 'cuda:x'"),
         ({"imgsz": "640"}, "'imgsz': expected a whole number"),
         ({"resume": 3}, "'resume' is not known"),

@@ -175,7 +175,7 @@ def _write_fields(
             is_shown = label is not None and score >= chosen.get(label, DEFAULT_THRESHOLD)
             said[image.sample_id] = EvaluatedAnswer(label if is_shown else None, float(score) if is_shown else 0.0)
         return _tell(write_answer_evaluation(name, said, control=seen.facts.control, version=version))
-    examples = read_examples(frozen.in_split(split), frozen.config, task=seen.facts.task).without(seen.failed)
+    examples = read_examples(frozen.in_split(split), frozen.config, tasks=[seen.facts.task]).without(seen.failed)
     boxes = seen.to_boxes(examples)
     assert boxes.scores is not None
     drawn: dict[str, list[EvaluatedBox]] = {image.sample_id: [] for image in examples.images}

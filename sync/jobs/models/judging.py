@@ -219,8 +219,8 @@ def judge(
 ) -> Judged:
     """Return what the gate says of two looks at the test split, the current model's first.
 
-    Images one of them could not be shown count for neither. Both are judged by the classes the candidate can draw or
-    say; a model that gives none of them found nothing.
+    Images one of them could not be shown count for neither. Both are judged by the classes that either can draw or
+    say; what a model does not give it did not find.
     """
     current, candidate = looks
     exam = make_exam(frozen.in_split("test"), frozen.config, candidate.facts, [current.facts])
@@ -237,8 +237,18 @@ def judge(
         Measured(current, before, thresholds[0]),
         Measured(candidate, after, thresholds[1]),
         comparison,
-        decide(comparison, rules),
+        _keep_points(decide(comparison, rules), looks, frozen),
     )
+
+
+def _keep_points(verdict: Verdict, looks: tuple[Look, Look], frozen: Version) -> Verdict:
+    """Return the verdict; undecided where the current model's key points, which nothing is judged by, would be lost."""
+    old, new = (one.facts for one in looks)
+    has_points = any(control.kind == "KeyPointLabels" for control in frozen.config.controls)
+    if not (has_points and old.classes and old.task == "pose" and new.task != "pose"):
+        return verdict
+    lost = f"{old.version} draws key points by this label config, and {new.version} none: key points are not judged"
+    return Verdict("undecided", (lost, *verdict.reasons)) if verdict.is_pass else verdict
 
 
 def check_same_kind(new: Look, old: Look) -> None:

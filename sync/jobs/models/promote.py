@@ -1,9 +1,9 @@
 """Promote: a candidate takes the place of the current model if it is better; a detector's that of a detector, a
 classifier's that of a classifier, and either that of a model which gives nothing by the project's label config.
 
-Order of writes: the registry (the model that goes, then the one that comes), the ML backend, which loads it beside the
-old one and serves it, ``project.json``, last the ledger with the run of ``prelabel`` that draws anew what nobody has
-reviewed. Killed at any moment, the same call goes on from there.
+Order of writes: the registry (the model that goes, then the one that comes), then what ``changing_model`` does: the ML
+backend loads it beside the old one and serves it, and the project takes it over. Killed at any moment, the same call
+goes on from there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from ml_backend.models.registered import ID
 from sync.jobs.context import Context
-from sync.jobs.models.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
+from sync.jobs.models.changing_model import FINISHED, SOMEBODY, change_alone, change_model, finish_begun
 from sync.jobs.models.evaluate import read_current, to_result
 from sync.jobs.models.judging import (
     Judged,
@@ -66,10 +66,13 @@ def promote(
     rules = rules or Rules()
     if force and not (reason or "").strip():
         raise LabelingError(FORCED_FOR_NOTHING)
+    begun = None if dry_run else finish_begun(context)
     new, old = find_model(context.home, candidate), find_model(context.home, read_current(context))
-    list_files(new.weights)  # an ensemble is refused before the long part
+    # An ensemble, and a name that no folder can have, are refused before the long part.
+    list_files(new.weights)
+    Registry(context.home).folder_of(new.weights.version)
     if new.weights.version == old.weights.version:
-        return _finish_begun(context, new, by=by, dry_run=dry_run)
+        return _tell_current(new.weights.version, begun, dry_run=dry_run)
     if not dry_run:
         # Not after minutes of looking: without it nothing can be promoted.
         context.backend.fetch_weights()
@@ -92,8 +95,7 @@ def promote(
         epochs = [] if new.candidate is None else new.candidate.history()
         curves = draw_curves(judged.candidate.evaluation, judged.current.evaluation, epochs)
         card = Registry(context.home).write(new.weights, replace(card, curves=tuple(sorted(curves))), curves)
-        notes += serve_model(context, card.id, on_progress)
-        notes += _record(context, card, reason=reason)
+        notes += change_model(context, _to_promotion(card, reason), on_progress)
     return Report("promote", moved=1, notes=tuple(notes))
 
 
@@ -226,33 +228,23 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _record(context: Context, card: Card, *, reason: str | None) -> list[str]:
+def _to_promotion(card: Card, reason: str | None) -> Promotion:
     verdict: dict[str, Any] = {"decision": card.decision, "reasons": list(card.reasons)}
     if card.comparison is not None:
         verdict["comparison"] = card.comparison.to_dict()
-    context.ledger.record_promotion(
-        Promotion(
-            model=card.id,
-            previous=card.replaces,
-            action="promoted" if card.forced_by is None else "forced",
-            promoted_by=card.registered_by,
-            dataset_version=card.tested_on,
-            reason=reason,
-            verdict=verdict,
-        )
+    return Promotion(
+        model=card.id,
+        previous=card.replaces,
+        action="promoted" if card.forced_by is None else "forced",
+        promoted_by=card.registered_by,
+        dataset_version=card.tested_on,
+        reason=reason,
+        verdict=verdict,
     )
-    return [queue_prelabel(context)]
 
 
-def _finish_begun(context: Context, new: ModelFile, *, by: str, dry_run: bool) -> Report:
-    """Do what is left of a promotion that was ended on its way, or say that there is nothing to do."""
-    version, registry = new.weights.version, Registry(context.home)
-    last = next(iter(context.ledger.promotions()), None)
-    is_begun = registry.has(version) and (last is None or last.model != version)
-    if not is_begun or dry_run:
-        return Report("promote", unchanged=1, notes=(f"{version} is the current model already",), is_dry_run=dry_run)
-    card = registry.read(version)
-    with change_alone(context):
-        notes = serve_model(context, version, ignore_progress)
-        notes += _record(context, replace(card, registered_by=by), reason=card.forced_reason)
-    return Report("promote", moved=1, notes=("finished what was begun", *notes))
+def _tell_current(version: str, begun: Promotion | None, *, dry_run: bool) -> Report:
+    """Return the report on a model that is current: since just now, where its promotion was ended on its way."""
+    if begun is not None and begun.model == version:
+        return Report("promote", moved=1, notes=(f"{FINISHED}: from {begun.previous} to {version}",))
+    return Report("promote", unchanged=1, notes=(f"{version} is the current model already",), is_dry_run=dry_run)

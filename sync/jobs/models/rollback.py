@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 from labels.errors import LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 from sync.jobs.context import Context
-from sync.jobs.models.changing_model import SOMEBODY, change_alone, queue_prelabel, serve_model
+from sync.jobs.models.changing_model import FINISHED, SOMEBODY, change_alone, change_model, find_begun, finish_begun
 from sync.jobs.models.evaluate import read_current
 from sync.jobs.models.judging import find_model
 from sync.ledger import Promotion
 from sync.models.registry import Registry
+
+ROLLED_BACK: Final[Literal["rolled back"]] = "rolled back"
 
 
 def rollback(
@@ -23,10 +27,16 @@ def rollback(
 ) -> Report:
     """Put the model back that was current before the present one, or another registered one.
 
+    A roll-back that was ended on its way is finished, and goes no further back for it.
+
     Raises:
         LabelingError: there is none, it is not registered, or its files are not what they were.
         ServiceError: the ML backend cannot load it; the present one stays.
     """
+    begun = find_begun(context) if dry_run else finish_begun(context)
+    if begun is not None and begun.action == ROLLED_BACK and to in (None, begun.model):
+        said = f"{FINISHED}: from {begun.previous} to {begun.model}"
+        return Report("rollback", moved=1, notes=(said,), is_dry_run=dry_run)
     current = read_current(context)
     target = to or _find_previous(context, current)
     if to is not None:
@@ -38,16 +48,14 @@ def rollback(
     if dry_run:
         return Report("rollback", moved=1, notes=(note,), is_dry_run=True)
     with change_alone(context):
-        notes = serve_model(context, target, on_progress)
-        context.ledger.record_promotion(Promotion(target, current, "rolled back", by, reason=reason))
-        notes.append(queue_prelabel(context))
+        notes = change_model(context, Promotion(target, current, ROLLED_BACK, by, reason=reason), on_progress)
     return Report("rollback", moved=1, notes=(note, *notes))
 
 
 def _find_previous(context: Context, current: str) -> str:
     """Return what was current before; a roll-back is no promotion, so that the next one goes further back."""
     for one in context.ledger.promotions():
-        if one.model == current and one.action != "rolled back" and one.previous is not None:
+        if one.model == current and one.action != ROLLED_BACK and one.previous is not None:
             return one.previous
     registered = ", ".join(Registry(context.home).ids()) or "none"
     raise LabelingError(

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from labels.errors import LabelingError
 from labels.report import Failure, OnProgress, Report, ignore_progress
 from ml_backend.environment import Environment
-from ml_backend.training import Trained, TrainingSettings
+from ml_backend.training import Trained, TrainingSet, TrainingSettings
 from ml_backend.training.checking import check_set
 from ml_backend.training.process import OnEvent, prepare, run_training
 from ml_backend.training.starting import Start, find_start
@@ -51,6 +51,9 @@ LOCK_NAME: Final = "training.lock"
 POLL_S: Final = 0.5
 ID_DIGITS: Final = 8
 DELETED: Final = "deleted"
+NOT_COUNTED: Final = ("weights", "device", "workers", "is_trusted")
+"""Settings that are not meant to matter: where it is computed, by how many, with whose trust. Of weights the version is
+what counts."""
 CLASSIFIER_SIDE: Final = 224
 DEFAULT_SIDE: Final = 640
 
@@ -126,7 +129,7 @@ def train(
     candidate = finish(candidate, trained)
     failed = tuple(Failure(item, problem) for item, problem in trained.broken)
     said = dict.fromkeys((about, *_describe(candidate), *notes, *trained.notes))
-    return Report("train", moved=1, failed=failed, notes=tuple(said), details=chosen.counts)
+    return Report("train", moved=1, failed=failed, notes=tuple(said), details=dict(candidate.counts))
 
 
 def _to_path(context: Context, model: str) -> str:
@@ -198,9 +201,10 @@ def make_candidate(
     context: Context, version: Version, start: Start, chosen: Chosen, settings: TrainingSettings, options: Options
 ) -> Candidate:
     """Return the candidate of a training; its id is made of all that its outcome hangs on."""
-    # Where it is computed, and by how many, is not meant to matter.
-    counted = {key: value for key, value in settings.to_dict().items() if key not in ("weights", "device", "workers")}
-    text = json.dumps([counted, start.version, chosen.training_set.to_json()], sort_keys=True)
+    counted = {key: value for key, value in settings.to_dict().items() if key not in NOT_COUNTED}
+    # Not the weight of each image: with every review that is pulled more of them count as corrected.
+    learned = _without_weights(chosen.training_set).to_json()
+    text = json.dumps([counted, options.corrections_weight, start.version, learned], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(start.model).stem if start.weights else start.model)
     identity = f"{stem.removesuffix('.yaml')}-{digest}"
@@ -220,6 +224,13 @@ def make_candidate(
         tools=find_tools(),
         created_at=now(),
     )
+
+
+def _without_weights(training_set: TrainingSet) -> TrainingSet:
+    train, val = (
+        tuple(replace(item, weight=1.0) for item in items) for items in (training_set.train, training_set.val)
+    )
+    return replace(training_set, train=train, val=val)
 
 
 def _read_known(candidate: Candidate) -> Candidate | None:

@@ -70,7 +70,7 @@ def test_the_form_starts_the_job_with_what_was_filled_in(admin: FlaskClient, run
     [
         ({"epochs": "many"}, "epochs &#39;many&#39;: expected a whole number"),
         ({"corrections_weight": "2,5"}, "corrections_weight &#39;2,5&#39;"),
-        ({"epochs": "0"}, "epochs 0: expected a whole number from 1 on"),
+        ({"epochs": "0"}, "epochs 0: expected a whole number from 1 to 100000"),
     ],
 )
 def test_what_cannot_be_is_said_on_the_page(

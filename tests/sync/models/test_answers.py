@@ -46,7 +46,7 @@ def evaluate(truth: Numbers, answers: Answers, **more: float) -> AnswerEvaluatio
 
 def compare(truth: Numbers, current: Answers, candidate: Answers, rules: Rules = RULES) -> Comparison:
     before, after = evaluate(truth, current), evaluate(truth, candidate)
-    return compare_answers(before, after, truth, (current, candidate), rules)
+    return compare_answers(before, after, truth, (current, candidate), rules, groups=np.arange(len(truth)))
 
 
 def test_all_scores_are_those_of_scikit_learn() -> None:
@@ -140,7 +140,8 @@ def test_the_interval_is_that_of_a_paired_difference() -> None:
     truth = make_truth(400)
     before, after = (make_answers(truth, seed=seed, share_right=0.7).best == truth for seed in (1, 2))
 
-    drawn = draw_answer_differences(before, after, truth, classes=len(CLASSES), draws=2000, seed=0)
+    groups = np.arange(len(truth))
+    drawn = draw_answer_differences(before, after, truth, groups=groups, classes=len(CLASSES), draws=2000, seed=0)
 
     change = after.astype(float) - before.astype(float)
     # By the normal approximation of a mean.
@@ -153,6 +154,21 @@ def test_the_interval_is_that_of_a_paired_difference() -> None:
     interval = find_interval(drawn.classes[:, 0], 0.95)
     assert interval == pytest.approx((first.mean() - reach, first.mean() + reach), abs=0.02)
     assert np.isnan(drawn.classes[:, -1]).all()
+
+
+def test_images_that_belong_together_tell_no_more_than_one_of_them() -> None:
+    # Ten films of six frames; on each film one of the two classifiers is right, by the toss of a coin.
+    truth, groups = np.zeros(60, np.int64), np.repeat(np.arange(10), 6)
+    wins = []
+    for seed in range(200):
+        is_after = np.repeat(np.random.default_rng(seed).integers(0, 2, 10) == 1, 6)
+        drawn = draw_answer_differences(~is_after, is_after, truth, groups=groups, classes=1, draws=200, seed=0)
+        interval = find_interval(drawn.overall, 0.95)
+        assert interval is not None
+        wins.append(interval[0] > 0)
+
+    # One in forty by the width of the interval; frame by frame it was one in five.
+    assert sum(wins) / len(wins) < 0.06
 
 
 def test_a_better_classifier_passes_a_worse_one_and_one_that_differs_by_chance_do_not() -> None:
@@ -180,7 +196,8 @@ def test_a_class_that_falls_stops_a_classifier_that_is_better_on_the_whole() -> 
         for scores in (right_on_first, right_on_second)
     )
 
-    comparison = compare_answers(before, after, truth, (Answers(right_on_first), Answers(right_on_second)), RULES)
+    answers = (Answers(right_on_first), Answers(right_on_second))
+    comparison = compare_answers(before, after, truth, answers, RULES, groups=np.arange(100))
 
     verdict = decide(comparison, RULES)
     assert (comparison.difference, verdict.decision) == (pytest.approx(0.4), "not better")
@@ -197,7 +214,8 @@ def test_where_no_model_answered_before_the_candidate_must_beat_the_commonest_cl
     verdicts = []
     for scores in (always_first, knows):
         after = evaluate_answers("kind", ("many", "few"), truth, Answers(scores))
-        comparison = compare_answers(None, after, truth, (nothing, Answers(scores)), RULES)
+        answers = (nothing, Answers(scores))
+        comparison = compare_answers(None, after, truth, answers, RULES, groups=np.arange(100))
         verdicts.append((comparison, decide(comparison, RULES)))
 
     (_, first), (comparison, second) = verdicts

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sync.models.bootstrap import read_matches, score_draw
+from sync.models.bootstrap import draw_differences, read_matches, score_draw
 from sync.models.boxes import Boxes
 from sync.models.evaluation import evaluate_boxes
 from sync.models.gate import ClassChange, Comparison, Rules, compare_models, decide
@@ -25,7 +25,7 @@ GOOD = make_comparison(
 
 def compare(images: int, truth: Boxes, current: Boxes, candidate: Boxes, rules: Rules = RULES) -> Comparison:
     before, after = (evaluate_boxes([SIZE] * images, CLASSES, truth, found) for found in (current, candidate))
-    return compare_models(before, after, truth, (current, candidate), rules)
+    return compare_models(before, after, truth, (current, candidate), rules, groups=np.arange(images))
 
 
 def test_a_model_that_is_better_on_many_images_passes() -> None:
@@ -125,6 +125,40 @@ def test_too_few_images_decide_nothing_and_it_is_said() -> None:
 
     assert verdict.decision == "undecided"
     assert verdict.reasons[0] == "29 test images are too few to decide (expected at least 30)"
+
+
+def test_many_frames_of_a_few_films_decide_nothing_and_of_many_films_the_interval_is_wider() -> None:
+    truth = make_truth(60)
+    pair = make_found(truth, seed=1, off_px=8.0), make_found(truth, seed=2, off_px=3.0)
+    before, after = (evaluate_boxes([SIZE] * 60, CLASSES, truth, found) for found in pair)
+
+    few, many, alone = (
+        compare_models(before, after, truth, pair, RULES, groups=np.arange(60) // frames) for frames in (10, 5, 1)
+    )
+
+    assert decide(few, RULES).reasons[0] == (
+        "60 test images are 6 groups of images that belong together: too few to decide (expected at least 10)"
+    )
+    assert (few.groups, many.groups, alone.groups) == (6, 12, 60)
+    assert decide(many, RULES).is_pass
+    assert "60 images in 12 groups, " in decide(many, RULES).reasons[0]
+    assert " groups" not in decide(alone, RULES).reasons[0]
+
+
+def test_a_draw_takes_the_images_of_a_group_together() -> None:
+    truth = make_truth(20)
+    groups = np.arange(20) % 2
+    pair = [
+        read_matches(truth, make_found(truth, seed=seed, off_px=6.0), images=20, classes=len(CLASSES))
+        for seed in (1, 2)
+    ]
+
+    drawn = draw_differences(pair[0], pair[1], groups=groups, draws=60, seed=1)
+
+    # Of two groups a draw has one of them twice, or both: no other number can come of it.
+    counts = [(groups == one) * 2 for one in (0, 1)] + [np.ones(20, np.int64)]
+    expected = {round(float(np.nanmean(score_draw(pair[1], one) - score_draw(pair[0], one))), 9) for one in counts}
+    assert {round(value, 9) for value in drawn.overall.tolist()} == expected
 
 
 def test_images_without_anything_drawn_decide_nothing() -> None:

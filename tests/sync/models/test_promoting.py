@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.sync.models.conftest import TEST_IMAGES, Bench
 
 
 def promote_path(bench: Bench, path: Path, **more: Any) -> Any:
-    return promote(bench.context, candidate=str(path), by="ana", **more)
+    return promote(bench.context, candidate=str(path), **{"by": "ana", **more})
 
 
 def test_evaluate_says_how_good_the_current_model_is_and_keeps_it(bench: Bench) -> None:
@@ -261,22 +262,121 @@ def test_a_model_that_is_current_already_is_not_promoted_again(bench: Bench) -> 
     assert (again.moved, again.unchanged, len(bench.context.ledger.promotions())) == (0, 1, 1)
 
 
-def test_a_promotion_that_was_ended_before_the_ledger_knew_is_finished(bench: Bench) -> None:
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def kill_at(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[], Any]) -> None:
+    """Do the work with a process that ends where the ledger is asked for this."""
+
+    def end(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bench.context.ledger), name, end)
+        with pytest.raises(KilledError):
+            work()
+
+
+@pytest.mark.parametrize("killed_at", ["record_changing", "record_run_queued", "record_promotion"])
+def test_a_promotion_that_was_ended_before_the_ledger_knew_is_finished(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
     better = bench.write_candidate("better", errs_by=1.0)
-    promote_path(bench, better)
-    with bench.context.ledger._write() as db:
-        db.execute("delete from promotions")
-        db.execute("delete from runs")
+    kill_at(bench, monkeypatch, killed_at, lambda: promote_path(bench, better))
 
     report = promote_path(bench, better)
 
     (promotion,) = bench.context.ledger.promotions()
-    assert (report.moved, promotion.model, promotion.previous) == (
+    assert (report.moved, promotion.model, promotion.previous, promotion.promoted_by) == (
         1,
         compute_version(better),
         compute_version(bench.current),
+        "ana",
     )
+    assert promotion.verdict["decision"] == "better"
     assert bench.runs() == [("prelabel", "queued", {"unreviewed": True})]
+    assert promote_path(bench, better).unchanged == 1
+
+
+@pytest.mark.parametrize("killed_at", ["record_changing", "record_run_queued", "record_promotion"])
+def test_a_roll_back_that_was_ended_on_its_way_goes_back_one_model_and_no_further(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    names = []
+    for number, errs_by in enumerate((3.0, 1.0)):
+        path = bench.write_candidate(f"model{number}", errs_by=errs_by)
+        assert promote_path(bench, path).moved == 1
+        names.append(compute_version(path))
+    kill_at(bench, monkeypatch, killed_at, lambda: rollback(bench.context, by="ben", reason="too slow"))
+
+    assert rollback(bench.context, dry_run=True).moved == 1
+    report = rollback(bench.context, by="ben", reason="too slow")
+
+    last, *_ = bench.context.ledger.promotions()
+    assert (report.moved, bench.read_current(), bench.backend.loaded[-1]) == (1, names[0], names[0])
+    assert (last.model, last.previous, last.action, last.promoted_by) == (names[0], names[1], "rolled back", "ben")
+    assert len(bench.context.ledger.promotions()) == 3
+    # The next one goes further back.
+    rollback(bench.context)
+    assert bench.read_current() == compute_version(bench.current)
+
+
+def test_a_promotion_that_was_ended_on_its_way_can_be_rolled_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = bench.write_candidate("better", errs_by=1.0)
+    kill_at(bench, monkeypatch, "record_promotion", lambda: promote_path(bench, better))
+
+    rollback(bench.context)
+
+    assert bench.read_current() == compute_version(bench.current)
+    assert [one.action for one in bench.context.ledger.promotions()] == ["rolled back", "promoted"]
+
+
+def test_a_registered_model_that_somebody_started_the_stack_with_is_no_promotion_that_was_begun(bench: Bench) -> None:
+    names = []
+    for number, errs_by in enumerate((3.0, 1.0)):
+        path = bench.write_candidate(f"model{number}", errs_by=errs_by)
+        promote_path(bench, path)
+        names.append(compute_version(path))
+    before = bench.context.ledger.promotions()
+    # As labelloop up --model does.
+    replace(bench.context.project, model=names[0]).write(bench.home)
+
+    report = promote(bench.context, candidate=names[0], by="ana")
+
+    assert (report.moved, report.unchanged, report.notes) == (0, 1, (f"{names[0]} is the current model already",))
+    assert bench.context.ledger.promotions() == before
+
+
+def test_the_same_promotion_is_noted_again_where_somebody_had_started_the_stack_with_the_old_model(
+    bench: Bench,
+) -> None:
+    better = bench.write_candidate("better", errs_by=1.0)
+    assert promote_path(bench, better).moved == 1
+    # As labelloop up --model does.
+    replace(bench.context.project, model=str(bench.current)).write(bench.home)
+    bench.backend.model_version = compute_version(bench.current)
+
+    promote_path(bench, better, by="ben")
+
+    assert [one.promoted_by for one in bench.context.ledger.promotions()] == ["ben", "ana"]
+
+
+def test_a_name_that_no_registered_model_can_have_is_refused_before_anything_is_looked_at(bench: Bench) -> None:
+    seen: list[str] = []
+
+    with pytest.raises(LabelingError, match="is no name of a registered model"):
+        promote_path(
+            bench, bench.write_candidate("-best", errs_by=1.0), on_progress=lambda _, message: seen.append(message)
+        )
+    assert not any("looks at the images" in message for message in seen)
+
+
+def test_weights_whose_name_begins_with_a_letter_of_another_alphabet_are_promoted(bench: Bench) -> None:
+    assert promote_path(bench, bench.write_candidate("über", errs_by=1.0)).moved == 1
+    assert resolve_weights(bench.read_current(), models_dir=bench.home.models, is_offline=True).registered is not None
 
 
 def test_a_backend_that_cannot_load_it_leaves_everything_as_it_was(bench: Bench) -> None:

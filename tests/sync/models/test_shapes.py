@@ -102,7 +102,7 @@ def score_all(truth: Boxes, found: Boxes, classes: tuple[str, ...]) -> list[floa
 @pytest.mark.parametrize(("seed", "off_px"), [(1, 1.0), (2, 3.0)])
 def test_masks_are_scored_as_pycocotools_scores_them(seed: int, off_px: float) -> None:
     images, look = make_look(seed, off_px=off_px)
-    examples = read_examples(images, CONFIG, task="segment")
+    examples = read_examples(images, CONFIG, tasks=["segment"])
     examples = replace(examples, classes=CLASSES).by(examples.find_overlap({"segment"}))
     truth, found = examples.truth, look.to_boxes(examples)
 

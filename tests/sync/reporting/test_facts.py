@@ -12,7 +12,10 @@ from sync.jobs.datasets.import_labels import Wish, ingest_labels
 from sync.jobs.datasets.reviewed import choose_reviewed
 from sync.jobs.exchange.pull import pull
 from sync.jobs.exchange.push import push
-from sync.reporting.facts import Unsubmitted, find_unsubmitted
+from sync.models.candidate import Candidate, candidates_dir
+from sync.reporting.facts import Unsubmitted, find_learned, find_unsubmitted
+from sync.settings import Home
+from tests.fakes.detectors import make_version
 from tests.fakes.pictures import write_picture
 from tests.fakes.project import SIZE, open_fake_project
 from tests.sync.test_imports import XML
@@ -41,6 +44,18 @@ def test_imported_labels_have_a_line_of_their_own_until_somebody_submits_the_ima
         project.annotator.submit(project.task_ids()[by_name["b"]], [])
         pull(project.context)
         assert tell(project.context)[0] == Unsubmitted("imported from annotations", 2, 2)
+
+
+def test_a_trained_model_is_told_with_the_images_it_learned_from_and_not_with_its_whole_version(tmp_path: Path):
+    version, home = make_version(tmp_path / "pictures", test=1, val=1, train=5), Home(tmp_path / "home")
+    for name, counts in (("part", {"train images": 2, "train labels": 3}), ("unknown", {})):
+        folder = candidates_dir(home) / name
+        candidate = Candidate(name, folder, "trained", version.id, "x.pt", "ultralytics", ("car",), 0)
+        replace(candidate, model_version=name, counts=counts).write()
+
+    learned = {one.model_version: (one.images, one.labels) for one in find_learned(home, [version], ())}
+
+    assert learned == {"part": (2, 3), "unknown": (5, 5)}
 
 
 def tell(context: Context) -> list[Unsubmitted]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from labels.report import OnProgress
 from ml_backend.detectors import Detections
 from ml_backend.training import TrainingBox, TrainingItem
 from sync.simulation.experiment import RESULTS_NAME, Plan, Simulation, measure
-from sync.simulation.labelled import LabelledSet
+from sync.simulation.labelled import LabelledSet, read_folder
 from sync.simulation.noise import spoil
 from sync.simulation.strategies import Situation, choose_next
 from sync.simulation.summary import Point, compute_savings, to_curve, to_noise_curve
@@ -118,6 +118,33 @@ def test_a_folder_of_another_plan_is_refused_and_more_seeds_are_not(labelled: La
         Simulation(labelled, other, FakeLearner(), tmp_path)
 
 
+def test_a_folder_with_results_of_other_labels_or_pictures_is_refused(labelled: LabelledSet, tmp_path: Path) -> None:
+    [*Simulation(labelled, PLAN, FakeLearner(), tmp_path / "out").run(quiet)]
+    first, *rest = labelled.items
+    mended = replace(labelled, items=(replace(first, boxes=(replace(first.boxes[0], class_id=0),)), *rest))
+
+    with pytest.raises(LabelingError, match="or of other labels"):
+        Simulation(mended, PLAN, FakeLearner(), tmp_path / "out")
+    Image.new("RGB", (60, 40), "white").save(first.image)
+    with pytest.raises(LabelingError, match="or of other labels"):
+        Simulation(labelled, PLAN, FakeLearner(), tmp_path / "out")
+
+
+def test_an_image_of_which_a_label_cannot_be_had_is_left_out_whole(tmp_path: Path) -> None:
+    lines = {"good": "0 .5 .5 .2 .2\n", "unreadable": "0 .5 .5 .2 .2\n0 .2 .2 nonsense .1\n"}
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data.yaml").write_text("names: [cell]\n")
+    for number, (name, text) in enumerate(lines.items()):
+        Image.new("RGB", (60, 40), (number, 0, 0)).save(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels" / f"{name}.txt").write_text(text)
+
+    labelled = read_folder(tmp_path)
+
+    assert [item.image.name for item in labelled.items] == ["good.png"]
+    assert "1 images of which a label cannot be read, or does not fit" in labelled.left_out
+
+
 @pytest.mark.parametrize(
     ("plan", "problem"),
     [
@@ -143,6 +170,15 @@ def test_pool_and_test_images_are_the_same_each_time_and_share_none(labelled: La
     assert labelled.split(0.3) == (pool, test)
     # More for the test takes from the pool, and nothing back.
     assert set(test) < set(labelled.split(0.6)[1])
+
+
+def test_images_that_belong_together_are_all_in_the_pool_or_all_in_the_test(labelled: LabelledSet) -> None:
+    films = replace(labelled, groups=tuple(f"film {number // 4}" if number < 38 else None for number in range(40)))
+
+    pool, test = films.split(0.3)
+
+    assert sorted((*pool, *test)) == list(range(40))
+    assert not {place // 4 for place in pool if place < 36} & {place // 4 for place in test if place < 36}
 
 
 def test_spoiled_boxes_are_tried_on_the_images_of_chance(labelled: LabelledSet, tmp_path: Path) -> None:
