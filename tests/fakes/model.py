@@ -118,7 +118,8 @@ class SampleModel:
 
     ``spoken`` are the controls whose field is set, if only to an empty list, ``cleared`` those whose field was, once.
     ``merged`` is the annotation that was merged last (more than one after a killed job), ``read`` what each annotation
-    said when it was read, ``family`` the annotations that corrections were made from and the corrections themselves.
+    said when it was read, ``family`` the annotations that corrections were made from and the corrections themselves,
+    ``related`` those that were surely merged when that was known.
     """
 
     held: Said | None = None
@@ -129,6 +130,7 @@ class SampleModel:
     merged: set[int] = field(default_factory=set)
     read: dict[int, list[Said]] = field(default_factory=dict)
     family: set[int] = field(default_factory=set)
+    related: set[int] = field(default_factory=set)
 
     def agreed_on(self, key: Key) -> set[Value]:
         """Return what may have been agreed on for a key."""

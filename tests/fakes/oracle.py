@@ -212,7 +212,7 @@ class Oracle:
                 continue
             in_conflict = {to_key(one) for one in view.conflicts.get(sample_id, ())}
             self._narrow(sample_id, view, review["id"], theirs, in_conflict, decide, is_done=is_done)
-            self._note_read(sample_id, review["id"], answers, is_done=is_done)
+            self._note_read(sample_id, review["id"], answers, view, is_done=is_done)
             # A job that was killed may have got as far as to list or to end them.
             model.conflicts = in_conflict
             if is_done:
@@ -220,8 +220,18 @@ class Oracle:
                 assert view.states[sample_id] == expected, sample_id
             self._hold(model, sample_id, view)
 
-    def _note_read(self, sample_id: str, annotation_id: int, answers: Iterable[Row], *, is_done: bool) -> None:
+    def _family_in(self, view: View, sample_id: str) -> set[int]:
+        """Return the corrections that are there, and the annotations they were made from."""
+        rows = [row for row in view.rows(sample_id) if row["id"] in self.corrections]
+        return {one for row in rows for one in (row["id"], row["parent_annotation"])}
+
+    def _note_read(
+        self, sample_id: str, annotation_id: int, answers: Iterable[Row], view: View, *, is_done: bool
+    ) -> None:
         model = self.models[sample_id]
+        if is_done and model.merged != {annotation_id}:
+            # A new answer was surely merged, with all that is there beside it.
+            model.related |= self._family_in(view, sample_id)
         model.merged = {annotation_id} | (set() if is_done else model.merged)
         for row in answers:
             with contextlib.suppress(UnreadableError):
@@ -232,11 +242,13 @@ class Oracle:
         """Return what an annotation may have said of a key before its author changed it.
 
         Mostly that is what both sides agreed on. Of annotations that come from one another each was made from what it
-        said when it was read last; a correction of ours that nobody had changed by then, from what was sent.
+        said when it was read last; a correction of ours that nobody had changed by then, from what was sent. One that
+        was read before its correction came, late, was one answer among others: either may be so.
         """
         if model.merged == {annotation_id} or key in model.conflicts:
             return model.agreed_on(key)
-        agreed = model.agreed_on(key) if annotation_id in model.merged else set[Value]()
+        is_sure = annotation_id in model.related and annotation_id not in model.merged
+        agreed = set[Value]() if is_sure else model.agreed_on(key)
         if annotation_id in model.family and annotation_id in model.read:
             return agreed | {said.get(key) for said in model.read[annotation_id]}
         return model.agreed_on(key)
