@@ -148,6 +148,21 @@ def test_a_person_who_passes_a_task_on_is_not_taken_for_the_labels_that_are_unde
     assert verify(project.context).failed == ()
 
 
+def test_a_skip_is_not_taken_for_the_word_that_nothing_is_there(project: FakeProject):
+    first = project.sample_ids[0]
+    kill_while_sending(project, "send_tasks", 0.3)
+    project.server.clock.sleep(1)
+    project.annotator.skip(project.task_ids()[first])
+    project.dataset.curate(first, [OTHER])
+    project.dataset.curate(first, [])
+
+    push(project.context)
+    pull(project.context)
+
+    assert project.context.ledger.links()[first].state == "skipped"
+    assert verify(project.context).failed == ()
+
+
 @pytest.mark.parametrize("is_starred", [True, False])
 def test_a_correction_that_a_person_found_right_before_the_ledger_knew_it_is_that_persons_word(
     project: FakeProject, is_starred: bool

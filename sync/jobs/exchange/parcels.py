@@ -192,7 +192,8 @@ def to_pushed(parcels: Iterable[Parcel]) -> list[Pushed]:
 
 def carries(context: Context, task: Task, labels: tuple[Label, ...] | None) -> bool:
     """Return whether the task's annotation says just what was sent with it, so that nobody has changed it since."""
-    if labels is None or task.review is None:
+    # A skip is empty, and is no answer that nothing is there.
+    if labels is None or task.review is None or task.review.is_skip:
         return False
     try:
         said = from_result(task.review.result, context.config, item=f"task {task.task_id}")
