@@ -161,6 +161,9 @@ QUALITY_PROPOSAL: Final = "quality_proposal"
 QUALITY_REASON: Final = "quality_reason"
 """Why ``trash`` is proposed, in words; None: it is not."""
 
+QUALITY_STAMP: Final = "quality_stamp"
+"""Size and time of the last change of the file that was measured. None: not measured. Written by a plugin."""
+
 CLEAN_OUTCOME: Final = "clean_outcome"
 """How a claim about the image compares with the detector: a word of the plugin clean. None: not judged."""
 
@@ -169,6 +172,9 @@ CLEAN_SCORE: Final = "clean_score"
 
 CLEAN_CONFIDENCE: Final = "clean_confidence"
 """The detector's best confidence in what the image is claimed to hold, 0..1; 0: it saw none. None: not judged."""
+
+CLEAN_ABOUT: Final = "clean_about"
+"""Which question the outcome answers: a mark of classes, criteria and claim. None: not judged. Written by a plugin."""
 
 CLEAN_SEEN: Final = "clean_seen"
 """The boxes (Detections) of what the image is claimed to hold, as the detector saw them. Written by a plugin."""

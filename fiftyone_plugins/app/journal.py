@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
+from fiftyone_plugins.app.lines import add_lines, open_alone
+from fiftyone_plugins.app.naming import to_file_name
 from labels.errors import LabelingError
 
 DECISIONS: Final = "decisions"
@@ -57,27 +59,29 @@ class Journal:
         place = to_folder(folder, dataset)
         place.mkdir(parents=True, exist_ok=True)
         number = 1 + max((_number_of(file, kind) for file in place.glob(f"{kind}-*.jsonl")), default=0)
-        while True:
-            journal = cls(place / f"{kind}-{number}.jsonl")
-            try:
-                with journal.file.open("x", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"run": journal.run, "about": dict(about)}) + "\n")
-                return journal
-            except FileExistsError:
-                number += 1
+        while (journal := cls(place / f"{kind}-{number}.jsonl")).file.exists() or not journal._write_first(about):
+            number += 1
+        return journal
+
+    def _write_first(self, about: Mapping[str, Any]) -> bool:
+        """Make the log, with its first line in it at once; False: somebody else made it."""
+        part = self.file.with_name(f".{self.run}.{os.getpid()}-{threading.get_ident()}.part")
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps({"run": self.run, "about": dict(about)}) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(part, self.file)
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink()
+        return True
 
     def add(self, changes: Iterable[Change]) -> None:
         """Write what is about to be changed; it is on the disk when this returns."""
-        lines = [json.dumps(dict(change)) for change in changes]
-        if not lines:
-            return
-        with self.file.open("a+b") as stream:
-            # A process that was killed may have left half a line: what follows it is not part of it.
-            stream.seek(-1, os.SEEK_END)
-            broken = b"" if stream.read(1) == b"\n" else b"\n"
-            stream.write(broken + ("\n".join(lines) + "\n").encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        with open_alone(self.file) as stream:
+            add_lines(stream, changes)
 
     def close(self, end: End) -> None:
         """Write how the decision ended."""
@@ -91,15 +95,17 @@ def read_decided(folder: Path, dataset: str, run: str) -> Decided:
         LabelingError: there is none of that name.
     """
     known = {file.stem: file for file in to_folder(folder, dataset).glob("*.jsonl")}
-    if run not in known:
+    decided = _read(known[run]) if run in known else None
+    if decided is None:
         raise LabelingError(f"decision {run!r} is not known (known: {', '.join(sorted(known)) or 'none'})")
-    return _read(known[run])
+    return decided
 
 
 def list_decided(folder: Path, dataset: str, *kinds: str) -> list[Decided]:
     """Return the decisions of these kinds, the last one first."""
     files = [file for file in to_folder(folder, dataset).glob("*.jsonl") if _kind_of(file.stem) in kinds]
-    return [_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem), reverse=True)]
+    read = [_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem), reverse=True)]
+    return [one for one in read if one is not None]
 
 
 def list_standing(folder: Path, dataset: str, *kinds: str) -> list[Decided]:
@@ -137,11 +143,12 @@ def to_folder(folder: Path, dataset: str) -> Path:
     >>> to_folder(Path("curation"), "a/b").as_posix()
     'curation/decisions/a%2Fb'
     """
-    return folder / DECISIONS / quote(dataset, safe=" ").replace(".", "%2E")
+    return folder / DECISIONS / to_file_name(dataset)
 
 
-def _read(file: Path) -> Decided:
-    about: Mapping[str, Any] = {}
+def _read(file: Path) -> Decided | None:
+    """Return a decision; None: the first line is missing, as after a loss of power before anything was changed."""
+    about: Mapping[str, Any] | None = None
     changes: list[Change] = []
     end: End | None = None
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -156,7 +163,7 @@ def _read(file: Path) -> Decided:
             end = values["end"]
         else:
             changes.append(values)
-    return Decided(file.stem, about, tuple(changes), end)
+    return None if about is None else Decided(file.stem, about, tuple(changes), end)
 
 
 def _kind_of(run: str) -> str:

@@ -18,6 +18,7 @@ from fiftyone_plugins.app.targets import (
     choose_target,
     collect,
     find_count_problem,
+    find_media_problem,
     offer_targets,
     to_sample_params,
 )
@@ -97,7 +98,7 @@ class WorkOperator(JobOperator):
 
     def find_problem(self, ctx: Any) -> str | None:
         """Return why nothing can be started at all, or None: a console is not needed."""
-        return "No dataset is open: open one first." if ctx.dataset is None else None
+        return "No dataset is open: open one first." if ctx.dataset is None else find_media_problem(ctx.dataset)
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Ask for the samples, then what ``ask`` adds."""
@@ -123,10 +124,12 @@ class WorkOperator(JobOperator):
     def __call__(self, samples: Any, **params: Any) -> dict[str, Any]:
         """Do the work for a dataset or view, with the parameters of the job, and return the report.
 
+        Of a view of patches it is done for the samples they were cut from, of groups for all that is in them.
+
         Raises:
             LabelingError: a parameter cannot be used, or the work cannot be done.
         """
-        dataset = samples._dataset
+        dataset = samples._root_dataset
         target: Target = "dataset" if samples is dataset else "view"
         return run_work_for_python(dataset, self.job, to_sample_params(dataset, samples, [], target) | params)
 

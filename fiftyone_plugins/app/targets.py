@@ -17,9 +17,33 @@ def collect(dataset: Any, view: Any, selected: Sequence[str], target: Target) ->
         return dataset
     if view is None or not view._is_generated:
         # From the dataset, not the view: a selection outlives the filter it was made under.
-        return view if target == "view" else dataset.select(list(selected))
-    shown = view if target == "view" else view.select(list(selected))
-    return dataset.select(list(set(shown.values("sample_id"))))
+        return to_whole(view) if target == "view" else dataset.select(list(selected))
+    return to_whole(view if target == "view" else view.select(list(selected)))
+
+
+def to_whole(samples: Any) -> Any:
+    """Return every sample that a dataset or view shows; of patches, frames and clips, those they were cut from.
+
+    FiftyOne keeps patches in a dataset of their own that nobody sees: what is written there is lost. Of a view that is
+    grouped by a field it gives, and counts, one sample a group.
+    """
+    if samples._is_dynamic_groups:
+        return samples.flatten()
+    if not samples._is_generated:
+        return samples
+    return samples._root_dataset.select(list(set(samples.values("sample_id"))))
+
+
+def find_media_problem(samples: Any) -> str | None:
+    """Return why the plugins cannot work on a dataset or view, or None: they look at images alone."""
+    if samples.media_type in (None, "image"):
+        return None
+    if samples.media_type == "group":
+        return (
+            "This dataset has several slices in a group, of which only one would be looked at: make a dataset of one of"
+            " them (in Python: dataset.select_group_slices(NAME).clone())."
+        )
+    return f"Plugins look at images, and this dataset holds another kind of media ({samples.media_type})."
 
 
 def offer_targets(dataset: Any, view: Any, selected: Sequence[str], everything: str) -> dict[Target, str]:

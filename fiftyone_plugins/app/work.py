@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_plugins.app.targets import find_media_problem, to_whole
 from labels.errors import ItemError, LabelingError
 from labels.report import OnProgress, Report, ignore_progress
 
@@ -125,9 +126,14 @@ def without_samples(params: Params) -> Params:
 def select_samples(dataset: Any, params: Params) -> Any:
     """Return the samples that ``sample_ids`` and ``view`` (the name of a saved view) name; all where none is given.
 
+    Of a view of patches these are the samples they were cut from; of one that is grouped by a field, all of the groups.
+
     Raises:
-        LabelingError: there is no such sample or view, or a parameter has another type.
+        LabelingError: there is no such sample or view, a parameter has another type, or these are no images.
     """
+    problem = find_media_problem(dataset)
+    if problem is not None:
+        raise LabelingError(problem)
     sample_ids, view = params.get("sample_ids"), params.get("view")
     if sample_ids is not None and not (
         isinstance(sample_ids, list) and all(isinstance(one, str) for one in sample_ids)
@@ -135,7 +141,7 @@ def select_samples(dataset: Any, params: Params) -> Any:
         raise LabelingError("parameter 'sample_ids': expected a list of sample ids")
     if view is not None and not dataset.has_saved_view(view):
         raise LabelingError(f"view {view!r} is not among the saved views: {', '.join(dataset.list_saved_views())}")
-    samples = dataset if view is None else dataset.load_saved_view(view)
+    samples = dataset if view is None else to_whole(dataset.load_saved_view(view))
     if sample_ids is None:
         return samples
     _check_ids(dataset, sample_ids)

@@ -107,6 +107,15 @@ def judge(confidence: float, claim: bool | None, criteria: Criteria) -> Judgemen
     return Judgement("false negative" if claim else "true negative", confidence, score)
 
 
+def name_classes(classes: Sequence[str]) -> str:
+    """Return several classes as one name.
+
+    >>> name_classes(("car", "bus"))
+    'car or bus'
+    """
+    return " or ".join(classes)
+
+
 def see(confidence: float, criteria: Criteria) -> Seen:
     """Return what a confidence means.
 
@@ -144,7 +153,7 @@ def count_outcomes(outcomes: Iterable[str]) -> dict[str, int]:
 
 def format_table(counts: Mapping[str, int], classes: Sequence[str]) -> list[str]:
     """Return the confusion counts as the lines of a table."""
-    name = " or ".join(classes)
+    name = name_classes(classes)
     rows = [
         ("", "seen", "unsure", "not seen"),
         (

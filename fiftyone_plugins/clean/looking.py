@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from more_itertools import chunked
 from numpy.typing import NDArray
-from PIL import Image
 
+from fiftyone_plugins.app.field_boxes import read_size, to_drawn
+from fiftyone_plugins.app.own_fields import declare_own
 from fiftyone_plugins.app.work import DrawnBoxes, Tools
 from fiftyone_plugins.app.writing import group_in_sidebar, write_values
 from fiftyone_plugins.clean.claims import Claim, read_claims, read_files
@@ -26,19 +28,17 @@ from fiftyone_plugins.clean.judging import (
     format_table,
     judge,
 )
+from fiftyone_plugins.clean.memory import OWN_FIELDS, Question, remember, view_judged, was_asked
 from fiftyone_plugins.clean.planning import Rehearsal, plan, read_contradictions
 from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure, Report
 
-RUN_KEY: Final = "clean"
 IMAGES_PER_WRITE: Final = 32
 SHOWN: Final = 10
-ORIENTATION_TAG: Final = 0x0112
 NO_DETECTOR: Final = (
     "there is no detector here: start labelloop's console with 'labelloop up', or compare with a field of boxes"
 )
-OWN_FIELDS: Final = (fields.CLEAN_OUTCOME, fields.CLEAN_SCORE, fields.CLEAN_CONFIDENCE, fields.CLEAN_SEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,67 +71,63 @@ def clean(
         LabelingError: there is no detector, it does not know a class, or the claim cannot be read.
     """
     dataset = samples._dataset
+    question = Question(criteria, claim)
     tools.on_progress(None, "reading claims")
-    rows = _read_rows(samples, claim, criteria, only_new=only_new)
+    rows = _read_rows(samples, question, only_new=only_new)
     if rehearsal is None:
         declare_fields(dataset)
     failed: list[Failure] = []
     judged: dict[str, Judgement] = {}
-    waiting: dict[str, Mapping[str, Any]] = {}
+    done = 0
     # Closed whatever happens: a detector's threads must not outlive the work.
     with closing(_draw(rows, tools, model) if seen_in is None else _read_boxes(samples, rows, seen_in)) as drawn:
-        for number, (row, outcome) in enumerate(zip(rows, drawn, strict=True)):
-            if number % IMAGES_PER_WRITE == 0:
-                if rehearsal is None:
-                    write_values(dataset, waiting)
-                waiting.clear()
-                tools.on_progress(number / len(rows), f"looking at images, {number}/{len(rows)}")
-            if isinstance(outcome, ItemError):
-                failed.append(Failure(str(row.own), outcome.problem, row.sample_id))
-                continue
-            check_classes(criteria.classes, outcome.known)
-            found = _judge(row, outcome, criteria)
-            if isinstance(found, ItemError):
-                failed.append(Failure(found.item, found.problem, row.sample_id))
-                continue
-            judged[row.sample_id], waiting[row.sample_id] = found
+        for chunk in chunked(zip(rows, drawn, strict=True), IMAGES_PER_WRITE):
+            values: dict[str, Mapping[str, Any]] = {}
+            for row, outcome in chunk:
+                found = outcome if isinstance(outcome, ItemError) else _judge(row, outcome, question)
+                if isinstance(found, ItemError):
+                    failed.append(Failure(str(row.own), found.problem, row.sample_id))
+                    # What was seen of it before was seen in another file, or was asked for something else.
+                    values[row.sample_id] = dict.fromkeys(OWN_FIELDS)
+                else:
+                    judged[row.sample_id], values[row.sample_id] = found
+            if rehearsal is None and done == 0:
+                # Before the first outcome is written, and not before the detector has said that it knows the classes.
+                remember(dataset, question, model=model, seen_in=seen_in)
+            if rehearsal is None:
+                write_values(dataset, values)
+            done += len(chunk)
+            tools.on_progress(done / len(rows), f"looking at images, {done}/{len(rows)}")
+    if rehearsal is None and not rows:
+        remember(dataset, question, model=model, seen_in=seen_in)
     report = _to_report(samples, rows, judged, failed, criteria)
-    if rehearsal is not None:
-        return _rehearse(report, samples, judged, criteria, claim, rehearsal)
-    write_values(dataset, waiting)
-    _remember(dataset, criteria, claim, model, seen_in)
-    return report
-
-
-def read_memory(dataset: Any) -> tuple[Criteria, Claim] | None:
-    """Return by what the samples of a dataset were judged last; None: they never were."""
-    if RUN_KEY not in dataset.list_runs():
-        return None
-    about = dataset.get_run_info(RUN_KEY).config.about
-    return Criteria(**about["criteria"] | {"classes": tuple(about["criteria"]["classes"])}), Claim(**about["claim"])
+    return report if rehearsal is None else _rehearse(report, samples, judged, question, rehearsal)
 
 
 def declare_fields(dataset: Any) -> None:
-    """Make the plugin's fields, with a group of their own in the sidebar; a second time changes nothing."""
+    """Make the plugin's fields, with a group of their own in the sidebar; a second time changes nothing.
+
+    Raises:
+        LabelingError: a person has a field of such a name.
+    """
     import fiftyone as fo
 
-    dataset.add_sample_field(fields.CLEAN_OUTCOME, fo.StringField)
-    dataset.add_sample_field(fields.CLEAN_SCORE, fo.FloatField)
-    dataset.add_sample_field(fields.CLEAN_CONFIDENCE, fo.FloatField)
-    dataset.add_sample_field(fields.CLEAN_SEEN, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    group_in_sidebar(dataset, "clean", [name for name in OWN_FIELDS if name != fields.CLEAN_SEEN])
+    texts = dict.fromkeys((fields.CLEAN_OUTCOME, fields.CLEAN_ABOUT), fo.StringField)
+    shown = texts | dict.fromkeys((fields.CLEAN_SCORE, fields.CLEAN_CONFIDENCE), fo.FloatField)
+    declare_own(dataset, shown | {fields.CLEAN_SEEN: fo.Detections}, by="clean", known=was_asked(dataset))
+    group_in_sidebar(dataset, "clean", [name for name in OWN_FIELDS if name in shown])
 
 
-def _read_rows(samples: Any, claim: Claim, criteria: Criteria, *, only_new: bool) -> list[_Row]:
-    claims = read_claims(samples, claim, criteria.classes)
+def _read_rows(samples: Any, question: Question, *, only_new: bool) -> list[_Row]:
+    claims = read_claims(samples, question.claim, question.criteria.classes)
     paths, widths, heights = samples.values(["filepath", "metadata.width", "metadata.height"])
-    has_outcome = only_new and samples._dataset.has_sample_field(fields.CLEAN_OUTCOME)
-    known = samples.values(fields.CLEAN_OUTCOME) if has_outcome else [None] * len(paths)
-    columns = zip(claims.items(), paths, read_files(samples), widths, heights, known, strict=True)
+    has_marks = only_new and samples._dataset.has_sample_field(fields.CLEAN_ABOUT)
+    judged = set(view_judged(samples, question.mark).values("id")) if has_marks else set()
+    columns = zip(claims.items(), paths, read_files(samples), widths, heights, strict=True)
     return [
         _Row(sample_id, Path(path), own, (width, height) if width and height else None, said)
-        for (sample_id, said), path, own, width, height, outcome in columns
-        if outcome is None
+        for (sample_id, said), path, own, width, height in columns
+        if sample_id not in judged
     ]
 
 
@@ -156,20 +152,19 @@ def _read_boxes(samples: Any, rows: Sequence[_Row], name: str) -> Generator[Draw
         if labels is None:
             yield ItemError(str(row.own), f"{name!r} says nothing of it")
             continue
-        size = row.size or _read_size(row.shown)
-        if isinstance(size, ItemError):
-            yield size
-            continue
-        xywh = np.array(boxes, np.float32).reshape(-1, 4) * np.array([*size, *size], np.float32)
-        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        # Labels of people have no confidence: they are sure.
-        scores = np.array([1.0 if one is None else one for one in confidences], np.float32)
-        yield DrawnBoxes(xyxy, scores, tuple(labels))
+        size = row.size or read_size(row.shown)
+        yield size if isinstance(size, ItemError) else to_drawn(str(row.own), size, labels, boxes, confidences)
 
 
-def _judge(row: _Row, drawn: DrawnBoxes, criteria: Criteria) -> tuple[Judgement, Mapping[str, Any]] | ItemError:
-    """Return the judgement and what is written on the sample."""
-    size = row.size or _read_size(row.shown)
+def _judge(row: _Row, drawn: DrawnBoxes, question: Question) -> tuple[Judgement, Mapping[str, Any]] | ItemError:
+    """Return the judgement and what is written on the sample.
+
+    Raises:
+        LabelingError: the detector does not know a class.
+    """
+    criteria = question.criteria
+    check_classes(criteria.classes, drawn.known)
+    size = row.size or read_size(row.shown)
     if isinstance(size, ItemError):
         return size
     chosen = find_boxes(drawn, criteria, size[0] * size[1])
@@ -180,6 +175,7 @@ def _judge(row: _Row, drawn: DrawnBoxes, criteria: Criteria) -> tuple[Judgement,
         fields.CLEAN_SCORE: judgement.score,
         fields.CLEAN_CONFIDENCE: judgement.confidence,
         fields.CLEAN_SEEN: _to_document(drawn, chosen, size),
+        fields.CLEAN_ABOUT: question.mark,
     }
     return judgement, values
 
@@ -194,23 +190,6 @@ def _to_document(drawn: DrawnBoxes, chosen: NDArray[np.intp], size: tuple[int, i
         confidence = float(drawn.scores[row])
         detections.append(fo.Detection(label=drawn.names[row], bounding_box=box, confidence=confidence))
     return dict(fo.Detections(detections=detections).to_dict())
-
-
-def _read_size(path: Path) -> tuple[int, int] | ItemError:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            is_sideways = image.getexif().get(ORIENTATION_TAG, 1) in range(5, 9)
-    # ImportError: what Ultralytics puts in place of Pillow's open looks for further packages.
-    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return ItemError(str(path), f"cannot be read as an image ({error})")
-    return (height, width) if is_sideways else (width, height)
-
-
-def _remember(dataset: Any, criteria: Criteria, claim: Claim, model: str | None, seen_in: str | None) -> None:
-    about = {"criteria": asdict(criteria) | {"classes": list(criteria.classes)}, "claim": asdict(claim)}
-    config = dataset.init_run(about=about | {"model": model, "seen_in": seen_in})
-    dataset.register_run(RUN_KEY, config, overwrite=True)
 
 
 def _to_report(
@@ -233,13 +212,13 @@ def _to_report(
 
 
 def _rehearse(
-    report: Report, samples: Any, judged: Mapping[str, Judgement], criteria: Criteria, claim: Claim, wish: Rehearsal
+    report: Report, samples: Any, judged: Mapping[str, Judgement], question: Question, wish: Rehearsal
 ) -> Report:
     """Return the report of what would be judged, with what the action would do then."""
     if wish.action is None:
         return replace(report, is_dry_run=True)
-    found = read_contradictions(samples, wish.min_score, judged)
-    chosen = plan(found, wish.action, claim, criteria.classes, wish.folder)
+    found = read_contradictions(samples, question, wish.min_score, judged)
+    chosen = plan(found, wish.action, question, wish.folder)
     told = f"{wish.action}: {len(chosen.steps)} would be changed, {chosen.unchanged} unchanged"
     notes = (*report.notes, told, *chosen.lines)
     return replace(report, failed=(*report.failed, *chosen.failed), notes=notes, is_dry_run=True)

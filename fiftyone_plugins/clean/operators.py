@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import fiftyone as fo
-from fiftyone import ViewField as F
 from fiftyone.operators import types
 
 from fiftyone_plugins.app.forms import add_choice
@@ -16,8 +15,7 @@ from fiftyone_plugins.app.journal import Decided
 from fiftyone_plugins.app.operators import JobOperator, UndoOperator, WorkOperator
 from fiftyone_plugins.app.running import has_console
 from fiftyone_plugins.app.targets import find_count_problem, to_sample_params
-from fiftyone_plugins.clean.judging import UNSURE
-from fiftyone_plugins.clean.looking import read_memory
+from fiftyone_plugins.clean.memory import Question, read_memory, view_judged, view_unsure
 from fiftyone_plugins.clean.panel import ClaimsPanel
 from fiftyone_plugins.clean.planning import ACTIONS, Plan, plan, read_contradictions
 from fiftyone_plugins.clean.work import DEFAULT_THRESHOLD, DEFAULT_UNSURE_FROM, read_clean
@@ -63,13 +61,14 @@ class CheckClaims(WorkOperator):
         inputs.float("unsure_from", min=0, max=1, default=DEFAULT_UNSURE_FROM, label="Below this it is not seen")
         inputs.float("min_size", min=0, max=1, default=0, label="Part of the image a box must cover (0 to 1)")
         inputs.bool("only_new", default=False, label="Only what was not judged yet")
-        is_new = ctx.params.get("only_new") and ctx.dataset.has_sample_field(fields.CLEAN_OUTCOME)
-        count = len(samples.exists(fields.CLEAN_OUTCOME, False)) if is_new else len(samples)
-        inputs.view("summary", types.Notice(label=f"{count:,} images will be looked at; no file is changed."))
         try:
-            read_clean(self.read_answers(ctx.params))
+            asked = read_clean(self.read_answers(ctx.params))
         except LabelingError as error:
             return str(error)
+        is_new = asked["only_new"] and ctx.dataset.has_sample_field(fields.CLEAN_ABOUT)
+        judged = len(view_judged(samples, Question(asked["criteria"], asked["claim"]).mark)) if is_new else 0
+        label = f"{len(samples) - judged:,} images will be looked at; no file is changed."
+        inputs.view("summary", types.Notice(label=label))
         if ctx.params.get("seen_in") not in (None, DETECTOR) or has_console(ctx.dataset.name):
             return None
         return "Without labelloop's console there is no detector: start 'labelloop up', or choose a field of boxes."
@@ -112,17 +111,16 @@ class ActOnContradictions(WorkOperator):
 
     def ask(self, ctx: Any, inputs: types.Object, samples: Any) -> str | None:
         """Ask what to do, and show the first steps and what is left alone."""
-        memory = read_memory(ctx.dataset)
-        if memory is None:
+        question = read_memory(ctx.dataset)
+        if question is None:
             return "Nothing was judged yet: run «Check claims» first."
         add_choice(inputs, "action", ACTIONS_IN_WORDS, label="What to do", default=ACTIONS[0])
         label = "Only contradictions that are at least this sure"
         slider = types.SliderView(label=label, value_precision=2)
         inputs.float("min_score", min=0, max=1, default=0, label=label, view=slider)
-        criteria, claim = memory
-        found = read_contradictions(samples, ctx.params.get("min_score") or 0.0)
+        found = read_contradictions(samples, question, ctx.params.get("min_score") or 0.0)
         action = ctx.params.get("action") if ctx.params.get("action") in ACTIONS else ACTIONS[0]
-        chosen = plan(found, action, claim, criteria.classes, None)  # type: ignore[arg-type]  # one of ACTIONS
+        chosen = plan(found, action, question, None)  # type: ignore[arg-type]  # one of ACTIONS
         _show_plan(inputs, chosen)
         return None if chosen.steps else "There is nothing to do."
 
@@ -148,9 +146,9 @@ class SendUnsure(JobOperator):
 
     def fill_form(self, ctx: Any, inputs: types.Object) -> str | None:
         """Say how many samples are sent."""
-        if not ctx.dataset.has_sample_field(fields.CLEAN_OUTCOME):
-            return "Nothing was judged yet: run «Check claims» first."
         unsure = view_unsure(ctx.dataset)
+        if unsure is None:
+            return "Nothing was judged yet: run «Check claims» first."
         count = len(unsure)
         if count == 0:
             return "The detector is unsure of nothing."
@@ -179,11 +177,6 @@ class UndoClaims(UndoOperator):
     def describe(self, decided: Decided) -> str:
         """Return a decision in words, with the claim it was about."""
         return f"{super().describe(decided)}, {decided.about['claim']}"
-
-
-def view_unsure(dataset: Any) -> Any:
-    """Return the images of which the detector is unsure."""
-    return dataset.match(F(fields.CLEAN_OUTCOME).is_in(UNSURE))
 
 
 def _show_plan(inputs: types.Object, chosen: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fiftyone import ViewField as F
@@ -22,8 +23,8 @@ from fiftyone_plugins.clean.judging import (
     UNSURE_CLAIMED,
     UNSURE_OTHERS,
 )
-from fiftyone_plugins.clean.looking import read_memory
-from fiftyone_plugins.clean.planning import CONFIRMED, name_classes
+from fiftyone_plugins.clean.memory import read_memory, view_judged
+from fiftyone_plugins.clean.planning import list_confirmations
 from labels import fields
 
 COLUMNS: Final = ("seen", "unsure", "not seen")
@@ -48,14 +49,14 @@ class ClaimsPanel(CurationPanel):
     def read(self, ctx: Any) -> None:
         """Read counts and contradictions."""
         state = ctx.panel.state
-        memory = read_memory(ctx.dataset)
-        state.is_judged = memory is not None
-        if memory is None:
+        question = read_memory(ctx.dataset)
+        state.is_judged = question is not None
+        if question is None:
             return
-        criteria, claim = memory
-        state.classes = name_classes(criteria.classes)
-        state.told = describe(ctx.dataset, state.classes, claim.text)
-        state.cells = count_cells(ctx.dataset)
+        state.classes, state.mark = question.name, question.mark
+        counts = view_judged(ctx.dataset, question.mark).count_values(fields.CLEAN_OUTCOME)
+        state.told = describe(counts, question.name, question.claim.text)
+        state.cells = count_cells(counts)
         self._read_page(ctx)
 
     def show_cell(self, ctx: Any) -> None:
@@ -63,11 +64,12 @@ class ClaimsPanel(CurationPanel):
         column, row = ctx.params.get("x"), ctx.params.get("y")
         rows = name_rows(ctx.panel.state.classes)
         if column in COLUMNS and row in rows:
-            ctx.ops.set_view(view_cell(ctx.dataset, CELLS[rows.index(row)][COLUMNS.index(column)]))
+            judged = view_judged(ctx.dataset, ctx.panel.state.mark)
+            ctx.ops.set_view(view_cell(judged, CELLS[rows.index(row)][COLUMNS.index(column)]))
 
     def show_contradictions(self, ctx: Any) -> None:
         """Filter the grid to all contradictions, the surest first."""
-        ctx.ops.set_view(view_contradictions(ctx.dataset))
+        ctx.ops.set_view(view_contradictions(view_judged(ctx.dataset, ctx.panel.state.mark)))
 
     def turn(self, ctx: Any) -> None:
         """Show the next contradictions, or those before."""
@@ -80,9 +82,12 @@ class ClaimsPanel(CurationPanel):
 
     def confirm(self, ctx: Any) -> None:
         """Say that the claim about one image is right: nothing is done about it from now on."""
-        chosen = ctx.dataset.select([ctx.params["sample_id"]])
-        chosen.tag_samples(CONFIRMED + str(ctx.panel.state.classes))
-        ctx.ops.reload_dataset()
+        shown = {one["sample_id"]: one["outcome"] for one in ctx.panel.state.shown or []}
+        outcome = shown.get(ctx.params["sample_id"])
+        if outcome is not None:
+            tag, *_ = list_confirmations(ctx.panel.state.classes)[outcome]
+            ctx.dataset.select([ctx.params["sample_id"]]).tag_samples(tag)
+            ctx.ops.reload_dataset()
         self.refresh(ctx)
 
     def check(self, ctx: Any) -> None:
@@ -151,7 +156,7 @@ class ClaimsPanel(CurationPanel):
 
     def _read_page(self, ctx: Any) -> None:
         state = ctx.panel.state
-        view = view_contradictions(ctx.dataset, without=CONFIRMED + str(state.classes))
+        view = view_contradictions(view_judged(ctx.dataset, state.mark), state.classes)
         state.total = len(view)
         pages = max(1, -(-state.total // A_PAGE))
         state.page = min(state.page or 0, pages - 1)
@@ -162,31 +167,33 @@ class ClaimsPanel(CurationPanel):
             setattr(state, f"row{start}", {one["place"]: {"image": to_media_url(one["path"])} for one in row})
 
 
-def describe(dataset: Any, classes: str, claim: str) -> str:
-    """Return in words what was judged."""
-    counts = dataset.count_values(fields.CLEAN_OUTCOME)
-    judged = sum(count for outcome, count in counts.items() if outcome is not None)
-    told = [f"Claim **{escape(claim)}**: the images hold **{escape(classes)}**", f"**{judged:,}** images judged"]
+def describe(counts: Mapping[str, int], classes: str, claim: str) -> str:
+    """Return in words what was judged, by how often each outcome came."""
+    told = [f"Claim **{escape(claim)}**: the images hold **{escape(classes)}**"]
+    told.append(f"**{sum(counts.values()):,}** images judged")
     others = [f"**{counts[name]:,}** {OUTCOMES[name]}" for name in (NO_CLAIM, SETTLED) if counts.get(name)]
     return " · ".join([*told, *others])
 
 
-def count_cells(dataset: Any) -> list[list[int]]:
+def count_cells(counts: Mapping[str, int]) -> list[list[int]]:
     """Return the counts of the table, a row for what is claimed and one for what is not."""
-    counts = dataset.count_values(fields.CLEAN_OUTCOME)
     return [[counts.get(outcome, 0) for outcome in row] for row in CELLS]
 
 
-def view_cell(dataset: Any, outcome: str) -> Any:
+def view_cell(judged: Any, outcome: str) -> Any:
     """Return the images of a cell, the surest contradiction first."""
-    return dataset.match(F(fields.CLEAN_OUTCOME) == outcome).sort_by(fields.CLEAN_SCORE, reverse=True)
+    return judged.match(F(fields.CLEAN_OUTCOME) == outcome).sort_by(fields.CLEAN_SCORE, reverse=True)
 
 
-def view_contradictions(dataset: Any, without: str | None = None) -> Any:
-    """Return what contradicts its claim, the surest first; without what has that tag."""
-    view = dataset.match(F(fields.CLEAN_OUTCOME).is_in(list(CONTRADICTIONS)))
-    if without is not None:
-        view = view.match_tags(without, bool=False)
+def view_contradictions(judged: Any, classes: str | None = None) -> Any:
+    """Return what contradicts its claim, the surest first; with ``classes`` without what a person has confirmed."""
+    view = judged.match(F(fields.CLEAN_OUTCOME).is_in(list(CONTRADICTIONS)))
+    if classes is not None:
+        confirmed = [
+            {fields.CLEAN_OUTCOME: outcome, "tags": {"$in": list(tags)}}
+            for outcome, tags in list_confirmations(classes).items()
+        ]
+        view = view.match({"$nor": confirmed})
     return view.sort_by(fields.CLEAN_SCORE, reverse=True)
 
 
@@ -202,8 +209,8 @@ def read_page(view: Any, page: int, classes: str) -> list[dict[str, Any]]:
     for number, (sample_id, path, outcome, score) in enumerate(rows):
         name = "/".join(path.split("/")[-2:])
         text = f"**{score:.2f}** {escape(words[outcome])}\n\n{escape(name)}"
-        one = {"sample_id": str(sample_id), "path": path, "name": name, "text": text, "place": f"one{number}"}
-        shown.append(one)
+        one = {"sample_id": str(sample_id), "path": path, "name": name, "text": text, "outcome": outcome}
+        shown.append(one | {"place": f"one{number}"})
     return shown
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from fiftyone_plugins.clean.claims import Claim
 from fiftyone_plugins.clean.files import check_movable, place_beside, to_name
-from fiftyone_plugins.clean.judging import CONTRADICTIONS, FALSE_POSITIVE, Judgement, Outcome
+from fiftyone_plugins.clean.judging import CONTRADICTIONS, FALSE_NEGATIVE, FALSE_POSITIVE, Judgement, Outcome
+from fiftyone_plugins.clean.memory import Question
 from labels import fields
 from labels.errors import ItemError
 from labels.report import Failure
@@ -23,7 +24,16 @@ IN_LABEL_STUDIO: Final = (
 SHARED: Final = "is the file of several samples: it is not moved"
 STEPS_SHOWN: Final = 20
 CONFIRMED: Final = "claim confirmed: "
-"""Begins the sample tag by which a person says that the claim is right, whatever the detector sees."""
+"""Begins the sample tags by which a person says that a claim is right, whatever the detector sees."""
+
+READ: Final = (
+    fields.CLEAN_ABOUT,
+    fields.CLEAN_OUTCOME,
+    fields.CLEAN_SCORE,
+    fields.SOURCE_PATH,
+    fields.TASK_ID,
+    fields.REVIEW_STATE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +91,18 @@ class Rehearsal:
     min_score: float = 0.0
 
 
-def plan(
-    found: Sequence[Contradiction], action: Action, claim: Claim, classes: Sequence[str], folder: Path | None
-) -> Plan:
+def plan(found: Sequence[Contradiction], action: Action, question: Question, folder: Path | None) -> Plan:
     """Return what retagging, copying or moving the contradictions would do; ``folder`` None: beside each file's own."""
-    name = name_classes(classes)
+    name = question.name
     steps: list[Step] = []
     failed: list[Failure] = []
     unchanged = 0
     for one in sorted(found, key=lambda each: (-each.score, each.sample_id)):
-        if CONFIRMED + name in one.tags:
+        if set(list_confirmations(name)[one.outcome]) & set(one.tags):
             unchanged += 1
             continue
         if action == "retag":
-            step = _retag(one, claim, name)
+            step = _retag(one, question.claim, name)
         else:
             problem = find_problem(one) if action == "move" else None
             if problem is not None:
@@ -107,6 +115,18 @@ def plan(
         else:
             steps.append(step)
     return Plan(tuple(steps), unchanged, tuple(failed))
+
+
+def list_confirmations(name: str) -> dict[Outcome, tuple[str, ...]]:
+    """Return, for each contradiction, the tags by which a person says that the claim is right; the first is given now.
+
+    What is claimed to be there and is not seen was found to be there: that says nothing for a claim of the opposite.
+
+    >>> list_confirmations("person")["false negative"]
+    ('claim confirmed: with person', 'claim confirmed: person')
+    """
+    sides: dict[Outcome, Outcome] = {FALSE_NEGATIVE: FALSE_POSITIVE, FALSE_POSITIVE: FALSE_NEGATIVE}
+    return {one: (CONFIRMED + describe(other, name), CONFIRMED + name) for one, other in sides.items()}
 
 
 def find_problem(one: Contradiction) -> str | None:
@@ -131,25 +151,15 @@ def describe(outcome: str, name: str) -> str:
     return f"{'with' if outcome == FALSE_POSITIVE else 'without'} {name}"
 
 
-def name_classes(classes: Sequence[str]) -> str:
-    """Return several classes as one name.
-
-    >>> name_classes(("car", "bus"))
-    'car or bus'
-    """
-    return " or ".join(classes)
-
-
 def read_contradictions(
-    samples: Any, min_score: float, judged: Mapping[str, Judgement] | None = None
+    samples: Any, question: Question, min_score: float, judged: Mapping[str, Judgement] | None = None
 ) -> list[Contradiction]:
-    """Return the contradictions among samples that were judged, at least that sure.
+    """Return the contradictions among samples that were asked this question, at least that sure.
 
     ``judged`` are, by sample id, judgements that are not written on the samples: they count in the place of those.
     """
     dataset = samples._dataset
-    wished = (fields.CLEAN_OUTCOME, fields.CLEAN_SCORE, fields.SOURCE_PATH, fields.TASK_ID, fields.REVIEW_STATE)
-    present = [name for name in wished if dataset.has_sample_field(name)]
+    present = [name for name in READ if dataset.has_sample_field(name)]
     names = ("id", "filepath", "tags", *present)
     users = Counter(dataset.values("filepath"))
     if fields.SOURCE_PATH in present:
@@ -157,7 +167,10 @@ def read_contradictions(
     found = []
     for row in zip(*samples.values(list(names)), strict=True):
         values = dict(zip(names, row, strict=True))
-        outcome, score = values.get(fields.CLEAN_OUTCOME), values.get(fields.CLEAN_SCORE)
+        is_answer = values.get(fields.CLEAN_ABOUT) == question.mark
+        outcome, score = (
+            values.get(name) if is_answer else None for name in (fields.CLEAN_OUTCOME, fields.CLEAN_SCORE)
+        )
         if judged is not None and str(values["id"]) in judged:
             outcome, score = judged[str(values["id"])].outcome, judged[str(values["id"])].score
         if outcome not in CONTRADICTIONS or score is None or score < min_score:

@@ -127,7 +127,8 @@ def _read_members(samples: Any, prints: dict[str, Fingerprint], splits: str | No
         raise LabelingError(f"splits {splits!r}: the samples have no such field")
     columns = dict(zip(names, samples.values(names), strict=True))
     labels = [samples.values(path) for path in label_fields.values()]
-    chosen = samples.values(splits) if splits is not None else [_find_split(tags) for tags in columns["tags"]]
+    named = [() if one is None else (str(one),) for one in samples.values(splits)] if splits is not None else None
+    chosen = [find_splits(tags) for tags in columns["tags"]] if named is None else named
     states = columns.get(fields.REVIEW_STATE) or [None] * len(chosen)
     groups = columns.get(fields.DUPLICATE_GROUP) or [None] * len(chosen)
     for row, sample_id in enumerate(columns["id"]):
@@ -143,8 +144,8 @@ def _read_members(samples: Any, prints: dict[str, Fingerprint], splits: str | No
             is_reviewed=states[row] == fields.REVIEWED,
             labels=sum(len(one) for one in said if one is not None),
             old_group=groups[row],
-            split=None if chosen[row] is None else str(chosen[row]),
-            said=None if all(one is None for one in said) else tuple(said),
+            splits=chosen[row],
+            said=tuple(said),
         )
 
 
@@ -168,8 +169,13 @@ def _to_said(value: Any) -> tuple[Hashable, ...] | None:
     return (value,) if isinstance(value, str) else tuple(sorted(str(one) for one in value))
 
 
-def _find_split(tags: Sequence[str] | None) -> str | None:
-    return next((SPLIT_TAGS[tag] for tag in tags or () if tag in SPLIT_TAGS), None)
+def find_splits(tags: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the splits that tags name, whatever their case.
+
+    >>> find_splits(["Test", "sunny", "train"])
+    ('test', 'train')
+    """
+    return tuple(sorted({SPLIT_TAGS[tag.casefold()] for tag in tags or () if tag.casefold() in SPLIT_TAGS}))
 
 
 def _existing(samples: Any, *names: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fiftyone_plugins.app.work import Tools
@@ -18,6 +18,10 @@ from labels.report import Report
 DROP_JOB: Final = "duplicates_drop"
 UNDO_JOB: Final = "duplicates_undo"
 CHANGED: Final = "the group has changed since it was shown: look at it again"
+EMPTIED: Final = (
+    "groups left as they are, since no image of them would be kept (the proposed one was dropped or is gone: "
+    "decide in the panel, or find duplicates again)"
+)
 NONE_LEFT: Final = (
     "every other image of this group was dropped, and this one would no longer stand for them: keep one of them first, "
     "or undo"
@@ -43,7 +47,7 @@ def decide(dataset: Any, decisions: Decisions, action: Action, group: str, sampl
     latest = decisions.latest()
     if is_none_kept(latest.get(one) for one in others):
         raise LabelingError(NONE_LEFT)
-    decision = decisions.record(action, group, sample_ids, others)
+    decision = decisions.record(action, group, sample_ids, others, tagged=_find_tagged(dataset, sample_ids))
     _follow(dataset, decisions, sample_ids)
     if action == "apart":
         _leave_group(dataset, sample_ids, others)
@@ -60,7 +64,7 @@ def decide_group(dataset: Any, decisions: Decisions, group: str, kept: Sequence[
     if not kept or not set(kept) <= set(members):
         raise LabelingError(CHANGED)
     dropped = [one for one in members if one not in kept]
-    decision = decisions.record("keep", group, kept, dropped=dropped)
+    decision = decisions.record("keep", group, kept, dropped=dropped, tagged=_find_tagged(dataset, members))
     _follow(dataset, decisions, members)
     return decision
 
@@ -86,32 +90,35 @@ def is_none_kept(said: Iterable[str | None]) -> bool:
 
 
 def is_decided(said: Iterable[str | None]) -> bool:
-    """Whether a group was decided: something was said about its images, and one of them is left.
+    """Whether nothing is left to decide in a group: one image was not dropped, or several are all to be kept.
 
     >>> is_decided([None, None]), is_decided(["drop", None]), is_decided(["drop", "drop"])
     (False, True, False)
+    >>> is_decided(["keep", "drop", "keep"]), is_decided(["keep", "drop", None])
+    (True, False)
     """
-    listed = list(said)
-    return any(one is not None for one in listed) and not is_none_kept(listed)
+    left = [one for one in said if one != "drop"]
+    return len(left) == 1 or (bool(left) and all(one == "keep" for one in left))
 
 
 def undo(dataset: Any, decisions: Decisions, decision: Decision) -> None:
     """Take a decision back: tags as they were before; who was set apart is in a group again after the next search."""
     decisions.undo(decision)
-    _follow(dataset, decisions, (*decision.sample_ids, *decision.dropped))
+    _follow(dataset, decisions, (*decision.sample_ids, *decision.dropped), tagged=decision.tagged or ())
 
 
-def read_group(dataset: Any, group: str) -> list[str]:
-    """Return the sample ids of a group."""
+def read_group(dataset: Any, group: str | None) -> list[str]:
+    """Return the sample ids of a group; none where no group is named."""
     from fiftyone import ViewField as F
 
-    if not dataset.has_sample_field(fields.DUPLICATE_GROUP):
+    # Asked for the group None, the database would answer with every image that is in no group.
+    if not group or not dataset.has_sample_field(fields.DUPLICATE_GROUP):
         return []
     return [str(one) for one in dataset.match(F(fields.DUPLICATE_GROUP) == group).values("id")]
 
 
 def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Report:
-    """Drop all but the proposed keeper of each group of the samples that nobody has decided on.
+    """Drop all but the proposed keeper of each undecided group of the samples, and whom a person keeps.
 
     Raises:
         LabelingError: nobody has looked for duplicates yet.
@@ -121,27 +128,30 @@ def drop_proposed(samples: Any, tools: Tools, *, dry_run: bool = False) -> Repor
     decisions = open_decisions(tools, samples._dataset)
     latest = decisions.latest()
     columns = samples.exists(fields.DUPLICATE_GROUP).values(["id", fields.DUPLICATE_GROUP, fields.DUPLICATE_KEEPER])
-    dropped: dict[str, str] = {}
-    kept = 0
-    for sample_id, group, is_keeper in zip(*columns, strict=True):
-        if is_keeper or sample_id in latest:
-            kept += 1
-        else:
-            dropped[sample_id] = group
-    emptied = _find_emptied(samples._dataset, dropped, latest)
-    kept += sum(group in emptied for group in dropped.values())
-    dropped = {one: group for one, group in dropped.items() if group not in emptied}
+    proposed = {
+        sample_id: group
+        for sample_id, group, is_keeper in zip(*columns, strict=True)
+        if not is_keeper and latest.get(sample_id) not in ("keep", "drop")
+    }
+    decided, emptied = _find_left_alone(samples._dataset, proposed, latest)
+    dropped = {one: group for one, group in proposed.items() if group not in decided | emptied}
+    kept = len(columns[0]) - len(dropped)
     groups = sorted(set(dropped.values()))
     if not dry_run:
         tools.on_progress(None, f"dropping {len(dropped):,} images of {len(groups):,} groups")
         if dropped:
             # One decision: what was started with one click is taken back with one.
-            decisions.record("drop", groups[0] if len(groups) == 1 else "", list(dropped))
+            decisions.record(
+                "drop",
+                groups[0] if len(groups) == 1 else "",
+                list(dropped),
+                tagged=_find_tagged(samples._dataset, list(dropped)),
+            )
         # Those of a run that was killed before it came to the tags as well.
         latest = decisions.latest()
         _follow(samples._dataset, decisions, [one for one in columns[0] if latest.get(one) == "drop"])
     details = {"groups": len(groups)} if dropped else {}
-    notes = (f"groups left as they are, since no image of them would be kept: {len(emptied):,}",) if emptied else ()
+    notes = (f"{EMPTIED}: {len(emptied):,}",) if emptied else ()
     return Report(DROP_JOB, len(dropped), kept, details=details, notes=notes, is_dry_run=dry_run)
 
 
@@ -170,23 +180,35 @@ def describe_decision(decision: Decision) -> str:
     return f"{count} image{'s' if count != 1 else ''} {words[decision.action]}{also} in {where}"
 
 
-def _find_emptied(dataset: Any, dropped: Mapping[str, str], latest: Mapping[str, str]) -> set[str]:
-    """Return the groups of which no image would be left: somebody dropped the one that is proposed to be kept."""
+def _find_left_alone(dataset: Any, proposed: Mapping[str, str], latest: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """Return the groups that are decided, and those of which no image would be left."""
     from fiftyone import ViewField as F
 
-    said: dict[str, list[str | None]] = defaultdict(list)
+    members: dict[str, list[str]] = defaultdict(list)
     # Of the whole dataset: the one that is kept may be out of the view.
-    members = dataset.match(F(fields.DUPLICATE_GROUP).is_in(sorted(set(dropped.values()))))
-    for sample_id, group in zip(*members.values(["id", fields.DUPLICATE_GROUP]), strict=True):
-        said[group].append("drop" if sample_id in dropped else latest.get(sample_id))
-    return {group for group, decisions in said.items() if is_none_kept(decisions)}
+    found = dataset.match(F(fields.DUPLICATE_GROUP).is_in(sorted(set(proposed.values()))))
+    for sample_id, group in zip(*found.values(["id", fields.DUPLICATE_GROUP]), strict=True):
+        members[group].append(sample_id)
+    decided = {group for group, ids in members.items() if is_decided(latest.get(one) for one in ids)}
+    emptied = {
+        group
+        for group, ids in members.items()
+        if is_none_kept("drop" if one in proposed else latest.get(one) for one in ids)
+    }
+    return decided, emptied - decided
 
 
-def _follow(dataset: Any, decisions: Decisions, sample_ids: Sequence[str]) -> None:
-    """Bring the tags in line with what counts now."""
+def _find_tagged(dataset: Any, sample_ids: Sequence[str]) -> list[str]:
+    """Return who of the samples has the tag already: by an earlier decision, or by a person's own hand."""
+    return [str(one) for one in dataset.select(sample_ids).match_tags(fields.DUPLICATE_TAG).values("id")]
+
+
+def _follow(dataset: Any, decisions: Decisions, sample_ids: Sequence[str], *, tagged: Collection[str] = ()) -> None:
+    """Bring the tags in line with what counts now; those ``tagged`` have the tag in any case."""
     latest = decisions.latest()
-    dropped = [one for one in sample_ids if latest.get(one) == "drop"]
-    left = [one for one in sample_ids if latest.get(one) != "drop"]
+    had = set(tagged)
+    dropped = [one for one in sample_ids if latest.get(one) == "drop" or one in had]
+    left = [one for one in sample_ids if latest.get(one) != "drop" and one not in had]
     if dropped:
         dataset.select(dropped).tag_samples(fields.DUPLICATE_TAG)
     if left:

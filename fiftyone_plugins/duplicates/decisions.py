@@ -7,14 +7,14 @@ FOLDER/duplicates/DATASET/decisions.jsonl    {"number": 1, "action": "drop", "gr
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
+
+from fiftyone_plugins.app.lines import add_lines, open_alone
 
 Action = Literal["keep", "drop", "apart"]
-ACTIONS: Final[tuple[Action, ...]] = ("keep", "drop", "apart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Decision:
     """One decision: ``sample_ids`` are kept, dropped, or set apart from ``others`` of their group.
 
     ``dropped`` are dropped in the same go: of a group that was decided as a whole. ``group`` empty: of several groups.
+    ``tagged`` had the tag of what is dropped before; None: an older labelloop did not write it down.
     """
 
     number: int
@@ -30,17 +31,17 @@ class Decision:
     sample_ids: tuple[str, ...]
     others: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    tagged: tuple[str, ...] | None = None
 
 
 class Decisions:
-    """All decisions about one dataset that were not undone."""
+    """All decisions about one dataset that were not undone; what others decided meanwhile is there after each write."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "decisions.jsonl"
         self._last = 0
         self.taken: dict[int, Decision] = {}
-        for line in self._read_lines():
-            self._follow(line)
+        self._read()
 
     def apart(self) -> set[tuple[str, str]]:
         """Return the pairs of sample ids that a person said are no duplicates; the lower id first."""
@@ -67,20 +68,21 @@ class Decisions:
         sample_ids: Sequence[str],
         others: Iterable[str] = (),
         dropped: Iterable[str] = (),
+        *,
+        tagged: Iterable[str] = (),
     ) -> Decision:
         """Write a decision; it is on the disk when this returns."""
-        decision = Decision(self._last + 1, action, group, tuple(sample_ids), tuple(others), tuple(dropped))
-        self._write(
+        number = self._write(
             {
-                "number": decision.number,
                 "action": action,
                 "group": group,
                 "sample_ids": list(sample_ids),
-                "others": list(decision.others),
-                "dropped": list(decision.dropped),
+                "others": list(others),
+                "dropped": list(dropped),
+                "tagged": list(tagged),
             }
         )
-        return decision
+        return self.taken[number]
 
     def find_last(self) -> Decision | None:
         """Return the decision that an undo would take back; None: there is none."""
@@ -88,21 +90,24 @@ class Decisions:
 
     def undo(self, decision: Decision) -> None:
         """Write that a decision no longer counts."""
-        self._write({"number": self._last + 1, "action": "undo", "of": decision.number})
+        self._write({"action": "undo", "of": decision.number})
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a+b") as stream:
-            stream.seek(0, os.SEEK_END)
-            if stream.tell() > 0:
-                stream.seek(-1, os.SEEK_END)
-                # A process that was killed may have left half a line.
-                broken = stream.read(1) != b"\n"
-                stream.write(b"\n" if broken else b"")
-            stream.write((json.dumps(dict(line)) + "\n").encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._follow(line)
+    def _write(self, line: Mapping[str, Any]) -> int:
+        """Add a line behind those that others have written by now; return its number."""
+        # The panel and a job may both write: two lines of one number would be one decision less.
+        with open_alone(self._file) as stream:
+            self._read()
+            number = self._last + 1
+            add_lines(stream, [{"number": number, **line}])
+        self._follow({"number": number, **line})
+        return number
+
+    def _read(self) -> None:
+        """Read all lines anew."""
+        self._last = 0
+        self.taken.clear()
+        for line in self._read_lines():
+            self._follow(line)
 
     def _read_lines(self) -> list[Mapping[str, Any]]:
         try:
@@ -124,4 +129,5 @@ class Decisions:
             return
         others, dropped = tuple(line.get("others", ())), tuple(line.get("dropped", ()))
         number, sample_ids = line["number"], tuple(line["sample_ids"])
-        self.taken[number] = Decision(number, line["action"], line["group"], sample_ids, others, dropped)
+        tagged = tuple(line["tagged"]) if "tagged" in line else None
+        self.taken[number] = Decision(number, line["action"], line["group"], sample_ids, others, dropped, tagged)

@@ -71,16 +71,25 @@ def find_by_hash(prints: Sequence[Fingerprint]) -> Iterator[Pair]:
     rows = np.array([row for row, one in enumerate(prints) if one.has_detail], np.int64)
     if len(rows) < 2:
         return
-    turned = [list_turns(prints[row].small) for row in rows]
-    index = _index_hashes(compute_hashes(one[0] for one in turned))
+    hashes = np.stack([compute_hashes(list_turns(prints[row].small)) for row in rows])
+    # All pairs of n images that are alike would be n * n / 2: those of one hash hang on the first and the one before,
+    # and of each image the nearest other hashes count.
+    _, first, kinds = np.unique(hashes[:, 0], axis=0, return_index=True, return_inverse=True)
+    kinds = kinds.reshape(-1)
     nearest: dict[tuple[int, int], int] = {}
-    for turn in range(8):
-        limits, bits, found = index.range_search(compute_hashes(one[turn] for one in turned), MOST_BITS + 1)
-        queries = np.repeat(np.arange(len(rows)), np.diff(limits.astype(np.int64)))
-        for one, other, count in zip(queries.tolist(), found.tolist(), bits.tolist(), strict=True):
-            if one != other:
-                key = (min(one, other), max(one, other))
-                nearest[key] = min(nearest.get(key, HASH_BITS), int(count))
+    last: dict[int, int] = {}
+    for one, kind in enumerate(kinds.tolist()):
+        if (before := last.get(kind)) is not None:
+            nearest[int(first[kind]), one] = nearest[before, one] = 0
+        last[kind] = one
+    index = _index_hashes(hashes[first, 0])
+    for turn in range(hashes.shape[1]):
+        bits, found = index.search(np.ascontiguousarray(hashes[:, turn]), min(MOST_COMPARED + 1, len(first)))
+        near = (found >= 0) & (bits <= MOST_BITS) & (found != kinds[:, None])
+        for one, place in np.argwhere(near).tolist():
+            other, count = int(first[found[one, place]]), int(bits[one, place])
+            key = (min(one, other), max(one, other))
+            nearest[key] = min(nearest.get(key, HASH_BITS), count)
     for (one, other), count in sorted(nearest.items()):
         yield Pair(PHASH, count / HASH_BITS, int(rows[one]), int(rows[other]))
 
@@ -102,17 +111,15 @@ def find_near(
 
 @dataclass(slots=True)
 class Checker:
-    """Says whether a proposed pair shows the same picture; counts how many it looked at."""
+    """Says whether a proposed pair shows the same picture."""
 
     prints: Sequence[Fingerprint]
     rules: Rules
-    looked_at: int = 0
 
     def __call__(self, pair: Pair) -> bool:
         """Return whether the pair holds."""
         if pair.rank == EXACT or (pair.rank == NEAR and not self.rules.check):
             return True
-        self.looked_at += 1
         first, second = self.prints[pair.first].small, self.prints[pair.second].small
         return compute_likeness(first, second, turns=pair.rank == PHASH) >= SAME_PICTURE
 

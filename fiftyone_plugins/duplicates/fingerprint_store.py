@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import numpy as np
 
+from fiftyone_plugins.app.naming import to_file_name
 from fiftyone_plugins.duplicates.fingerprints import Fingerprint
 
 ROWS_PER_CHUNK: Final = 2048
@@ -26,7 +26,7 @@ def to_folder(folder: Path, dataset: str) -> Path:
     >>> to_folder(Path("curation"), "a/b").as_posix()
     'curation/duplicates/a%2Fb'
     """
-    return folder / "duplicates" / quote(dataset, safe=" ").replace(".", "%2E")
+    return folder / "duplicates" / to_file_name(dataset)
 
 
 class FingerprintStore:

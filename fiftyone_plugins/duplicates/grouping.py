@@ -32,7 +32,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What of an image decides whom of its group to keep, and its name: ``content`` is the sum of its bytes."""
+    """What of an image decides whom of its group to keep, and its name: ``content`` is the sum of its bytes.
+
+    ``said`` is what each field of labels says, in the same order for all; None: nothing.
+    """
 
     sample_id: str
     content: str
@@ -42,8 +45,8 @@ class Member:
     is_reviewed: bool = False
     labels: int = 0
     old_group: str | None = None
-    split: str | None = None
-    said: Hashable | None = None
+    splits: tuple[str, ...] = ()
+    said: tuple[Hashable | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +101,22 @@ def make_groups(held: Mapping[int, Sequence[Pair]], members: Sequence[Member]) -
         for pair in sorted(held[root]):
             nearest.setdefault(pair.first, pair)
             nearest.setdefault(pair.second, pair)
-        splits = {members[row].split for row in rows} - {None}
-        said = {members[row].said for row in rows if members[row].said is not None}
-        is_compared = sum(members[row].said is not None for row in rows) > 1
+        splits = {split for row in rows for split in members[row].splits}
+        differs = find_difference([members[row].said for row in rows])
         best_first = sorted(rows, key=lambda row: _rank_keeper(members[row]))
-        groups.append(Group(name, tuple(best_first), nearest, len(splits) > 1, len(said) > 1 if is_compared else None))
+        groups.append(Group(name, tuple(best_first), nearest, len(splits) > 1, differs))
     return groups
+
+
+def find_difference(said: Sequence[Sequence[Hashable | None]]) -> bool | None:
+    """Return whether two images say different things in a field; None: in no field do two say anything.
+
+    >>> find_difference([("car", None), ("car", "sunny")]), find_difference([("car", None), (None, "sunny")])
+    (False, None)
+    """
+    columns = [[value for value in column if value is not None] for column in zip(*said, strict=True)]
+    compared = [len(set(column)) > 1 for column in columns if len(column) > 1]
+    return any(compared) if compared else None
 
 
 def name_groups(groups: Sequence[Sequence[Member]]) -> list[str]:

@@ -104,6 +104,9 @@ class DuplicatesPanel(CurationPanel):
     def accept(self, ctx: Any) -> None:
         """Keep what was marked to be kept, else the best that was not dropped; drop the others, show the next group."""
         group, latest = ctx.panel.state.group, self._open(ctx).latest()
+        if group is None:
+            # The last group was decided, and this was pressed again before the button was gone.
+            return
         # Read anew and whole: what the window shows may be older, and of a large group it shows some.
         kept = choose_kept(read_cards(ctx.dataset, group, latest, most=None))
         if not kept:
@@ -131,6 +134,8 @@ class DuplicatesPanel(CurationPanel):
 
     def show(self, ctx: Any) -> None:
         """Show the group in the grid, the proposed keeper first."""
+        if ctx.panel.state.group is None:
+            return
         shown = ctx.dataset.match(F(fields.DUPLICATE_GROUP) == ctx.panel.state.group)
         ctx.ops.set_view(shown.sort_by(fields.DUPLICATE_KEEPER, reverse=True))
 
@@ -270,12 +275,12 @@ def name_card(number: int) -> str:
 def describe_group(cards: list[dict[str, Any]]) -> str:
     """Return what is to be known of a group as a whole.
 
-    >>> describe_group([{"is_leak": True, "differs": True, "split": "val"}, {"split": "train"}])
+    >>> describe_group([{"is_leak": True, "differs": True, "splits": ("val",)}, {"splits": ("train",)}])
     '**Leak:** it is in the splits train and val. **The labels differ.**'
     """
     said = []
     if cards and cards[0]["is_leak"]:
-        splits = sorted({card["split"] for card in cards if card["split"] is not None})
+        splits = sorted({split for card in cards for split in card["splits"]})
         said.append(f"**Leak:** it is in the splits {' and '.join(splits)}." if len(splits) > 1 else "**Leak.**")
     if cards and cards[0]["differs"]:
         said.append("**The labels differ.**")

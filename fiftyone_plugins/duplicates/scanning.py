@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from fiftyone_plugins.app.own_fields import declare_own
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.app.writing import write_values
 from fiftyone_plugins.duplicates.collecting import Collected, collect_prints, collect_vectors
@@ -41,6 +42,7 @@ VIEWS: Final = {
     "duplicate leaks": (fields.DUPLICATE_LEAK, True),
     "duplicates with other labels": (fields.DUPLICATE_DIFFERS, True),
 }
+LONELY: Final = "dropped and like nothing now"
 DESCRIPTION: Final = "written by labelloop duplicates"
 ROWS_AT_ONCE: Final = 10_000
 PAIRS_PER_WORD: Final = 100
@@ -66,8 +68,8 @@ def scan(
         LabelingError: the samples are no images, or there are no such vectors or splits.
     """
     folder = to_folder(tools.folder, samples._dataset.name)
+    samples, notes = _widen(samples)
     collected = collect_prints(samples, tools, splits=splits)
-    notes = []
     found = None
     if "near" in rules.methods:
         found, key = collect_vectors(samples, tools, collected.members, key=vectors)
@@ -76,18 +78,27 @@ def scan(
     wide = Rules(rules.methods, min(rules.threshold + BEYOND, 1.0), rules.check)
     pairs = find_pairs(collected.prints, found, wide)
     near_enough = [pair for pair in pairs if pair.rank != NEAR or pair.distance <= rules.threshold]
-    groups = _group(collected, near_enough, Decisions(folder), rules, tools)
+    values: dict[str, Values] = {}
+    changed: dict[str, Values] = {}
+    apart, is_written = None, False
+    # A person may set images apart while this looks and writes: what it found is then put into groups again.
+    while not is_written or apart != Decisions(folder).apart():
+        apart = Decisions(folder).apart()
+        groups = _group(collected, near_enough, apart, rules, tools)
+        values = _to_values(collected.members, groups) | {
+            # What cannot be read any more is nobody's duplicate either.
+            failure.sample_id: dict.fromkeys(FIELDS)
+            for failure in collected.failed
+            if failure.sample_id is not None
+        }
+        now_changed = _find_changed(samples, values)
+        changed |= now_changed
+        if not dry_run:
+            tools.on_progress(0.95, "writing")
+            _write(samples._dataset, now_changed)
+        is_written = True
     if not dry_run:
-        tools.on_progress(0.95, "writing")
-    values = _to_values(collected.members, groups) | {
-        # What cannot be read any more is nobody's duplicate either.
-        failure.sample_id: dict.fromkeys(FIELDS)
-        for failure in collected.failed
-        if failure.sample_id is not None
-    }
-    changed = _find_changed(samples, values)
-    if not dry_run:
-        _write(samples._dataset, changed)
+        notes += _tell_lonely(samples._dataset)
         _write_examples(folder / EXAMPLES_FILE, collected, choose_examples(pairs), rules)
     return Report(
         JOB,
@@ -100,11 +111,30 @@ def scan(
     )
 
 
+def _widen(samples: Any) -> tuple[Any, list[str]]:
+    """Return the samples with those of the dataset that are in a group with one of them, and a note on how many.
+
+    Without them a search in a view would take groups apart that reach out of it.
+    """
+    from fiftyone import ViewField as F
+
+    if not samples.has_sample_field(fields.DUPLICATE_GROUP):
+        return samples, []
+    ids, groups = samples.values(["id", fields.DUPLICATE_GROUP])
+    names = sorted({one for one in groups if one is not None})
+    twins = samples._dataset.match(F(fields.DUPLICATE_GROUP).is_in(names)).values("id")
+    outside = sorted(set(twins) - set(ids))
+    if not outside:
+        return samples, []
+    note = f"compared as well, since they are in a group with one of these: {len(outside):,}"
+    return samples._dataset.select([*ids, *outside]), [note]
+
+
 def _group(
-    collected: Collected, pairs: Sequence[Pair], decisions: Decisions, rules: Rules, tools: Tools
+    collected: Collected, pairs: Sequence[Pair], said: Collection[tuple[str, str]], rules: Rules, tools: Tools
 ) -> list[Group]:
     rows = {member.sample_id: row for row, member in enumerate(collected.members)}
-    apart = [(rows[one], rows[other]) for one, other in decisions.apart() if one in rows and other in rows]
+    apart = [(rows[one], rows[other]) for one, other in said if one in rows and other in rows]
     checker, joined = Checker(collected.prints, rules), count(1)
 
     def check(pair: Pair) -> bool:
@@ -146,21 +176,33 @@ def _write(dataset: Any, changed: Mapping[str, Values]) -> None:
     from fiftyone import ViewField as F
 
     kinds = (fo.StringField, fo.FloatField, fo.StringField, fo.BooleanField, fo.BooleanField, fo.BooleanField)
-    for name, kind in zip(FIELDS, kinds, strict=True):
-        if not dataset.has_sample_field(name):
-            dataset.add_sample_field(name, kind)
+    known = any(_is_ours(dataset, name) for name in VIEWS)
+    declare_own(dataset, dict(zip(FIELDS, kinds, strict=True)), by="duplicates", known=known)
     dataset.create_index(fields.DUPLICATE_GROUP)
     rows = list(changed.items())
     for start in range(0, len(rows), ROWS_AT_ONCE):
         write_values(dataset, dict(rows[start : start + ROWS_AT_ONCE]))
     dataset.reload()
     for name, (field, wanted) in VIEWS.items():
-        if dataset.has_saved_view(name) and dataset.get_saved_view_info(name)["description"] != DESCRIPTION:
+        if dataset.has_saved_view(name) and not _is_ours(dataset, name):
             # Somebody's own view of that name stays as it is.
             continue
         chosen = dataset.exists(field) if wanted is None else dataset.match(F(field) == wanted)
         view = chosen.group_by(fields.DUPLICATE_GROUP, order_by=fields.DUPLICATE_KEEPER, reverse=True)
         dataset.save_view(name, view, description=DESCRIPTION, overwrite=True)
+
+
+def _is_ours(dataset: Any, view: str) -> bool:
+    return bool(dataset.has_saved_view(view) and dataset.get_saved_view_info(view)["description"] == DESCRIPTION)
+
+
+def _tell_lonely(dataset: Any) -> list[str]:
+    """Return a note on images that were dropped and are in no group now, and keep them in a view to be looked at."""
+    lonely = dataset.match_tags(fields.DUPLICATE_TAG).exists(fields.DUPLICATE_GROUP, False)
+    if len(lonely) > 0 and (not dataset.has_saved_view(LONELY) or _is_ours(dataset, LONELY)):
+        dataset.save_view(LONELY, lonely, description=DESCRIPTION, overwrite=True)
+    told = f"tagged {fields.DUPLICATE_TAG!r} and like nothing now, still left out of queue and exports"
+    return [f"{told} (saved view {LONELY!r}): {len(lonely):,}"] if len(lonely) > 0 else []
 
 
 def _write_examples(file: Path, collected: Collected, examples: Sequence[Pair], rules: Rules) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fiftyone import ViewField as F
 
 from fiftyone_plugins.app.markdown import MARKDOWN_SIGNS
-from fiftyone_plugins.duplicates.collecting import SPLIT_TAGS, find_label_fields
+from fiftyone_plugins.duplicates.collecting import find_label_fields, find_splits
 from fiftyone_plugins.duplicates.deciding import is_decided
 from fiftyone_plugins.duplicates.fingerprint_store import to_folder
 from fiftyone_plugins.duplicates.scanning import EXAMPLES_FILE
@@ -38,9 +38,11 @@ def read_groups(dataset: Any, latest: Mapping[str, str]) -> dict[str, list[str]]
         return {name: [] for name in FILTERS}
     paths = ["id", fields.DUPLICATE_GROUP, fields.DUPLICATE_LEAK, fields.DUPLICATE_DIFFERS]
     columns = dataset.exists(fields.DUPLICATE_GROUP).values(paths)
+    # Who is left alone, since the others were deleted, is no group any more.
     facts: dict[str, tuple[bool, bool, list[str]]] = {}
     for sample_id, group, is_leak, differs in zip(*columns, strict=True):
         facts.setdefault(group, (is_leak is True, differs is True, []))[2].append(sample_id)
+    facts = {name: fact for name, fact in facts.items() if len(fact[2]) > 1}
     ranked = sorted(facts, key=lambda name: (not facts[name][0], not facts[name][1], -len(facts[name][2]), name))
     return {
         "all": ranked,
@@ -121,10 +123,10 @@ def shorten(name: str, most: int = NAME_SHOWN) -> str:
 def _to_card(card: dict[str, Any], said: Mapping[str, Any], decision: str | None) -> dict[str, Any]:
     # A converted image is a copy named by its sum; people know the file it was made of.
     name = Path(card.get("source") or card["path"]).name
-    split = next((SPLIT_TAGS[tag] for tag in card["tags"] or () if tag in SPLIT_TAGS), None)
+    splits = find_splits(card["tags"])
     size = f"{card['width']} × {card['height']}" if card["width"] and card["height"] else None
     likeness = None if card["likeness"] is None else f"{card['method']} {card['likeness']:.0%}"
-    facts = [one for one in (size, likeness, split, card.get("review")) if one is not None]
+    facts = [one for one in (size, likeness, *splits, card.get("review")) if one is not None]
     lines = [
         f"{'★ ' if card['is_keeper'] else ''}**{_escape(shorten(name))}**",
         _escape(" · ".join(facts)),
@@ -139,7 +141,7 @@ def _to_card(card: dict[str, Any], said: Mapping[str, Any], decision: str | None
         "pixels": (card["width"] or 0) * (card["height"] or 0),
         "name": name,
         "picture": to_picture(card["path"]),
-        "split": split,
+        "splits": splits,
         "decision": decision,
         "text": "\n\n".join(line for line in lines if line),
     }

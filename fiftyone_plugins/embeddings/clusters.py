@@ -18,7 +18,7 @@ from fiftyone_plugins.embeddings.grouping import (
     suggest_by_labels,
     suggest_by_words,
 )
-from fiftyone_plugins.embeddings.reading import read_vectors
+from fiftyone_plugins.embeddings.reading import read_vectors, tell_outdated
 from fiftyone_plugins.embeddings.shown import read_classes
 from fiftyone_plugins.embeddings.store import Embeddings, EmbeddingStore
 from labels import fields
@@ -63,19 +63,20 @@ def cluster(
     Raises:
         LabelingError: there are no vectors or too few, or words are given and the model reads no text.
     """
+    from fiftyone_plugins.embeddings.writing import clear, declare_found, write_found
+
     found = read_vectors(samples, tools, vectors=vectors, patches=patches)
+    dataset = samples._dataset
+    declare_found(dataset, found.field, [fields.CLUSTER], by=JOB)
     tools.on_progress(None, f"grouping {len(found):,} vectors ({method})")
     groups = group_vectors(found.normalised(), method, count=count, seed=seed)
     tools.on_progress(0.7, "looking what each group shows")
-    dataset = samples._dataset
     if words:
         suggested = _suggest_words(EmbeddingStore(tools.folder, dataset.name), found, groups, words)
     else:
         suggested = suggest_by_labels(groups, read_classes(dataset, found))
     names = name_groups(groups, suggested)
     tools.on_progress(0.9, "writing the groups")
-    from fiftyone_plugins.embeddings.writing import clear, write_found
-
     if found.field is None:
         # A group of the last time has nothing to do with one of the same number now.
         clear(dataset, fields.CLUSTER)
@@ -84,9 +85,8 @@ def cluster(
     details = {"groups": len(set(groups.tolist()) - {NO_GROUP})}
     if NO_GROUP in groups:
         details["like no group"] = int((groups == NO_GROUP).sum())
-    return Report(
-        JOB, moved=len(found), notes=tuple(f"{name}: {size}" for name, size in _order(sizes)), details=details
-    )
+    notes = (*(f"{name}: {size}" for name, size in _order(sizes)), *tell_outdated(found))
+    return Report(JOB, moved=len(found), notes=notes, details=details)
 
 
 def _suggest_words(store: EmbeddingStore, found: Embeddings, groups: Groups, words: Sequence[str]) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,11 +10,13 @@ from typing import Any, Final
 from fiftyone_plugins.app.brain import BACKEND, LANCEDB_FOLDER
 from fiftyone_plugins.app.params import read_choice, read_text, refuse_others
 from fiftyone_plugins.app.work import Params, Tools, Work
-from fiftyone_plugins.embeddings.maps import replace_run, to_brain_key
-from fiftyone_plugins.embeddings.reading import read_vectors
+from fiftyone_plugins.embeddings.maps import to_brain_key
+from fiftyone_plugins.embeddings.reading import read_vectors, tell_outdated
 from fiftyone_plugins.embeddings.store import Embeddings, EmbeddingStore
 from labels.errors import LabelingError, ServiceError
 from labels.report import Report
+
+logger = logging.getLogger(__name__)
 
 JOB: Final = "similarity"
 LANCEDB: Final = "lancedb"
@@ -65,10 +68,14 @@ def build_similarity(
     store = EmbeddingStore(tools.folder, dataset.name)
     options = _to_options(backend, url, tools.folder, store, found)
     _tell_brain(backend, options)
-    replace_run(dataset, brain_key)
-    _fill(dataset, brain_key, found, backend, options)
+    # Under a name of its own first: a backend that does not answer costs no index that is there.
+    unfinished = f"{brain_key}_unfinished"
+    _discard(dataset, unfinished)
+    _fill(dataset, unfinished, found, backend, options)
+    _discard(dataset, brain_key)
+    dataset.rename_brain_run(unfinished, brain_key)
     note = f"in the FiftyOne App: select images, press the magnifying glass, and choose {brain_key!r}"
-    return Report(JOB, moved=len(found), notes=(note,))
+    return Report(JOB, moved=len(found), notes=(note, *tell_outdated(found)))
 
 
 def _to_options(
@@ -103,7 +110,9 @@ def _fill(dataset: Any, brain_key: str, found: Embeddings, backend: str, options
         made = fob.compute_similarity(
             dataset, patches_field=found.field, embeddings=False, brain_key=brain_key, backend=backend, **options
         )
-        if backend != BACKEND:
+        if backend == BACKEND:
+            made.keep_only(found.ids)
+        else:
             label_ids = None if found.field is None else found.ids
             made.add_to_index(found.vectors, found.sample_ids, label_ids=label_ids)
     except ImportError as error:
@@ -113,6 +122,19 @@ def _fill(dataset: Any, brain_key: str, found: Embeddings, backend: str, options
     except (ValueError, ConnectionError) as error:
         raise ServiceError(f"backend {backend!r} at {options.get('url', 'its folder')}: {error}") from error
     made.save()
+
+
+def _discard(dataset: Any, brain_key: str) -> None:
+    """Remove an index, and what its backend holds of it: of the run alone the vectors would stay on the disk."""
+    if not dataset.has_brain_run(brain_key):
+        return
+    try:
+        index = dataset.load_brain_results(brain_key)
+        if index is not None:
+            index.cleanup()
+    except (ValueError, ConnectionError, ImportError, LabelingError) as error:
+        logger.warning("the vectors of the index %s stay where they are (%s)", brain_key, error)
+    dataset.delete_brain_run(brain_key)
 
 
 SIMILARITY = Work(read_params, build_similarity)

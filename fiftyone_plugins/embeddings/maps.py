@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fiftyone_plugins.app.params import read_choice, read_count, read_text, refuse_others
 from fiftyone_plugins.app.work import Params, Tools, Work
-from fiftyone_plugins.embeddings.reading import read_vectors
+from fiftyone_plugins.embeddings.reading import read_vectors, tell_outdated
 from fiftyone_plugins.embeddings.store import Embeddings
 from labels import fields
 from labels.errors import LabelingError
@@ -58,20 +58,28 @@ def visualize(
     points = _reduce(found, method, seed)
     tools.on_progress(0.9, "keeping the points")
     _register(samples, found, points, brain_key)
-    if found.field is None:
-        _write_main_classes(samples._dataset, found)
+    notes = _write_main_classes(samples._dataset, found) if found.field is None else ()
     note = f"open the Embeddings panel in the FiftyOne App and choose {brain_key!r}"
-    return Report(JOB, moved=len(found), notes=(note,))
+    return Report(JOB, moved=len(found), notes=(note, *notes, *tell_outdated(found)))
 
 
-def _write_main_classes(dataset: Any, found: Embeddings) -> None:
-    """Write the class each image shows most often: the App colours points by one value an image."""
+def _write_main_classes(dataset: Any, found: Embeddings) -> tuple[str, ...]:
+    """Write the class each image shows most often: the App colours points by one value an image.
+
+    Return in words why that was not done; nothing where it was.
+    """
     from fiftyone_plugins.embeddings.shown import find_main_class, read_classes
-    from fiftyone_plugins.embeddings.writing import write_found
+    from fiftyone_plugins.embeddings.writing import declare_found, write_found
 
     names = [find_main_class(one) for one in read_classes(dataset, found)]
     if any(name is not None for name in names) or dataset.has_sample_field(fields.MAIN_CLASS):
+        try:
+            declare_found(dataset, None, [fields.MAIN_CLASS], by=JOB)
+        except LabelingError as error:
+            # The map is made: what is a person's field stays as it is.
+            return (str(error),)
         write_found(dataset, found, {fields.MAIN_CLASS: names})
+    return ()
 
 
 def to_brain_key(kind: str, found: Embeddings) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_plugins.app.params import read_count, read_text, refuse_others
 from fiftyone_plugins.app.work import Params, Tools, Work
-from fiftyone_plugins.embeddings.reading import read_vectors
+from fiftyone_plugins.embeddings.reading import read_vectors, tell_outdated
 from labels import fields
 from labels.report import Report
 
@@ -40,9 +40,10 @@ def find_outliers(
     """
     from fiftyone_plugins.embeddings.lonely import compute_lonely
     from fiftyone_plugins.embeddings.neighbours import build_index
-    from fiftyone_plugins.embeddings.writing import write_found
+    from fiftyone_plugins.embeddings.writing import declare_found, write_found
 
     found = read_vectors(samples, tools, vectors=vectors, patches=patches)
+    declare_found(samples._dataset, found.field, [fields.OUTLIER, fields.UNIQUENESS], by=JOB)
     tools.on_progress(None, f"looking for the nearest of {len(found):,} vectors")
     lonely = compute_lonely(build_index(found.vectors), neighbours=neighbours)
     tools.on_progress(0.9, "writing the scores")
@@ -50,7 +51,7 @@ def find_outliers(
     write_found(samples._dataset, found, columns)
     middle, last, highest = np.quantile(lonely.outlier, [0.5, 0.99, 1.0])
     note = f"outlier: half are above {middle:.3f}, one in a hundred above {last:.3f}, the highest is {highest:.3f}"
-    return Report(JOB, moved=len(found), notes=(note,))
+    return Report(JOB, moved=len(found), notes=(note, *tell_outdated(found)))
 
 
 OUTLIERS = Work(read_params, find_outliers)

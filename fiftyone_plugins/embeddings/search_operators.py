@@ -100,7 +100,7 @@ class FindSimilar(_Search):
         Raises:
             LabelingError: there are no embeddings, or none of these.
         """
-        return self._find(samples._dataset, read_ids(samples, patches), patches, count)[1]
+        return self._find(samples._root_dataset, read_ids(samples, patches), patches, count)[1]
 
     @staticmethod
     def _find(dataset: Any, ids: list[str], field: str | None, count: int | None) -> tuple[str, list[str]]:

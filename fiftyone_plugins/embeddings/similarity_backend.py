@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fiftyone_plugins.embeddings.cells import Indices
 from fiftyone_plugins.embeddings.neighbours import NeighbourIndex, build_index, to_unit_length
+from fiftyone_plugins.embeddings.reading import only_present
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 
 LARGE_THRESHOLD: Final = 0.2
@@ -65,6 +66,10 @@ class NeighboursSimilarityIndex(SklearnSimilarityIndex):  # type: ignore[misc]  
     def __init__(self, samples: Any, config: Any, brain_key: str | None, embeddings: Any = None, **kwargs: Any) -> None:
         if embeddings is None and config.store_key is not None:
             stored = EmbeddingStore(Path(config.store_folder), samples._dataset.name).read(config.store_key)
+            # The store outlives samples and labels: of those that are deleted nothing is found.
+            stored = only_present(stored, samples)
+            ids = kwargs.get("sample_ids" if stored.field is None else "label_ids")
+            stored = stored if ids is None else stored.only(ids.tolist())
             embeddings = stored.vectors
             kwargs |= {
                 "sample_ids": stored.sample_ids.astype(object),
@@ -75,8 +80,14 @@ class NeighboursSimilarityIndex(SklearnSimilarityIndex):  # type: ignore[misc]  
     def attributes(self) -> list[str]:
         """Return what FiftyOne keeps in its database: not what lies in the store."""
         kept: list[str] = super().attributes()
-        stored = () if self.config.store_key is None else ("embeddings", "sample_ids", "label_ids")
-        return [name for name in kept if name not in stored]
+        return [name for name in kept if name != "embeddings" or self.config.store_key is None]
+
+    def keep_only(self, ids: Any) -> None:
+        """Leave out all but these images, or labels of an index of crops, also where the index is read again."""
+        is_crops = self.config.patches_field is not None
+        present = self.label_ids if is_crops else self.sample_ids
+        others = present[~np.isin(present.astype(np.str_), ids)]
+        self.remove_from_index(**{"label_ids" if is_crops else "sample_ids": others.tolist()})
 
     @property
     def neighbours(self) -> NeighbourIndex:

@@ -12,19 +12,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import threading
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_plugins.embeddings.chunks import (
+    keep_last,
+    list_chunks,
+    name_writer,
+    read_chunk,
+    read_stamps,
+    read_width,
+    save_chunk,
+    write_chunk,
+)
 from labels.errors import LabelingError
+
+Row = TypeVar("Row")
 
 IMAGES: Final = "images"
 PATCHES: Final = "patches-"
@@ -56,7 +65,8 @@ class Embeddings:
     """Vectors in the order of their ids.
 
     ``ids`` (n,) are sample ids, of crops label ids; ``sample_ids`` (n,) the sample of each; ``stamps`` (n,) name what
-    each vector was computed from; ``vectors`` (n, d) are as the model gave them, of any length.
+    each vector was computed from; ``vectors`` (n, d) are as the model gave them, of any length. ``outdated`` are ids
+    that were left out because their image, or the label's place in it, is another one now.
     """
 
     key: Key
@@ -64,6 +74,7 @@ class Embeddings:
     sample_ids: NDArray[np.str_]
     stamps: NDArray[np.str_]
     vectors: NDArray[np.float32]
+    outdated: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,7 +117,7 @@ class EmbeddingStore:
 
     def keys(self) -> list[str]:
         """Return what there are vectors of, by name."""
-        return sorted(file.parent.name for file in self.folder.glob(f"*/{ABOUT}") if _list_chunks(file.parent))
+        return sorted(file.parent.name for file in self.folder.glob(f"*/{ABOUT}") if list_chunks(file.parent))
 
     def latest(self) -> str | None:
         """Return the key of the images whose vectors were written last; None: there are none."""
@@ -134,7 +145,7 @@ class EmbeddingStore:
         """Keep how the model of a key is loaded again, as a person named it (model, weights)."""
         folder = self.folder / key.name
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{SOURCE}.{_name_writer()}.part"
+        part = folder / f"{SOURCE}.{name_writer()}.part"
         part.write_text(json.dumps(dict(source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(folder / SOURCE)
 
@@ -152,19 +163,17 @@ class EmbeddingStore:
             LabelingError: there are none of that name, or a file is damaged.
         """
         key = self.read_key(name)
-        chunks = [_read_chunk(file) for file in _list_chunks(self.folder / name)]
+        chunks = self._read_chunks(name, read_chunk)
         if not chunks:
             raise LabelingError(f"embeddings {name!r}: there are none yet: labelloop embed computes them")
-        return Embeddings(key, *_keep_last(*(np.concatenate(column) for column in zip(*chunks, strict=True))))
+        ids, sample_ids, stamps, rows = keep_last(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
+        return Embeddings(key, ids, sample_ids, stamps, rows)
 
     def stamps(self, name: str) -> dict[str, str]:
         """Return what each vector of a key was computed from, by its id; empty: there is none. Reads no vector."""
         found: dict[str, str] = {}
-        for file in _list_chunks(self.folder / name):
-            with _opening(file) as content:
-                found.update(
-                    zip(content["ids"].astype(str).tolist(), content["stamps"].astype(str).tolist(), strict=True)
-                )
+        for ids, stamps in self._read_chunks(name, read_stamps):
+            found.update(zip(ids.tolist(), stamps.tolist(), strict=True))
         return found
 
     def append(
@@ -187,8 +196,8 @@ class EmbeddingStore:
         if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
             raise ValueError("a vector is zero or not finite")
         folder = self.folder / key.name
-        chunks = _list_chunks(folder)
-        if chunks and (width := _read_width(chunks[-1])) != vectors.shape[1]:
+        chunks = list_chunks(folder)
+        if chunks and (width := read_width(chunks[-1])) != vectors.shape[1]:
             raise ValueError(f"the vectors have {vectors.shape[1]} numbers, those that are there {width}")
         folder.mkdir(parents=True, exist_ok=True)
         _write_about(folder / ABOUT, key)
@@ -196,92 +205,32 @@ class EmbeddingStore:
         columns = [np.asarray(text, dtype=np.str_) for text in texts]
         if len(chunks) >= MOST_CHUNKS:
             self._join(key.name, chunks)
-        _write_chunk(folder, columns, vectors)
+        write_chunk(folder, columns, vectors)
+
+    def _read_chunks(self, name: str, read: Callable[[Path], Row]) -> list[Row]:
+        while True:
+            try:
+                return [read(file) for file in list_chunks(self.folder / name)]
+            except FileNotFoundError:
+                # Somebody joined the chunks since they were listed: all of it is in the one that is there now.
+                continue
 
     def _join(self, name: str, chunks: list[Path]) -> None:
         """Write all chunks as one in the place of the last, then remove the others, which it holds."""
         whole = self.read(name)
-        _save(chunks[-1], [whole.ids, whole.sample_ids, whole.stamps], whole.vectors)
+        save_chunk(chunks[-1], [whole.ids, whole.sample_ids, whole.stamps], whole.vectors)
         for file in chunks[:-1]:
             file.unlink(missing_ok=True)
 
     def _written_at(self, name: str) -> int:
-        return max(file.stat().st_mtime_ns for file in _list_chunks(self.folder / name))
-
-
-def _list_chunks(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.npz"))
-
-
-def _read_chunk(file: Path) -> tuple[NDArray[Any], ...]:
-    with _opening(file) as content:
-        return (*_read_texts(content, "ids", "sample_ids", "stamps"), content["vectors"])
-
-
-def _read_texts(content: Any, *names: str) -> tuple[NDArray[np.str_], ...]:
-    return tuple(content[name].astype(np.str_) for name in names)
-
-
-def _read_width(file: Path) -> int:
-    with _opening(file) as content:
-        return int(content["vectors"].shape[1])
-
-
-def _opening(file: Path) -> Any:
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise LabelingError(f"{file}: is damaged ({error}); remove it, and labelloop embed computes it anew") from error
-
-
-def _keep_last(*columns: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield the columns with one row an id, sorted by id: the last row where there are several."""
-    ids = columns[0]
-    _, from_end = np.unique(ids[::-1], return_index=True)
-    rows = len(ids) - 1 - from_end
-    if len(rows) == len(ids) and (np.diff(rows) == 1).all():
-        yield from columns
-        return
-    for column in columns:
-        yield column[rows]
+        return max(self._read_chunks(name, lambda file: file.stat().st_mtime_ns))
 
 
 def _write_about(file: Path, key: Key) -> None:
     if not file.exists():
-        part = file.with_name(f"{ABOUT}.{_name_writer()}.part")
+        part = file.with_name(f"{ABOUT}.{name_writer()}.part")
         part.write_text(json.dumps(asdict(key), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(file)
-
-
-def _write_chunk(folder: Path, columns: Sequence[NDArray[np.str_]], vectors: NDArray[np.float32]) -> None:
-    """Write a chunk behind the others: two processes that write at once take two numbers."""
-    part = folder / f"{_name_writer()}.part"
-    _save(part, columns, vectors)
-    chunks = _list_chunks(folder)
-    number = int(chunks[-1].stem) if chunks else 0
-    while True:
-        number += 1
-        try:
-            os.link(part, folder / f"{number:06d}.npz")
-        except FileExistsError:
-            continue
-        part.unlink()
-        return
-
-
-def _save(file: Path, columns: Sequence[NDArray[np.str_]], vectors: NDArray[np.float32]) -> None:
-    part = file.with_name(f"{file.name}.{_name_writer()}.writing")
-    with part.open("wb") as target:
-        # As bytes: numpy keeps four for each letter of a text.
-        ids, sample_ids, stamps = (column.astype(np.bytes_) for column in columns)
-        np.savez(target, ids=ids, sample_ids=sample_ids, stamps=stamps, vectors=vectors)
-        target.flush()
-        os.fsync(target.fileno())
-    part.replace(file)
-
-
-def _name_writer() -> str:
-    return f"{os.getpid()}-{threading.get_ident()}"
 
 
 def _to_word(text: str) -> str:

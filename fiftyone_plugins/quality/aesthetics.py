@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.app.writing import write_values
+from fiftyone_plugins.embeddings.reading import only_current, tell_outdated
 from fiftyone_plugins.embeddings.store import Embeddings, EmbeddingStore
 from fiftyone_plugins.quality.checks import AESTHETIC_CHECK
 from labels import fields
@@ -154,19 +155,22 @@ def rate_samples(samples: Any, tools: Tools) -> tuple[int, tuple[str, ...]]:
         return 0, ()
     embeddings, head = found
     ids = [str(sample_id) for sample_id in samples.values("id")]
-    chosen = embeddings.only(ids)
+    chosen = only_current(embeddings, samples)
     if not len(chosen):
-        return 0, (f"no image is rated: none of them has an embedding of {head.model}",)
+        return 0, (f"no image is rated: none of them has an embedding of {head.model}", *tell_outdated(chosen))
     means = compute_mean(head.expect(chosen.normalised()))
-    values = {
+    values: dict[str, dict[str, float | None]] = {
         sample_id: {fields.AESTHETIC_MEAN: float(mean), AESTHETIC_CHECK.field: to_score(float(mean))}
         for sample_id, mean in zip(chosen.ids.tolist(), means, strict=True)
     }
+    # What was rated by a picture that is no more there is not rated.
+    values |= {one: {fields.AESTHETIC_MEAN: None, AESTHETIC_CHECK.field: None} for one in chosen.outdated}
     for done, chunk in enumerate(chunked(values.items(), SAMPLES_PER_WRITE)):
         tools.on_progress(done * SAMPLES_PER_WRITE / len(values), "writing ratings")
         write_values(samples._dataset, dict(chunk))
-    missing = len(ids) - len(values)
-    return len(values), (f"not rated: {missing} images without an embedding of {head.model}",) if missing else ()
+    missing = len(ids) - len(chosen)
+    notes = (f"not rated: {missing} images without an embedding of {head.model}",) if missing else ()
+    return len(chosen), (*notes, *tell_outdated(chosen))
 
 
 def _file_of(folder: Path, model: str) -> Path:

@@ -1,45 +1,30 @@
-"""What needs votes or verdicts: training the head for ratings, and folders of examples to train a keep/trash model."""
+"""What needs votes or verdicts: training the head for ratings, and choosing examples to train a keep/trash model."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from fiftyone_plugins.app.work import Tools
+from fiftyone_plugins.embeddings.reading import only_current, tell_outdated
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.quality.aesthetics import compute_mean, read_histograms
+from fiftyone_plugins.quality.example_folders import Example, to_part, write_folders
+from fiftyone_plugins.quality.files import read_files
 from fiftyone_plugins.quality.proposals import KEEP, TRASH, Rules, Scored, Word, find_limit, propose, read_scored
 from labels import fields
 from labels.errors import LabelingError
-from labels.report import Failure, Report
+from labels.report import Report
 
 Source = Literal["checks", "people", "votes"]
 SOURCES: Final = ("checks", "people", "votes")
 EXAMPLES: Final = "keep-trash"
-MANIFEST: Final = "examples.jsonl"
 CLEARLY: Final = 0.75
 """An image is a clear keep where every score is below this part of its threshold; those between are no examples."""
-VALIDATION_OF: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One image with its word, why, and what keeps pictures of one group on one side of the split."""
-
-    sample_id: str
-    path: Path
-    word: Word
-    reason: str
-    group: str
 
 
 def learn(samples: Any, tools: Tools, *, votes: Path) -> Report:
@@ -56,9 +41,10 @@ def learn(samples: Any, tools: Tools, *, votes: Path) -> Report:
     latest = store.latest()
     if latest is None:
         raise LabelingError("no image has an embedding yet: labelloop embed computes them")
-    ids, paths = _read_files(samples)
-    by_id = {sample_id: path.stem for sample_id, path in zip(ids, paths, strict=True) if path.stem in histograms}
-    embeddings = store.read(latest).only(list(by_id))
+    files = read_files(samples)
+    by_id = {file.sample_id: file.path.stem for file in files if file.path.stem in histograms}
+    current = only_current(store.read(latest), samples)
+    embeddings = current.only(list(by_id))
     tools.on_progress(None, f"training on {len(embeddings)} images")
     true = np.array([histograms[by_id[one]] for one in embeddings.ids.tolist()]).reshape(-1, 10)
     head = train_head(embeddings.model, embeddings.normalised() if len(embeddings) else embeddings.vectors, true)
@@ -67,8 +53,9 @@ def learn(samples: Any, tools: Tools, *, votes: Path) -> Report:
         f"for embeddings of {head.model}, written to {file}",
         "on images it was not trained on: " + ", ".join(f"{name} {value:.3g}" for name, value in head.scores.items()),
         "labelloop quality rates the images of a dataset with it",
+        *tell_outdated(current),
     )
-    return Report("quality_learn", moved=len(embeddings), unchanged=len(ids) - len(embeddings), notes=notes)
+    return Report("quality_learn", moved=len(embeddings), unchanged=len(files) - len(embeddings), notes=notes)
 
 
 def write_examples(
@@ -78,7 +65,7 @@ def write_examples(
 
     The word comes from the checks, from people, or from votes; images between keep and trash are left out. One fifth
     validates; near-duplicates of one group are on one side. The same input gives the same folders; only what an
-    earlier run of this wrote is replaced.
+    earlier run of this wrote is replaced, and files of others in there stay.
 
     Raises:
         LabelingError: nothing to learn from, or the folder is somebody else's.
@@ -91,8 +78,9 @@ def write_examples(
         raise LabelingError(
             f"there are {counts[KEEP]} images to keep and {counts[TRASH]} of trash: both are needed to learn from"
         )
-    failed = _write(examples, target, tools, copy=copy)
-    details = {f"{word} ({part})": count for (part, word), count in sorted(_count_parts(examples).items())}
+    failed = write_folders(examples, target, tools.on_progress, copy=copy)
+    counted = Counter((to_part(one), one.word) for one in examples)
+    details = {f"{word} ({part})": count for (part, word), count in sorted(counted.items())}
     return Report(
         "quality_examples",
         moved=len(examples) - len(failed),
@@ -141,76 +129,26 @@ def choose_by_votes(means: Mapping[str, float], rules: Rules, *, gap: float = 0.
 
 
 def _choose(samples: Any, source: Source, rules: Rules, votes: Path | None) -> list[Example]:
-    ids, paths = _read_files(samples)
+    files = read_files(samples)
     if source == "votes":
         if votes is None:
             raise LabelingError("give the file with the votes")
         histograms = read_histograms(votes)
-        found = {key: histograms[path.stem] for key, path in zip(ids, paths, strict=True) if path.stem in histograms}
+        found = {one.sample_id: histograms[one.path.stem] for one in files if one.path.stem in histograms}
         words = choose_by_votes({key: compute_mean(histogram) for key, histogram in found.items()}, rules)
     elif source == "people":
         words = {one.sample_id: (one.said, "a person said so") for one in read_scored(samples) if one.said is not None}
     else:
         words = choose_by_checks(read_scored(samples), rules)
-    groups = _read_groups(samples, len(ids))
+    groups = _read_groups(samples, len(files))
     return [
-        Example(sample_id, path, *words[sample_id], group or sample_id)
-        for sample_id, path, group in zip(ids, paths, groups, strict=True)
-        if sample_id in words
+        Example(one.sample_id, one.path, *words[one.sample_id], group or one.sample_id)
+        for one, group in zip(files, groups, strict=True)
+        if one.sample_id in words
     ]
-
-
-def _read_files(samples: Any) -> tuple[list[str], list[Path]]:
-    """Return ids and the people's own files."""
-    ids, paths = samples.values(["id", "filepath"])
-    has_source = samples._dataset.has_sample_field(fields.SOURCE_PATH)
-    sources = samples.values(fields.SOURCE_PATH) if has_source else [None] * len(ids)
-    return list(map(str, ids)), [Path(own or path) for own, path in zip(sources, paths, strict=True)]
 
 
 def _read_groups(samples: Any, count: int) -> list[str | None]:
     if not samples._dataset.has_sample_field(fields.DUPLICATE_GROUP):
         return [None] * count
     return list(samples.values(fields.DUPLICATE_GROUP))
-
-
-def _to_part(example: Example) -> str:
-    digits = int(hashlib.sha256(example.group.encode()).hexdigest()[:8], 16)
-    return "val" if digits % VALIDATION_OF == 0 else "train"
-
-
-def _count_parts(examples: Iterable[Example]) -> Counter[tuple[str, str]]:
-    return Counter((_to_part(one), one.word) for one in examples)
-
-
-def _write(examples: Sequence[Example], target: Path, tools: Tools, *, copy: bool) -> list[Failure]:
-    """Write the folders beside their place and put them there; a process that is killed leaves the old ones."""
-    if target.exists() and not (target / MANIFEST).is_file():
-        raise LabelingError(f"{target}: is there already and holds no examples of labelloop; choose another folder")
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    failed: list[Failure] = []
-    lines: list[str] = []
-    for done, one in enumerate(sorted(examples, key=lambda example: example.sample_id)):
-        tools.on_progress(done / len(examples), f"writing examples, {done}/{len(examples)}")
-        place = Path(_to_part(one), one.word, f"{one.sample_id}{one.path.suffix.lower()}")
-        (part / place).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if copy:
-                shutil.copyfile(one.path, part / place)
-            else:
-                (part / place).symlink_to(one.path.resolve(strict=True))
-        except OSError as error:
-            failed.append(Failure(str(one.path), f"cannot be read ({error.strerror})", one.sample_id))
-            continue
-        about = {"file": place.as_posix(), "sample_id": one.sample_id, "word": one.word, "reason": one.reason}
-        lines.append(json.dumps(about | {"source": str(one.path)}))
-    (part / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(part, target)
-    shutil.rmtree(old, ignore_errors=True)
-    return failed

@@ -16,16 +16,15 @@ from fiftyone_plugins.app.operators import UndoOperator, WorkOperator
 from fiftyone_plugins.app.running import find_curation_folder
 from fiftyone_plugins.embeddings.store import EmbeddingStore
 from fiftyone_plugins.quality.checks import ALL_CHECKS, default_thresholds, find_check
-from fiftyone_plugins.quality.deciding import TAGS
+from fiftyone_plugins.quality.history import TAGS
 from fiftyone_plugins.quality.learning import SOURCES
-from fiftyone_plugins.quality.panel import QualityPanel
+from fiftyone_plugins.quality.panel import SURE, THRESHOLD, QualityPanel
 from fiftyone_plugins.quality.proposals import Rules
 from fiftyone_plugins.quality.scanning import count_unmeasured
 from fiftyone_plugins.quality.views import count_over, has_scores, list_measured, view_trash
 from labels import fields
 
 CHECKS = "checks"
-THRESHOLD = "threshold_"
 MEASURE_FIRST = "No image was measured yet: run «Check image quality» first."
 WORDS = {
     "checks": "The checks: what they are sure of",
@@ -48,7 +47,8 @@ class CheckQuality(WorkOperator):
         """Ask whether all are measured anew; say how many images will be read."""
         inputs.bool("everything", default=False, label="Measure anew what was measured")
         count = len(samples) if ctx.params.get("everything") else count_unmeasured(samples)
-        inputs.view("summary", types.Notice(label=f"{count:,} images will be read; no file is changed."))
+        others = "" if ctx.params.get("everything") else ", and those whose files changed"
+        inputs.view("summary", types.Notice(label=f"{count:,} images will be read{others}; no file is written to."))
         return None
 
     def read_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class TagTrash(WorkOperator):
         for name, threshold in rules.thresholds.items():
             label = f"{find_check(name).label}: {counts.get(name, 0):,} from {threshold:g} on"
             about = find_check(name).about
-            default = find_check(name).threshold or 0.9
+            default = find_check(name).threshold or SURE
             slider = types.SliderView(label=label, description=about, value_precision=2)
             inputs.float(THRESHOLD + name, min=0, max=1, default=default, label=label, view=slider)
         if ctx.dataset.has_sample_field(fields.AESTHETIC_MEAN):
@@ -172,7 +172,7 @@ def read_rules(answers: dict[str, Any]) -> Rules:
     thresholds: dict[str, float] = {}
     for name in chosen:
         given = answers.get(THRESHOLD + name)
-        thresholds[name] = float(find_check(name).threshold or 0.9) if given is None else float(given)
+        thresholds[name] = float(find_check(name).threshold or SURE) if given is None else float(given)
     return Rules(thresholds, answers.get("below_mean"), answers.get("worst_percent"))
 
 

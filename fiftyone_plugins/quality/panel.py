@@ -23,6 +23,10 @@ from labels import fields
 
 BINS: Final = 20
 FIRST: Final = "blurry"
+THRESHOLD: Final = "threshold_"
+"""Each check has a slider of its own: its value is never taken for that of another check."""
+SURE: Final = 0.9
+"""The first threshold of a check that has none of its own."""
 
 
 class QualityPanel(CurationPanel):
@@ -36,12 +40,15 @@ class QualityPanel(CurationPanel):
     def read(self, ctx: Any) -> None:
         """Read counts and the histogram."""
         state = ctx.panel.state
-        state.thresholds = state.thresholds or default_thresholds()
+        state.thresholds = _thresholds_of(state)
         state.check = state.check or FIRST
         state.measured = list_measured(ctx.dataset)
         state.summary = describe(ctx.dataset, Rules(state.thresholds))
         if not has_scores(ctx.dataset):
             return
+        if state.check in state.thresholds and getattr(state, THRESHOLD + state.check) is None:
+            # A slider without a value takes its first one, and the App tells the panel that it was moved.
+            setattr(state, THRESHOLD + state.check, state.thresholds[state.check])
         state.over = count_over(ctx.dataset, state.thresholds)
         counts, _, _ = ctx.dataset.histogram_values(find_check(state.check).field, bins=BINS, range=(0, 1.0001))
         state.counts = [int(count) for count in counts]
@@ -49,23 +56,31 @@ class QualityPanel(CurationPanel):
     def choose_check(self, ctx: Any) -> None:
         """Show another check."""
         ctx.panel.state.check = ctx.params.get("value")
-        ctx.panel.state.threshold = _threshold_of(ctx.panel.state)
         self.refresh(ctx)
 
     def choose_threshold(self, ctx: Any) -> None:
-        """Set the threshold of the check that is shown; 1 takes it out."""
-        value = ctx.params.get("value")
-        thresholds = dict(ctx.panel.state.thresholds or default_thresholds())
-        if isinstance(value, int | float):
-            thresholds[ctx.panel.state.check] = float(value)
-        ctx.panel.state.thresholds = thresholds
-        self.refresh(ctx)
+        """Set the threshold of the check whose slider was moved."""
+        name, value = str(ctx.params.get("path")).removeprefix(THRESHOLD), ctx.params.get("value")
+        thresholds = _thresholds_of(ctx.panel.state)
+        # The App calls this too whenever it draws a slider anew: what answered that would be called for ever.
+        if name in thresholds and isinstance(value, int | float) and value != thresholds[name]:
+            ctx.panel.state.thresholds = thresholds | {name: float(value)}
+            self.refresh(ctx)
 
     def forget_threshold(self, ctx: Any) -> None:
         """Let the check that is shown no longer speak for trash."""
-        thresholds = dict(ctx.panel.state.thresholds or default_thresholds())
+        thresholds = _thresholds_of(ctx.panel.state)
         thresholds.pop(ctx.panel.state.check, None)
         ctx.panel.state.thresholds = thresholds
+        self.refresh(ctx)
+
+    def restore_threshold(self, ctx: Any) -> None:
+        """Let the check that is shown speak for trash, from its usual threshold on."""
+        state = ctx.panel.state
+        limit = find_check(state.check).threshold or SURE
+        state.thresholds = _thresholds_of(state) | {state.check: limit}
+        # Where the slider was left the last time is not the threshold any more.
+        setattr(state, THRESHOLD + state.check, limit)
         self.refresh(ctx)
 
     def show_bar(self, ctx: Any) -> None:
@@ -87,7 +102,7 @@ class QualityPanel(CurationPanel):
         if not has_scores(ctx.dataset):
             ctx.ops.notify("Nothing is measured yet: «Check image quality» first.", variant="warning")
             return
-        ctx.ops.set_view(view_trash(ctx.dataset, Rules(ctx.panel.state.thresholds or default_thresholds())))
+        ctx.ops.set_view(view_trash(ctx.dataset, Rules(_thresholds_of(ctx.panel.state))))
 
     def show_tagged(self, ctx: Any) -> None:
         """Filter the grid to what is tagged."""
@@ -107,8 +122,8 @@ class QualityPanel(CurationPanel):
 
     def tag(self, ctx: Any) -> None:
         """Open the form that tags, with the thresholds that are set here."""
-        thresholds = ctx.panel.state.thresholds or default_thresholds()
-        params = {"checks": list(thresholds)} | {f"threshold_{name}": limit for name, limit in thresholds.items()}
+        thresholds = _thresholds_of(ctx.panel.state)
+        params = {"checks": list(thresholds)} | {THRESHOLD + name: limit for name, limit in thresholds.items()}
         self.open_form(ctx, "tag_trash", params)
 
     def undo(self, ctx: Any) -> None:
@@ -125,19 +140,26 @@ class QualityPanel(CurationPanel):
             for name in state.measured or []:
                 choices.add_choice(name, label=find_check(name).label)
             panel.enum("check", choices.values(), label="Check", view=choices, on_change=self.choose_check)
-            threshold = _threshold_of(state)
+            threshold = _thresholds_of(state).get(state.check)
             panel.plot("histogram", on_click=self.show_bar, **draw_histogram(state.check, state.counts, threshold))
-            panel.float(
-                "threshold",
-                min=0,
-                max=1,
-                default=1.0 if threshold is None else threshold,
-                label="Trash from this score on",
-                view=types.SliderView(label="Trash from", value_precision=2),
-                on_change=self.choose_threshold,
-            )
-            panel.btn("forget", label="This check is no reason for trash", on_click=self.forget_threshold)
-            panel.plot("over_chart", on_click=self.show_over, **draw_over(state.over, state.thresholds))
+            self._add_threshold(panel, state.check, threshold)
+            if state.over:
+                panel.plot("over_chart", on_click=self.show_over, **draw_over(state.over, state.thresholds))
+
+    def _add_threshold(self, panel: types.Object, check: str, threshold: float | None) -> None:
+        if threshold is None:
+            panel.btn("restore", label="Make this check a reason for trash", on_click=self.restore_threshold)
+            return
+        panel.float(
+            THRESHOLD + check,
+            min=0,
+            max=1,
+            default=threshold,
+            label="Trash from this score on",
+            view=types.SliderView(label="Trash from", value_precision=2),
+            on_change=self.choose_threshold,
+        )
+        panel.btn("forget", label="This check is no reason for trash", on_click=self.forget_threshold)
 
     def _add_buttons(self, panel: types.Object) -> None:
         first = panel.h_stack("work", gap=1, wrap=True)
@@ -203,6 +225,6 @@ def draw_over(over: dict[str, int], thresholds: dict[str, float]) -> dict[str, A
     return draw_rows("Images that reach each threshold", names, list(over.values()), STRIKING)
 
 
-def _threshold_of(state: Any) -> float | None:
-    found = (state.thresholds or {}).get(state.check)
-    return None if found is None else float(found)
+def _thresholds_of(state: Any) -> dict[str, float]:
+    """Return the thresholds that are set in the panel, the usual ones where none were; empty: no check counts."""
+    return default_thresholds() if state.thresholds is None else dict(state.thresholds)

@@ -96,18 +96,6 @@ def find_limit(means: Iterable[float | None], rules: Rules) -> float | None:
     return max(limits, default=None)
 
 
-def count_over(samples: Sequence[Scored], thresholds: Mapping[str, float]) -> dict[str, int]:
-    """Return how many samples reach the threshold of each check.
-
-    >>> count_over([Scored("1", {"dark": 0.8}), Scored("2", {"dark": None})], {"dark": 0.8})
-    {'dark': 1}
-    """
-    return {
-        name: sum(score is not None and score >= threshold for one in samples for score in [one.scores.get(name)])
-        for name, threshold in thresholds.items()
-    }
-
-
 def read_scored(samples: Any) -> list[Scored]:
     """Return scores, ratings and words of a dataset's or view's samples, read as columns."""
     dataset = samples._dataset

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from labels.errors import ItemError
 from labels.greys import to_eight_bits
@@ -112,9 +112,3 @@ def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 
     resized: Any = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=np.uint8)
-
-
-def upright(path: Path) -> Image.Image:
-    """Return the whole upright picture of a file in colour; for those who do not measure."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 from more_itertools import chunked
 
+from fiftyone_plugins.app.own_fields import MARK, declare_own
 from fiftyone_plugins.app.work import Tools
-from fiftyone_plugins.app.writing import group_in_sidebar, write_values
+from fiftyone_plugins.app.writing import write_values
 from fiftyone_plugins.quality.aesthetics import rate_samples
 from fiftyone_plugins.quality.checks import ALL_CHECKS, CHECKS, CORRUPT, FIELDS
+from fiftyone_plugins.quality.files import OwnFile, read_files, read_stamp
 from fiftyone_plugins.quality.measuring import compute_scores
 from fiftyone_plugins.quality.proposals import Rules, write_proposals
 from fiftyone_plugins.quality.reading import read_picture
@@ -23,34 +23,38 @@ from labels.report import Failure, Report
 IMAGES_PER_WRITE: Final = 64
 # Decoding and filtering release the interpreter's lock; more threads than this only hold more pictures in memory.
 THREADS: Final = 4
-OWN_FIELDS: Final = (*FIELDS, fields.AESTHETIC_MEAN, fields.QUALITY_PROPOSAL, fields.QUALITY_REASON)
+SIDEBAR_GROUP: Final = "quality checks"
+NOTHING_KNOWN: Final = dict.fromkeys([*(check.field for check in CHECKS.values()), fields.QUALITY_STAMP])
 
-Scores = dict[str, float | None]
+Values = dict[str, float | str | None]
 
 
 def scan(samples: Any, tools: Tools, *, rules: Rules, everything: bool) -> Report:
-    """Measure the samples that were not measured yet (or all), rate what has embeddings, and propose keep or trash.
+    """Measure the samples that were not measured yet, or whose file changed since (or all); rate and propose.
 
     An image that cannot be decoded is measured: it is corrupt. A file that is not there is reported, and nothing is
     said about it.
     """
     dataset = samples._dataset
     declare_fields(dataset)
-    rows = _find_unmeasured(samples, everything=everything)
+    tools.on_progress(None, "looking for what is new")
+    files = [file for file in read_files(samples) if everything or not file.is_current]
     failed: list[Failure] = []
     measured, done = 0, 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for chunk in chunked(rows, IMAGES_PER_WRITE):
-            tools.on_progress(done / len(rows), f"measuring images, {done}/{len(rows)}")
-            outcomes = list(pool.map(_measure, [path for _, path in chunk]))
-            values: dict[str, Scores] = {}
-            for (sample_id, _), outcome in zip(chunk, outcomes, strict=True):
-                if isinstance(outcome, ItemError):
-                    failed.append(Failure(outcome.item, outcome.problem, sample_id))
-                else:
-                    values[sample_id] = {CHECKS[name].field: score for name, score in outcome.items()}
+        for chunk in chunked(files, IMAGES_PER_WRITE):
+            tools.on_progress(done / len(files), f"measuring images, {done}/{len(files)}")
+            values: dict[str, Values] = {}
+            for file, outcome in zip(chunk, pool.map(_measure, chunk), strict=True):
+                if not isinstance(outcome, ItemError):
+                    values[file.sample_id] = outcome
+                    measured += 1
+                    continue
+                failed.append(Failure(outcome.item, outcome.problem, file.sample_id))
+                if file.is_measured:
+                    values[file.sample_id] = dict(NOTHING_KNOWN)
             write_values(dataset, values)
-            measured, done = measured + len(values), done + len(chunk)
+            done += len(chunk)
     rated, notes = rate_samples(samples, tools)
     counts = write_proposals(samples, rules, tools)
     return Report(
@@ -64,15 +68,25 @@ def scan(samples: Any, tools: Tools, *, rules: Rules, everything: bool) -> Repor
 
 
 def declare_fields(dataset: Any) -> None:
-    """Make the plugin's fields, with a group of their own in the sidebar; a second time changes nothing."""
+    """Make the plugin's fields, with a group of their own in the sidebar; a second time changes nothing.
+
+    Raises:
+        LabelingError: a field of that name is a person's.
+    """
     import fiftyone as fo
 
-    for check in ALL_CHECKS.values():
-        dataset.add_sample_field(check.field, fo.FloatField, description=check.about)
-    dataset.add_sample_field(fields.AESTHETIC_MEAN, fo.FloatField)
-    dataset.add_sample_field(fields.QUALITY_PROPOSAL, fo.StringField)
-    dataset.add_sample_field(fields.QUALITY_REASON, fo.StringField)
-    group_in_sidebar(dataset, "quality checks", OWN_FIELDS)
+    kinds = dict.fromkeys([*FIELDS, fields.AESTHETIC_MEAN], fo.FloatField)
+    kinds |= dict.fromkeys([fields.QUALITY_PROPOSAL, fields.QUALITY_REASON, fields.QUALITY_STAMP], fo.StringField)
+    about = {check.field: f"{MARK}: {check.about}" for check in ALL_CHECKS.values()}
+    # What labelloop measured before said so in other words.
+    first = dataset.get_field(CHECKS[CORRUPT].field)
+    is_known = first is not None and first.description == CHECKS[CORRUPT].about
+    declare_own(dataset, kinds, by="quality", group=SIDEBAR_GROUP, known=is_known)
+    for path, text in about.items():
+        field = dataset.get_field(path)
+        if field.description != text:
+            field.description = text
+            field.save()
 
 
 def count_unmeasured(samples: Any) -> int:
@@ -83,21 +97,11 @@ def count_unmeasured(samples: Any) -> int:
     return len(samples) - int(samples.count(field))
 
 
-def _find_unmeasured(samples: Any, *, everything: bool) -> list[tuple[str, Path]]:
-    """Return id and file of each sample to measure: the person's own file where the App shows a copy."""
-    has_source = samples._dataset.has_sample_field(fields.SOURCE_PATH)
-    names = ["id", "filepath", CHECKS[CORRUPT].field, *([fields.SOURCE_PATH] if has_source else [])]
-    ids, paths, known, *sources = samples.values(names)
-    own: Sequence[str | None] = sources[0] if has_source else [None] * len(ids)
-    return [
-        (str(sample_id), Path(source or path))
-        for sample_id, path, score, source in zip(ids, paths, known, own, strict=True)
-        if everything or score is None
-    ]
-
-
-def _measure(path: Path) -> Scores | ItemError:
+def _measure(file: OwnFile) -> Values | ItemError:
+    # Before it is read: a change while it is read is seen the next time.
+    stamp = read_stamp(file.path)
     try:
-        return compute_scores(read_picture(path))
+        scores = compute_scores(read_picture(file.path))
     except ItemError as error:
         return error
+    return {CHECKS[name].field: score for name, score in scores.items()} | {fields.QUALITY_STAMP: stamp}

@@ -55,7 +55,7 @@ class ResolveConflicts(JobOperator):
         Raises:
             ServiceError: the console does not answer, serves another dataset, or the job failed.
         """
-        dataset = samples._dataset
+        dataset = samples._root_dataset
         report = run_for_python(dataset.name, self.job, to_resolve_params(dataset, samples, [], side))
         dataset.reload()
         return report

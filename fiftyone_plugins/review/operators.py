@@ -55,8 +55,9 @@ class SendToLabelStudio(JobOperator):
         Raises:
             ServiceError: the console does not answer, serves another dataset, or the job failed.
         """
-        target: Target = "view" if samples != samples._dataset else "dataset"
-        return run_for_python(samples._dataset.name, self.job, to_sample_params(samples._dataset, samples, [], target))
+        dataset = samples._root_dataset
+        target: Target = "view" if samples != dataset else "dataset"
+        return run_for_python(dataset.name, self.job, to_sample_params(dataset, samples, [], target))
 
 
 class PullReviewedLabels(JobOperator):

@@ -9,13 +9,13 @@ from typing import Any, Final
 from bson import ObjectId
 from more_itertools import chunked
 
-from fiftyone_plugins.app.writing import group_in_sidebar, write_values
+from fiftyone_plugins.app.own_fields import declare_own
+from fiftyone_plugins.app.writing import write_values
 from fiftyone_plugins.embeddings.items import find_label_paths, list_offered_fields
 from fiftyone_plugins.embeddings.store import Embeddings
 from fiftyone_plugins.embeddings.writing import SAMPLES_AT_ONCE
 from fiftyone_plugins.zeroshot.agreement import Agreement, compare
 from labels import fields
-from labels.errors import LabelingError
 
 CONFIDENCE: Final = "zero_shot_confidence"
 """Attribute of a label: how sure the class is that a CLIP gives its crop, 0..1."""
@@ -54,7 +54,7 @@ def write_answers(
     """Write a Classification on each sample; of crops, class and confidence as attributes of their labels.
 
     Raises:
-        LabelingError: the field is there and holds something else.
+        LabelingError: the field is a person's.
         ServiceError: MongoDB does not answer.
     """
     import fiftyone as fo
@@ -62,18 +62,14 @@ def write_answers(
     if found.field is not None:
         root = find_label_paths(dataset, found.field).root
         columns = ((fields.ZERO_SHOT, fo.StringField, names), (CONFIDENCE, fo.FloatField, confidences))
-        for name, kind, values in columns:
-            dataset.add_sample_field(f"{root}.{name}", kind)
+        declare_own(dataset, {f"{root}.{name}": kind for name, kind, _ in columns}, by="zeroshot")
+        for name, _, values in columns:
             dataset.set_label_values(
                 f"{root}.{name}", dict(zip(found.ids.tolist(), values, strict=True)), progress=False
             )
         return
-    present = dataset.get_field(fields.ZERO_SHOT)
-    if present is not None and _kind(present) != "Classification":
-        raise LabelingError(f"field {fields.ZERO_SHOT!r}: holds something else; rename it first")
-    dataset.add_sample_field(fields.ZERO_SHOT, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
-    dataset.add_sample_field(f"{fields.ZERO_SHOT}.{fields.MODEL_VERSION}", fo.StringField)
-    group_in_sidebar(dataset, GROUP, [fields.ZERO_SHOT])
+    kinds = {fields.ZERO_SHOT: fo.Classification, f"{fields.ZERO_SHOT}.{fields.MODEL_VERSION}": fo.StringField}
+    declare_own(dataset, kinds, by="zeroshot", group=GROUP)
     for part in chunked(zip(found.ids.tolist(), names, confidences, strict=True), SAMPLES_AT_ONCE):
         write_values(
             dataset, {one: {fields.ZERO_SHOT: _document(name, sure, model_version)} for one, name, sure in part}

@@ -63,7 +63,8 @@ def read_thresholds(texts: Sequence[str]) -> dict[str, float | None] | None:
 def quality(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **given: Any) -> None:
     """Measure what is technically wrong with images, propose keep or trash, and tag the trash.
 
-    Only what is new is measured. Trash is a tag: such images are neither queued nor exported, and nothing is deleted.
+    Only what is new or changed is measured. Trash is a tag: such images are neither queued nor exported, and nothing is
+    deleted.
 
     Example: labelloop quality --threshold blurry=0.7 --tag-trash
     """
@@ -165,16 +166,15 @@ def clean(home: Home, /, view: str | None, sample_ids: tuple[str, ...], **given:
 
 def send_unsure(home: Home, view: str | None, sample_ids: Sequence[str]) -> None:
     """Send the samples of which the detector is unsure to Label Studio."""
-    from fiftyone_plugins.clean.judging import UNSURE
-    from labels import fields
+    from fiftyone_plugins.clean.memory import view_unsure
     from sync import startup
     from sync.jobs.context import open_context
     from sync.jobs.curation.work import select_named
 
     with open_context(home, startup.find_services(home)) as context:
         samples, _ = select_named(context.dataset, to_params(view, sample_ids))
-        chosen = samples.match({fields.CLEAN_OUTCOME: {"$in": list(UNSURE)}})
-        unsure = [str(sample_id) for sample_id in chosen.values("id")]
+        chosen = view_unsure(samples)
+        unsure = [] if chosen is None else [str(sample_id) for sample_id in chosen.values("id")]
     if unsure:
         run_here(home, "push", {"sample_ids": unsure})
     else:

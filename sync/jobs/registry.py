@@ -28,7 +28,8 @@ from sync.jobs.models.promote import promote
 from sync.jobs.models.rollback import rollback
 from sync.jobs.models.train import to_options, train
 from sync.jobs.naming import find_named
-from sync.jobs.parameters import READERS, Params
+from sync.jobs.param_values import Params
+from sync.jobs.parameters import READERS
 from sync.jobs.reporting import report
 from sync.runs.job_runner import JobFunction
 from sync.runs.live_run import LiveRun

@@ -57,6 +57,10 @@ def test_a_curator_measures_looks_tags_and_takes_it_back(app: CurationApp, photo
     bars.nth(highest).click(force=True)
     app.wait_for_count(f"{counts[highest]} sample" + ("s" if counts[highest] > 1 else ""))
 
+    panel.get_by_role("button", name="This check is no reason for trash").click()
+    panel.get_by_text("1 proposed as trash").wait_for(timeout=LOOK_MS)
+    panel.get_by_role("button", name="Make this check a reason for trash").click()
+    panel.get_by_text("2 proposed as trash").wait_for(timeout=LOOK_MS)
     panel.get_by_role("button", name="Show proposed trash", exact=True).click()
     app.wait_for_count("2 samples")
     panel.get_by_role("button", name="Show all", exact=True).click()

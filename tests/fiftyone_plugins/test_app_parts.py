@@ -46,6 +46,23 @@ def test_half_a_line_of_a_killed_process_is_nobodys_change(tmp_path: Path) -> No
     assert decided.changes == ({"sample_id": "1"}, {"sample_id": "3"})
 
 
+def test_a_log_that_lost_its_first_line_with_the_power_is_no_decision(tmp_path: Path) -> None:
+    Journal.begin(tmp_path, "a", "move", {}).add([{"sample_id": "1"}])
+    (to_folder(tmp_path, "a") / "move-2.jsonl").touch()
+
+    assert [one.run for one in list_standing(tmp_path, "a", "move")] == ["move-1"]
+    assert Journal.begin(tmp_path, "a", "move", {}).run == "move-3"
+    assert {file.suffix for file in to_folder(tmp_path, "a").iterdir()} == {".jsonl"}
+
+
+def test_a_dataset_of_a_long_name_has_a_place_for_its_decisions(tmp_path: Path) -> None:
+    names = ["照片" * 30, "照片" * 30 + "二"]
+    for name in names:
+        Journal.begin(tmp_path, name, "move", {"of": name})
+
+    assert [list_decided(tmp_path, name, "move")[0].about["of"] for name in names] == names
+
+
 def test_decisions_are_numbered_by_kind_and_dataset(tmp_path: Path) -> None:
     runs = [Journal.begin(tmp_path, name, kind, {}).run for name in ("a", "b") for kind in ("move", "copy", "move")]
 

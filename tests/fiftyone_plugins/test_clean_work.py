@@ -220,6 +220,60 @@ def test_only_what_is_new_is_looked_at_when_asked(photos: Any, tools: Tools) -> 
     assert (report.moved, report.unchanged, len(report.failed)) == (3, 2, 1)
 
 
+def test_what_was_judged_by_another_question_is_new(photos: Any, tools: Tools) -> None:
+    judge(photos, tools)
+    report = judge(photos, tools, "all", only_new=True)
+    again = judge(photos, tools, "all", only_new=True)
+
+    assert (report.moved, report.unchanged, len(report.failed)) == (5, 0, 1)
+    assert (again.moved, again.unchanged, len(again.failed)) == (0, 5, 1)
+
+
+def test_an_image_that_can_no_longer_be_read_has_no_outcome_any_more(photos: Any, tools: Tools) -> None:
+    judge(photos, tools)
+    report = judge(photos, replace(tools, draw=FakeDetector(dict.fromkeys(PHOTOS))))
+
+    assert len(report.failed) == len(PHOTOS)
+    for name in ("clean_outcome", "clean_score", "clean_confidence", "clean_seen"):
+        assert photos.values(name) == [None] * len(PHOTOS)
+
+
+def test_a_label_without_a_class_is_reported_and_the_other_images_are_judged(
+    fiftyone: Any, photos: Any, tools: Tools
+) -> None:
+    drawn = [fiftyone.Detections(detections=[fiftyone.Detection(bounding_box=[0, 0, 1, 1])])]
+    photos.set_values("predictions", [*drawn, *[fiftyone.Detections()] * 5])
+    report = judge(photos, replace(tools, draw=None), seen_in="predictions")
+
+    assert report.moved == 5
+    assert [(name_of(one.item), one.problem) for one in report.failed] == [
+        ("person/sure.jpg", "a label has no class or no box")
+    ]
+
+
+def test_a_persons_own_field_of_the_name_is_left_and_named(photos: Any, tools: Tools) -> None:
+    photos.set_values("clean_score", ["mine"] * len(PHOTOS))
+    with pytest.raises(LabelingError, match="field 'clean_score' is there already and is not labelloop's"):
+        judge(photos, tools)
+
+    assert photos.distinct("clean_score") == ["mine"]
+    assert not photos.has_sample_field("clean_outcome")
+
+
+def test_what_an_earlier_labelloop_judged_is_judged_anew_before_it_is_acted_on(photos: Any, tools: Tools) -> None:
+    judge(photos, tools)
+    photos.delete_sample_field("clean_about")
+    for name in ("clean_outcome", "clean_score", "clean_confidence", "clean_seen"):
+        field = photos.get_field(name)
+        field.description = None
+        field.save()
+    with pytest.raises(LabelingError, match="no sample was judged yet"):
+        run(photos, tools, "clean_apply", action="retag")
+    judge(photos, tools)
+
+    assert run(photos, tools, "clean_apply", action="retag").moved == 2
+
+
 @pytest.mark.parametrize("action", [None, "retag", "move"])
 def test_a_rehearsal_says_what_would_come_of_it_and_writes_nothing(
     photos: Any, tools: Tools, folder: Path, action: str | None
@@ -254,6 +308,75 @@ def test_acting_without_a_trial_is_another_job(photos: Any, tools: Tools) -> Non
 
 
 # Acting
+
+
+def test_only_the_contradictions_of_the_last_question_are_acted_on(photos: Any, tools: Tools) -> None:
+    judge(photos, tools, "all")
+    run(photos.limit(1), tools, "clean", classes=["car"])
+    run(photos, tools, "clean_apply", action="retag")
+
+    assert photos.values("tags") == [["without car"], [], [], [], [], []]
+    judge(photos, tools, "all", only_new=True)
+    run(photos, tools, "clean_apply", action="retag")
+    tagged = [name for name, tags in read_by_name(photos, "tags").items() if "without person" in tags]
+    assert tagged == ["person/empty.jpg", "others/empty.jpg"]
+
+
+def test_what_a_killed_run_judged_is_never_taken_for_the_answer_to_an_earlier_question(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: float | None, message: str) -> None:
+        if "2/6" in message:
+            raise KeyboardInterrupt
+
+    judge(photos, tools, "all")
+    monkeypatch.setattr("fiftyone_plugins.clean.looking.IMAGES_PER_WRITE", 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, replace(tools, on_progress=stop), "clean", classes=["car"])
+    run(photos, tools, "clean_apply", action="retag")
+
+    assert photos.values("tags") == [["without car"], ["without car"], [], [], [], []]
+
+
+def test_a_refused_question_leaves_the_last_one_in_place(photos: Any, tools: Tools) -> None:
+    judge(photos, tools, "all")
+    with pytest.raises(LabelingError, match="unicorn"):
+        run(photos, tools, "clean", classes=["unicorn"])
+
+    assert run(photos, tools, "clean_apply", action="retag", dry_run=True).moved == 2
+
+
+def test_taking_back_leaves_the_answer_to_a_later_question(photos: Any, tools: Tools, folder: Path) -> None:
+    judge(photos, tools)
+    before = list_files(folder)
+    run(photos, tools, "clean_apply", action="move")
+    tools.draw.confidences |= {f"{Path(path).parent.name}/{Path(path).name}": 0.0 for path in photos.values("filepath")}  # type: ignore[union-attr]
+    run(photos, tools, "clean", classes=["car"])
+    run(photos, tools, "clean_undo")
+
+    assert list_files(folder) == before
+    assert photos.values("clean_outcome") == ["false negative"] * len(PHOTOS)
+
+
+@pytest.mark.parametrize("place", ["files.Path.unlink", "applying._write_path"])
+def test_a_killed_undo_of_a_move_is_ended_by_the_next_one(
+    photos: Any, tools: Tools, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    judge(photos, tools)
+    before = (list_files(folder), photos.values("filepath"))
+    run(photos, tools, "clean_apply", action="move")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fiftyone_plugins.clean.{place}", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(photos, tools, "clean_undo")
+    undone = run(photos, tools, "clean_undo")
+
+    assert (list_files(folder), photos.values("filepath")) == before
+    assert (undone.moved, undone.failed) == (2, ())
+    assert {name: read_by_name(photos, "clean_outcome")[name] for name in FALSE} == FALSE
 
 
 def test_retagging_a_claim_by_tag_puts_the_tag_right_and_can_be_taken_back(photos: Any, tools: Tools) -> None:
@@ -309,6 +432,37 @@ def test_moved_files_take_their_samples_along_and_come_back(photos: Any, tools: 
     assert {name: read_by_name(photos, "clean_outcome")[name] for name in FALSE} == FALSE
     lines = (tools.folder / "decisions" / "claimed" / "move-1.jsonl").read_text().splitlines()
     assert [json.loads(line).get("end") for line in lines[-2:]] == ["done", "undone"]
+
+
+@pytest.mark.parametrize(("sample_is", "comes_back"), [("deleted", True), ("added anew", False)])
+def test_a_file_whose_sample_was_deleted_comes_back_unless_it_is_another_ones_by_now(
+    fiftyone: Any, photos: Any, tools: Tools, folder: Path, sample_is: str, comes_back: bool
+) -> None:
+    judge(photos, tools)
+    run(photos, tools, "clean_apply", action="move")
+    moved = folder / "person-without-person" / "empty.jpg"
+    photos.delete_samples(photos.match({"filepath": str(moved)}))
+    if sample_is == "added anew":
+        photos.add_samples([fiftyone.Sample(filepath=str(moved))], progress=False)
+    undone = run(photos, tools, "clean_undo")
+
+    problems = [] if comes_back else ["is the file of another sample by now: it is left"]
+    assert [one.problem for one in undone.failed] == problems
+    assert (moved.exists(), (folder / "person" / "empty.jpg").exists()) == (not comes_back, comes_back)
+
+
+def test_a_copy_that_became_a_sample_is_not_taken_back(fiftyone: Any, photos: Any, tools: Tools, folder: Path) -> None:
+    judge(photos, tools)
+    run(photos, tools, "clean_apply", action="copy")
+    copy = folder / "person-without-person" / "empty.jpg"
+    photos.add_samples([fiftyone.Sample(filepath=str(copy))], progress=False)
+    undone = run(photos, tools, "clean_undo")
+
+    assert undone.moved == 1
+    assert [(one.item, one.problem) for one in undone.failed] == [
+        (str(copy), "is the file of another sample by now: it is left")
+    ]
+    assert copy.is_file()
 
 
 def test_a_sample_that_label_studio_knows_is_not_moved(photos: Any, tools: Tools, folder: Path) -> None:

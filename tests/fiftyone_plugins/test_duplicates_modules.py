@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,9 @@ def test_the_keeper_is_reviewed_before_labelled_before_large_before_sharp() -> N
 
 def test_a_group_across_splits_is_a_leak_and_labels_that_differ_are_told() -> None:
     members = [
-        Member("a", "1", split="train", said=(("cat",),)),
-        Member("b", "2", split="test", said=(("dog",),)),
-        Member("c", "3", split="train", said=(("cat",),)),
+        Member("a", "1", splits=("train",), said=(("cat",),)),
+        Member("b", "2", splits=("test",), said=(("dog",),)),
+        Member("c", "3", splits=("train",), said=(("cat",),)),
         Member("d", "4", said=(("cat",),)),
         Member("e", "5"),
         Member("f", "6"),
@@ -192,6 +193,19 @@ def test_decisions_are_read_again_in_a_new_process_and_undone_ones_do_not_count(
     assert Decisions(tmp_path).apart() == set()
 
 
+def test_decisions_of_two_who_write_at_once_both_count_and_each_is_taken_back(tmp_path: Path) -> None:
+    panel, job = Decisions(tmp_path), Decisions(tmp_path)
+    panel.record("drop", "g", ["a"])
+    dropped = job.record("drop", "g", ["b"])
+    assert Decisions(tmp_path).latest() == {"a": "drop", "b": "drop"}
+    panel.undo(dropped)
+    assert panel.latest() == Decisions(tmp_path).latest() == {"a": "drop"}
+    last = Decisions(tmp_path).find_last()
+    assert last is not None
+    job.undo(last)
+    assert Decisions(tmp_path).latest() == {}
+
+
 def test_a_line_that_a_killed_process_left_half_is_passed_over(tmp_path: Path) -> None:
     Decisions(tmp_path).record("keep", "g", ["a"])
     with (tmp_path / "decisions.jsonl").open("ab") as file:
@@ -199,3 +213,20 @@ def test_a_line_that_a_killed_process_left_half_is_passed_over(tmp_path: Path) -
     decisions = Decisions(tmp_path)
     decisions.record("drop", "g", ["b"])
     assert Decisions(tmp_path).latest() == {"a": "keep", "b": "drop"}
+
+
+def test_many_pictures_that_are_alike_propose_few_pairs_each_and_come_together(tmp_path: Path) -> None:
+    base = save(draw(1), tmp_path / "a.png")
+    noise = np.random.default_rng(0).integers(-9, 10, (300, *base.small.shape))
+    smalls = np.clip(base.small.astype(int) + noise, 0, 255).astype(np.uint8)
+    prints = [replace(base, sha256=str(row), small=small) for row, small in enumerate(smalls)]
+    pairs = find_pairs(prints, None, Rules(("phash",)))
+    assert len(pairs) < 300 * 8 * 13
+    (held,) = join_pairs(pairs, len(prints)).values()
+    assert len({row for one in held for row in (one.first, one.second)}) == 300
+
+
+def test_labels_are_compared_field_by_field_among_images_that_say_something() -> None:
+    members = [Member("a", "1", said=("car", None)), Member("b", "2", said=("car", "sunny"))]
+    (group,) = make_groups(join_pairs([pair(0, 1)], 2), members)
+    assert group.differs is False

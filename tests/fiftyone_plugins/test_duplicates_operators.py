@@ -13,7 +13,7 @@ from PIL import Image
 
 from fiftyone_plugins.app.running import run_work_for_python
 from fiftyone_plugins.app.work import Tools, find_work, select_samples
-from fiftyone_plugins.duplicates.deciding import choose_kept, decide, decide_group, open_decisions, undo
+from fiftyone_plugins.duplicates.deciding import EMPTIED, choose_kept, decide, decide_group, open_decisions, undo
 from fiftyone_plugins.duplicates.showing import read_cards, read_examples, read_groups
 from fiftyone_plugins.embeddings.embedders import parse_model
 from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
@@ -140,7 +140,7 @@ def test_leaks_and_labels_that_differ_have_their_views(fiftyone: Any, photos: An
         assert {Path(path).stem for path in group.values("filepath")} == {"a", "copy"}
     assert read_groups(photos, {})["leaks"] == read_groups(photos, {})["differs"] == [names_of(photos)["a"]]
     cards = read_cards(photos, names_of(photos)["a"], {})
-    assert [(card["name"], card["split"]) for card in cards] == [("a.png", "train"), ("copy.png", "test")]
+    assert [(card["name"], card["splits"]) for card in cards] == [("a.png", ("train",)), ("copy.png", ("test",))]
     assert "labels: cat" in cards[0]["text"]
 
 
@@ -299,7 +299,7 @@ def test_dropping_what_is_proposed_leaves_a_group_alone_whose_keeper_was_dropped
     report = drop.perform(photos, {}, tools)
 
     assert (report.moved, report.unchanged) == (0, 3)
-    assert report.notes == ("groups left as they are, since no image of them would be kept: 1",)
+    assert report.notes == (f"{EMPTIED}: 1",)
     assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [star]
     # Who is kept out of the view is kept all the same.
     decide(photos, open_decisions(tools, photos), "keep", group, [second])
@@ -416,3 +416,106 @@ def test_fiftyone_loads_the_plugin_and_runs_its_operators(
     assert report["moved"] == 3
     assert foo.get_operator(f"{PLUGIN}/drop_duplicates")(photos)["moved"] == 2
     assert foo.get_operator(f"{PLUGIN}/undo_duplicates")(photos)["moved"] == 2
+
+
+def test_a_button_pressed_twice_at_the_last_group_drops_nothing_that_is_in_no_group(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from fiftyone_plugins.duplicates.panel import DuplicatesPanel
+
+    monkeypatch.setenv("LABELLOOP_HOME", str(tmp_path))
+    find(photos, tools, methods=["exact"])
+    ctx = open_in_panel(photos, names_of(photos)["a"])
+    ctx.panel.state.filter = "undecided"
+    panel = DuplicatesPanel()
+    panel.accept(ctx)
+    assert ctx.panel.state.group is None
+    panel.accept(ctx)
+    assert photos.count_sample_tags() == {fields.DUPLICATE_TAG: 1}
+    with pytest.raises(LabelingError, match="has changed"):
+        decide_group(photos, open_decisions(tools, photos), "", [ids_of(photos)["other"]])
+
+
+@pytest.mark.parametrize("action", ["keep", "drop", "apart"])
+def test_undo_gives_back_the_tag_that_a_person_had_given_by_hand(photos: Any, tools: Tools, action: Any) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    ids, decisions = ids_of(photos), open_decisions(tools, photos)
+    photos.select(ids["a"]).tag_samples(fields.DUPLICATE_TAG)
+    decision = decide(photos, decisions, action, names_of(photos)["a"], [ids["a"]])
+    undo(photos, open_decisions(tools, photos), decision)
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [ids["a"]]
+
+
+def test_new_copies_in_a_decided_group_are_undecided_and_a_decided_group_is_not_dropped_from(
+    fiftyone: Any, photos: Any, tools: Tools, tmp_path: Path
+) -> None:
+    find(photos, tools, methods=["exact"])
+    group, ids = names_of(photos)["a"], ids_of(photos)
+    drop = find_work("duplicates_drop")
+    decide(photos, open_decisions(tools, photos), "keep", group, [ids["a"]])
+    decide(photos, open_decisions(tools, photos), "keep", group, [ids["copy"]])
+    assert read_groups(photos, open_decisions(tools, photos).latest())["undecided"] == []
+    assert drop.perform(photos, {}, tools).moved == 0
+    (tmp_path / "new.png").write_bytes((tmp_path / "a.png").read_bytes())
+    photos.add_samples([fiftyone.Sample(filepath=str(tmp_path / "new.png"))], progress=False)
+    find(photos, tools, methods=["exact"])
+    assert read_groups(photos, open_decisions(tools, photos).latest())["undecided"] == [group]
+    assert drop.perform(photos, {}, tools).moved == 1
+    assert photos.match_tags(fields.DUPLICATE_TAG).values("id") == [ids_of(photos)["new"]]
+
+
+def test_who_is_left_of_a_group_whose_others_were_deleted_is_shown_as_no_group(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact"])
+    photos.delete_samples([ids_of(photos)["copy"]])
+    assert read_groups(photos, {}) == {"all": [], "undecided": [], "leaks": [], "differs": []}
+
+
+def test_a_search_in_a_view_takes_no_group_apart_that_reaches_out_of_it(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact", "phash"])
+    before = names_of(photos)
+    report = find(photos.select(ids_of(photos)["a"]), tools, methods=["exact", "phash"])
+    assert names_of(photos) == before
+    assert report.moved == 0
+    assert report.notes[0] == "compared as well, since they are in a group with one of these: 2"
+
+
+def test_who_is_set_apart_while_a_search_runs_stays_apart(
+    photos: Any, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone_plugins.duplicates.scanning as scanning
+
+    find(photos, tools, methods=["exact", "phash"])
+    group, small, write = names_of(photos)["a"], ids_of(photos)["small"], scanning._write
+
+    def write_late(*given: Any) -> None:
+        if not open_decisions(tools, photos).taken:
+            decide(photos, open_decisions(tools, photos), "apart", group, [small])
+        write(*given)
+
+    monkeypatch.setattr(scanning, "_write", write_late)
+    find(photos, tools, methods=["exact", "phash"])
+    groups = names_of(photos)
+    assert (groups["a"], groups["copy"], groups["small"]) == (group, group, None)
+
+
+def test_an_image_that_was_dropped_and_is_like_nothing_now_is_told_and_in_a_view(photos: Any, tools: Tools) -> None:
+    find(photos, tools, methods=["exact"])
+    decide(photos, open_decisions(tools, photos), "drop", names_of(photos)["a"], [ids_of(photos)["copy"]])
+    draw(7).save(photos[ids_of(photos)["copy"]].filepath)
+    report = find(photos, tools, methods=["exact"])
+    assert any("like nothing now" in note and note.endswith(": 1") for note in report.notes)
+    assert photos.load_saved_view("dropped and like nothing now").values("id") == [ids_of(photos)["copy"]]
+
+
+def test_a_field_of_a_person_with_the_name_of_ours_is_not_written_over(photos: Any, tools: Tools) -> None:
+    photos.set_values(fields.DUPLICATE_GROUP, ["mine"] * 6)
+    with pytest.raises(LabelingError, match="not labelloop's"):
+        find(photos, tools, methods=["exact"])
+    assert photos.values(fields.DUPLICATE_GROUP) == ["mine"] * 6
+
+
+def test_all_split_tags_of_an_image_count_whatever_their_case(photos: Any, tools: Tools) -> None:
+    ids = ids_of(photos)
+    photos.select(ids["a"]).tag_samples(["Train", "test"])
+    photos.select(ids["copy"]).tag_samples("train")
+    assert find(photos, tools, methods=["exact"]).details["groups across splits"] == 1

@@ -139,7 +139,9 @@ def test_crops_like_a_crop_are_shown_as_crops(fiftyone: Any, colours: Any) -> No
         fiftyone, SIMILAR, colours, view=patches, selected=[patches.values("id")[5]], params={"count": 3}
     )
 
+    found = fiftyone.operators.get_operator(SIMILAR)(patches.skip(5), count=3, patches="ground_truth")
     (view,) = [params["view"] for name, params in told if name == "set_view"]
+    assert set(found) == set(patches.values("id")[3:])
     assert view[0]["_cls"].endswith("ToPatches")
     assert set(view[1]["kwargs"][0][1]) == set(patches.values("id")[3:])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,28 @@ def test_many_chunks_are_joined_and_say_the_same(tmp_path: Path, monkeypatch: py
     assert len(list((store.folder / KEY.name).glob("*.npz"))) <= 4
     assert store.stamps(KEY.name) == dict(zip(ids_of(0, 1, 2, 3, 4), ["10", "11", "7", "8", "9"], strict=True))
     assert store.read(KEY.name).vectors[:, 0].tolist() == [10, 11, 7, 8, 9]
+
+
+def test_who_reads_while_another_joins_the_chunks_gets_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MOST_CHUNKS", 3)
+    store, other = EmbeddingStore(tmp_path, "photos"), EmbeddingStore(tmp_path, "photos")
+    for number in (1, 2, 3):
+        store.append(KEY, ids_of(number), make_vectors(number), stamps=[str(number)])
+    read, still_to_write = store_module.read_chunk, [4]
+
+    def read_and_join(file: Path) -> tuple[NDArray[Any], ...]:
+        found = read(file)
+        while still_to_write:
+            number = still_to_write.pop()
+            other.append(KEY, ids_of(number), make_vectors(number), stamps=[str(number)])
+        return found
+
+    monkeypatch.setattr(store_module, "read_chunk", read_and_join)
+
+    assert store.read(KEY.name).ids.tolist() == ids_of(1, 2, 3, 4)
+    assert sorted(file.stem for file in (store.folder / KEY.name).glob("*.npz")) == ["000003", "000004"]
 
 
 def test_a_chunk_that_was_not_written_to_its_end_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

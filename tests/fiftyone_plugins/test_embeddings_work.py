@@ -15,7 +15,7 @@ from fiftyone_plugins.embeddings.computing import compute_vectors
 from fiftyone_plugins.embeddings.embedders import load_embedder, parse_model
 from fiftyone_plugins.embeddings.items import list_offered_fields, read_items
 from fiftyone_plugins.embeddings.store import EmbeddingStore
-from labels.errors import LabelingError
+from labels.errors import LabelingError, ServiceError
 from labels.report import Report
 
 pytestmark = pytest.mark.filterwarnings(
@@ -229,6 +229,22 @@ def test_groups_are_named_by_what_they_show(photos: Any, tmp_path: Path) -> None
     assert [name is None for name in photos.values("cluster")] == [False] * 4 + [True] * 9
 
 
+def test_fields_of_a_persons_own_are_not_written(photos: Any, tmp_path: Path) -> None:
+    run("embed", photos, tmp_path)
+    own = [f"site {number}" for number in range(13)]
+    for name, job in (("cluster", "cluster"), ("main_class", "visualize"), ("uniqueness", "outliers")):
+        photos.set_values(name, own)
+        params = {"method": "pca"} if job == "visualize" else {}
+        said = f"field '{name}' is there already and is not labelloop's: give it another name"
+        if job == "visualize":
+            # The map itself is made.
+            assert run(job, photos, tmp_path, **params).notes[1].startswith(said)
+        else:
+            with pytest.raises(LabelingError, match=said):
+                run(job, photos, tmp_path, **params)
+        assert photos.values(name) == own
+
+
 def test_crops_are_grouped_on_their_labels(photos: Any, tmp_path: Path) -> None:
     run("embed", photos, tmp_path, patches="ground_truth")
     run("cluster", photos, tmp_path, count=2, patches="ground_truth")
@@ -271,6 +287,86 @@ def test_the_brain_sorts_by_similarity_from_our_vectors(photos: Any, tmp_path: P
     assert {Path(path).name.split("_")[0] for path in like.values("filepath")} == {"disc"}
     if backend == "lancedb":
         assert list((tmp_path / "lancedb").iterdir())
+
+
+@pytest.mark.parametrize("patches", [None, "ground_truth"])
+@pytest.mark.parametrize("backend", ["lancedb", "labelloop"])
+def test_an_index_holds_what_it_was_made_of_and_nothing_that_was_deleted(
+    photos: Any, tmp_path: Path, backend: str, patches: str | None
+) -> None:
+    run("embed", photos, tmp_path, patches=patches)
+    ids = photos.values("id")
+    report = run("similarity", photos.limit(8), tmp_path, backend=backend, patches=patches)
+    (key,) = photos.list_brain_runs()
+    photos.clear_cache()
+    _, of_a_view, _ = photos.load_brain_results(key).get_embeddings()
+    photos.delete_samples(ids[:6])
+    photos.clear_cache()
+    run("similarity", photos, tmp_path, backend=backend, patches=patches)
+    photos.clear_cache()
+    _, left, _ = photos.load_brain_results(key).get_embeddings()
+
+    assert (report.moved, sorted(of_a_view)) == (8, sorted(ids[:8]))
+    assert sorted(left) == sorted(ids[6:12])
+
+
+def test_what_is_deleted_later_is_not_found_by_an_index_on_the_store(photos: Any, tmp_path: Path) -> None:
+    run("embed", photos, tmp_path)
+    run("similarity", photos, tmp_path, backend="labelloop")
+    (key,) = photos.list_brain_runs()
+    gone = photos.values("id")[:6]
+    photos.delete_samples(gone)
+    photos.clear_cache()
+    index = photos.load_brain_results(key)
+    index.find_unique(3)
+
+    assert len(photos.sort_by_similarity(photos.first().id, k=5, brain_key=key)) == 5
+    assert not set(gone) & set(index.unique_ids)
+
+
+def test_an_index_made_anew_leaves_no_vectors_of_the_last_one_behind(
+    photos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("embed", photos, tmp_path)
+    for _ in range(3):
+        run("similarity", photos, tmp_path)
+    keys = photos.list_brain_runs()
+
+    assert len(list((tmp_path / "lancedb").glob("*.lance"))) == 1
+    # Where the new one cannot be made, the last one is still there.
+    import fiftyone.brain
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(fiftyone.brain, "compute_similarity", fail)
+    with pytest.raises(ServiceError, match="no answer"):
+        run("similarity", photos, tmp_path)
+    photos.clear_cache()
+    assert photos.list_brain_runs() == keys
+    assert photos.load_brain_results(keys[0]).total_index_size == 12
+
+
+@pytest.mark.parametrize("patches", [None, "ground_truth"])
+def test_nothing_goes_by_the_vector_of_a_picture_that_is_another_one_now(
+    photos: Any, tmp_path: Path, patches: str | None
+) -> None:
+    run("embed", photos, tmp_path, patches=patches)
+    run("outliers", photos, tmp_path, patches=patches)
+    run("cluster", photos, tmp_path, count=2, patches=patches)
+    # One file is unreadable now, one shows something else.
+    Path(photos.first().filepath).write_bytes(b"no picture any more")
+    Image.new("RGB", (90, 60), "red").save(photos.skip(1).first().filepath)
+    run("embed", photos[:1], tmp_path, patches=patches)
+    reports = [run(job, photos, tmp_path, patches=patches) for job in ("outliers", "cluster", "similarity")]
+    field = "ground_truth.detections." if patches else ""
+
+    told = "changed or gone since they were embedded, and left out: 2 (labelloop embed computes them anew)"
+    assert [report.notes[-1] for report in reports] == [told] * 3
+    assert {report.moved for report in reports} == {10}
+    for name in ("outlier", "uniqueness", "cluster"):
+        values = photos[:12].values(f"{field}{name}", unwind=bool(patches))
+        assert [value is None for value in values] == [True, True, *[False] * 10]
 
 
 def test_qdrant_without_an_address_is_refused(photos: Any, tmp_path: Path) -> None:

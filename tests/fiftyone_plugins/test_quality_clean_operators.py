@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.clean.memory import view_unsure
 from fiftyone_plugins.quality.proposals import Rules, propose, read_scored
 from fiftyone_plugins.quality.views import count_over, view_trash
 from tests.fiftyone_plugins.test_quality_checks import make_large_photo
@@ -101,7 +102,8 @@ def test_images_are_measured_and_tagged_from_the_app_without_a_console(fiftyone:
     tag = resolve_form(fiftyone, f"{QUALITY}/tag_trash", photos)
     run_as_the_app(fiftyone, f"{QUALITY}/tag_trash", photos)
 
-    assert form["summary"]["view"]["label"] == "3 images will be read; no file is changed."
+    told = "3 images will be read, and those whose files changed; no file is written to."
+    assert form["summary"]["view"]["label"] == told
     assert [name for name, _ in first][-3:] == ["show_output", "notify", "reload_dataset"]
     assert tag["summary"]["view"]["label"].startswith("2 of 3 images would be tagged «trash».")
     assert tag["threshold_blurry"]["view"]["label"] == "blurry: 1 from 0.6 on"
@@ -157,9 +159,9 @@ def test_the_database_counts_what_the_rules_propose(fiftyone: Any, photos: Any, 
     proposed = [one.sample_id for one in propose(scored, rules) if one.word == "trash"]
 
     assert view_trash(photos, rules).values("id") == proposed
-    for name, count in count_over(photos, {"dark": 0.9, "blurry": 0.6}).items():
-        threshold = {"dark": 0.9, "blurry": 0.6}[name]
-        assert count == sum((one.scores[name] or 0) >= threshold for one in scored)
+    for limit in (0.0, 0.6, 0.9):
+        for name, count in count_over(photos, {"dark": limit, "blurry": limit}).items():
+            assert count == sum((score := one.scores[name]) is not None and score >= limit for one in scored)
 
 
 def test_the_quality_panel_shows_scores_and_filters_the_grid(fiftyone: Any, photos: Any) -> None:
@@ -168,7 +170,7 @@ def test_the_quality_panel_shows_scores_and_filters_the_grid(fiftyone: Any, phot
     run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
     ctx.params = {"value": "dark"}
     panel.choose_check(ctx)
-    assert {"histogram", "over_chart", "threshold"} <= list_parts(panel, ctx)
+    assert {"histogram", "over_chart", "threshold_dark"} <= list_parts(panel, ctx)
     assert sum(ctx.panel.state.counts) == 3
     assert ctx.panel.state.counts[-1] == 1
 
@@ -176,7 +178,7 @@ def test_the_quality_panel_shows_scores_and_filters_the_grid(fiftyone: Any, phot
     panel.show_bar(ctx)
     name, view = ctx.ops.told[-1]
     assert (name, view.values("id")) == ("set_view", photos.values("id")[2:])
-    ctx.params = {"value": 0.0}
+    ctx.params = {"path": "threshold_dark", "value": 0.0}
     panel.choose_threshold(ctx)
     assert ctx.panel.state.over["dark"] == 3
 
@@ -211,6 +213,20 @@ def test_of_selected_crops_the_images_are_trashed(fiftyone: Any, photos: Any) ->
     assert photos.values("tags") == [["trash"], [], []]
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_work_on_a_view_of_crops_is_done_on_the_images_they_were_cut_from(
+    fiftyone: Any, photos: Any, by_name: bool
+) -> None:
+    crops = photos.to_patches("predictions")
+    photos.save_view("crops", crops)
+    check = fiftyone.operators.get_operator(f"{QUALITY}/check_quality")
+    report = check(photos, view="crops") if by_name else check(crops)
+
+    assert report["moved"] == 2
+    assert [one is None for one in photos.values("quality_dark")] == [False, True, False]
+    assert not crops._dataset.has_sample_field("quality_dark")
+
+
 def test_keeping_what_was_kept_and_trashed_takes_the_trash_off_and_comes_back_whole(fiftyone: Any, photos: Any) -> None:
     panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
     photos.limit(1).tag_samples(["keep", "trash"])
@@ -226,16 +242,50 @@ def test_keeping_what_was_kept_and_trashed_takes_the_trash_off_and_comes_back_wh
 def test_a_threshold_of_zero_is_shown_as_zero(fiftyone: Any, photos: Any) -> None:
     run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
     panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
-    ctx.params = {"value": 0.0}
+    ctx.params = {"path": "threshold_blurry", "value": 0.0}
     panel.choose_threshold(ctx)
 
-    assert panel.render(ctx).to_json()["type"]["properties"]["threshold"]["default"] == 0.0
+    assert panel.render(ctx).to_json()["type"]["properties"]["threshold_blurry"]["default"] == 0.0
+
+
+def test_a_slider_that_the_app_draws_anew_changes_nothing_and_asks_for_nothing(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    panel.forget_threshold(ctx)
+    before, told = dict(ctx.panel.state.values), len(ctx.ops.told)
+    assert before["threshold_blurry"] == 0.6
+    for path, value in (("threshold_blurry", 0.6), ("threshold_blurry", 1), ("threshold_dark", 0.7)):
+        ctx.params = {"path": path, "value": value}
+        panel.choose_threshold(ctx)
+
+    assert (ctx.panel.state.values, len(ctx.ops.told)) == (before, told)
+    assert "threshold_blurry" not in list_parts(panel, ctx)
+    panel.restore_threshold(ctx)
+    assert panel.render(ctx).to_json()["type"]["properties"]["threshold_blurry"]["default"] == 0.6
+
+
+def test_where_no_check_is_a_reason_any_more_nothing_is_proposed(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{QUALITY}/check_quality", photos)
+    panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
+    for name in list(ctx.panel.state.thresholds):
+        ctx.panel.state.check = name
+        panel.forget_threshold(ctx)
+    panel.refresh(ctx)
+
+    assert ctx.panel.state.thresholds == {}
+    assert "**0** proposed as trash" in ctx.panel.state.summary
+    assert {"histogram", "restore"} <= list_parts(panel, ctx)
+    panel.show_trash(ctx)
+    assert ctx.ops.told[-1][1].values("id") == []
+    panel.restore_threshold(ctx)
+    assert ctx.panel.state.thresholds == {"corrupt": 0.5}
 
 
 def test_another_dataset_begins_anew(fiftyone: Any, photos: Any) -> None:
     panel, ctx = open_panel(fiftyone, f"{QUALITY}/quality", photos)
-    ctx.params = {"value": 0.1}
+    ctx.params = {"path": "threshold_blurry", "value": 0.1}
     panel.choose_threshold(ctx)
+    assert 0.1 in ctx.panel.state.thresholds.values()
     panel.on_change_dataset(ctx)
 
     assert 0.1 not in ctx.panel.state.thresholds.values()
@@ -277,7 +327,7 @@ def test_the_form_counts_only_what_is_new_where_asked(fiftyone: Any, photos: Any
     before = ask()
     run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
     photos.reload()
-    photos.set_values("clean_outcome", ["true positive", None, None])
+    photos.set_values("clean_about", [photos.first().clean_about, None, None])
 
     assert before == "3 images will be looked at; no file is changed."
     assert ask() == "2 images will be looked at; no file is changed."
@@ -311,4 +361,46 @@ def test_the_claims_panel_filters_the_grid_and_takes_a_persons_word(fiftyone: An
     panel.confirm(ctx)
     assert [one["sample_id"] for one in ctx.panel.state.shown] == photos.values("id")[2:]
     run_as_the_app(fiftyone, f"{CLEAN}/act_on_contradictions", photos, params={"action": "retag"})
-    assert photos.count_sample_tags() == {"claim confirmed: person": 1, "with person": 1}
+    assert photos.count_sample_tags() == {"claim confirmed: with person": 1, "with person": 1}
+
+
+def test_the_claims_panel_and_the_unsure_ones_are_of_the_last_question(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM | {"threshold": 0.95, "unsure_from": 0.85})
+    first = {"target": "selected", "classes": "car", "kind": "all"}
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM | first, selected=photos.values("id")[:1])
+    photos.reload()
+    panel, ctx = open_panel(fiftyone, f"{CLEAN}/claims", photos)
+
+    assert ctx.panel.state.cells == [[0, 0, 1], [0, 0, 0]]
+    assert "**1** images judged" in ctx.panel.state.told
+    assert [one["sample_id"] for one in ctx.panel.state.shown] == photos.values("id")[:1]
+    panel.show_contradictions(ctx)
+    assert ctx.ops.told[-1][1].values("id") == photos.values("id")[:1]
+    assert view_unsure(photos).values("id") == []
+
+
+def test_a_confirmed_claim_says_nothing_for_a_claim_of_the_opposite(fiftyone: Any, photos: Any) -> None:
+    panel, ctx = open_panel(fiftyone, f"{CLEAN}/claims", photos)
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    panel.refresh(ctx)
+    ctx.params = {"sample_id": photos.values("id")[2]}
+    panel.confirm(ctx)
+    panel.confirm(ctx)
+    assert photos.values("tags") == [[], [], ["claim confirmed: without person"]]
+    photos.set_values("predictions", [None, None, fiftyone.Detections()])
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM | {"kind": "all"})
+    panel.refresh(ctx)
+
+    assert [one["sample_id"] for one in ctx.panel.state.shown] == photos.values("id")[2:]
+
+
+def test_a_panel_whose_fields_a_person_deleted_begins_anew(fiftyone: Any, photos: Any) -> None:
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    photos.reload()
+    photos.delete_sample_field("clean_outcome")
+    panel, ctx = open_panel(fiftyone, f"{CLEAN}/claims", photos)
+
+    assert "table" not in list_parts(panel, ctx)
+    run_as_the_app(fiftyone, f"{CLEAN}/check_claims", photos, params=CLAIM)
+    panel.refresh(ctx)
+    assert ctx.panel.state.cells == [[1, 0, 1], [1, 0, 0]]

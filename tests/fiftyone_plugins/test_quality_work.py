@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.embeddings.items import read_items
 from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 from fiftyone_plugins.quality.aesthetic_training import compute_emd, train_head
 from fiftyone_plugins.quality.aesthetics import Head, compute_mean, read_histograms
-from fiftyone_plugins.quality.proposals import Rules, Scored, count_over, propose
+from fiftyone_plugins.quality.proposals import Rules, Scored, propose
 from labels.errors import LabelingError
 from labels.report import Report
 from tests.fiftyone_plugins.test_quality_checks import make_large_photo, make_photo
@@ -244,7 +248,8 @@ def many(fiftyone: Any, tmp_path: Path, tools: Tools) -> Iterator[Any]:
     ids = dataset.add_samples(samples, progress=False)
     votes = make_votes(np.random.default_rng(4), 40)
     vectors = make_vectors(np.random.default_rng(5), votes, 0.02).astype(np.float32)
-    EmbeddingStore(tools.folder, "rated").append(Key("net"), ids[:38], vectors[:38], stamps=[""] * 38)
+    stamps = [item.stamps[0] for item in read_items(dataset, None)]
+    EmbeddingStore(tools.folder, "rated").append(Key("net"), ids[:38], vectors[:38], stamps=stamps[:38])
     write_votes(tmp_path / "votes.json", votes)
     yield dataset
     dataset.delete()
@@ -288,18 +293,15 @@ def test_the_worst_part_of_the_ratings_is_trash() -> None:
     assert words == ["trash"] * 2 + ["keep"] * 8
 
 
-def test_counts_over_a_threshold_leave_out_what_is_not_known() -> None:
-    scored = [Scored("1", {"dark": 0.75}), Scored("2", {"dark": None}), Scored("3", {"dark": 0.0})]
-
-    assert count_over(scored, {"dark": 0.75}) == {"dark": 1}
-    assert count_over(scored, {"dark": 0.0}) == {"dark": 2}
-
-
 # Examples to learn from
 
 
+def read_lines(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+
+
 def read_words(folder: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    lines = read_lines(folder)
     assert all((folder / line["file"]).resolve() == Path(line["source"]).resolve() for line in lines)
     return {Path(line["source"]).name: line["word"] for line in lines}
 
@@ -330,6 +332,52 @@ def test_a_folder_of_somebody_else_is_not_written_to(photos: Any, tools: Tools, 
 
     with pytest.raises(LabelingError, match="holds no examples of labelloop"):
         run(photos, tools, "quality_examples", out=str(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_examples_written_anew_leave_the_files_of_others_where_they_are(
+    photos: Any, tools: Tools, tmp_path: Path, copy: bool
+) -> None:
+    run(photos, tools, "quality")
+    out = tmp_path / "examples"
+    run(photos, tools, "quality_examples", out=str(out), copy=copy)
+    theirs = [out / "runs" / "best.pt", out / "train" / "keep" / "mine.png", tmp_path / ".examples.old" / "notes.txt"]
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"a night's work")
+    old = {line["file"] for line in read_lines(out)}
+    # The good photo is another one now: its example goes, the new one comes.
+    photos.add_sample(photos.first().copy())
+    run(photos.skip(1), tools, "quality")
+    run(photos.skip(1), tools, "quality_examples", out=str(out), copy=copy)
+
+    new = {line["file"] for line in read_lines(out)}
+    assert [file.read_bytes() for file in theirs] == [b"a night's work"] * 3
+    assert len(old - new) == len(new - old) == 1
+    there = {file.relative_to(out).as_posix() for file in out.rglob("*") if not file.is_dir()}
+    assert there == new | {"examples.jsonl", "runs/best.pt", "train/keep/mine.png"}
+
+
+def test_examples_whose_moving_was_killed_are_ended_by_the_next_run(
+    photos: Any, tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, tools, "quality")
+    out = tmp_path / "examples"
+    for moved in range(1, 8):
+        counted = itertools.count(1)
+
+        def move(source: Path, target: Path, last: int = moved, counted: Any = counted) -> None:
+            if next(counted) > last:
+                raise KeyboardInterrupt
+            shutil.move(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fiftyone_plugins.quality.example_folders.os.replace", move)
+            with contextlib.suppress(KeyboardInterrupt):
+                run(photos, tools, "quality_examples", out=str(out))
+    run(photos, tools, "quality_examples", out=str(out))
+
+    assert read_words(out) == {"0.png": "keep", "1.png": "trash", "2.png": "trash"}
 
 
 def test_one_word_alone_teaches_nothing(photos: Any, tools: Tools) -> None:

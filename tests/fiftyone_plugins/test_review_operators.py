@@ -350,6 +350,17 @@ def test_python_sends_a_view_and_gets_the_report(fiftyone: Any, dataset: Any, co
     assert [one["params"] for one in console.submitted] == [{"sample_ids": dataset.limit(2).values("id")}, {}]
 
 
+def test_python_sends_the_samples_that_patches_were_cut_from(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
+    sample = dataset.skip(2).first()
+    box = fiftyone.Detection(label="car", bounding_box=[0, 0, 0.5, 0.5])
+    sample["predictions"] = fiftyone.Detections(detections=[box])
+    sample.save()
+    patches = dataset.to_patches("predictions")
+    fiftyone.operators.get_operator(SEND)(patches)
+
+    assert console.submitted == [{"job": "push", "params": {"sample_ids": [sample.id]}}]
+
+
 def test_python_pulls_and_reads_the_status(fiftyone: Any, dataset: Any, console: FakeConsole) -> None:
     assert fiftyone.operators.get_operator(PULL)(dataset)["moved"] == 3
     assert fiftyone.operators.get_operator(STATUS)()["counts"]["queued"] == 96

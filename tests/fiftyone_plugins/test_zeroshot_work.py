@@ -167,9 +167,9 @@ def test_what_cannot_be_used_is_told(
         classify(photos, tmp_path, clip, **params)
 
 
-def test_a_field_of_another_kind_is_not_written_over(photos: Any, tmp_path: Path, clip: Path) -> None:
+def test_a_persons_own_field_is_not_written_over(photos: Any, tmp_path: Path, clip: Path) -> None:
     photos.set_values("zero_shot", ["mine"] * 9)
-    with pytest.raises(LabelingError, match="holds something else; rename it"):
+    with pytest.raises(LabelingError, match="field 'zero_shot' is there already and is not labelloop's"):
         classify(photos, tmp_path, clip)
     assert photos.distinct("zero_shot") == ["mine"]
 
