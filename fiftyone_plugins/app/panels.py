@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
@@ -25,6 +27,20 @@ class CurationPanel(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
     label: ClassVar[str]
     about: ClassVar[str]
     icon: ClassVar[str]
+    _turns: ClassVar[defaultdict[str | None, threading.Lock]] = defaultdict(threading.Lock)
+
+    def execute(self, ctx: Any) -> Any:
+        """Handle an event, when those of the same window that came before it are done.
+
+        The App sends them at once and draws what each answers: the list as an earlier event knew it would stand over
+        what a person chose later. What is no news is not drawn again for the same reason.
+        """
+        with self._turns[ctx.panel_id]:
+            return super().execute(ctx) if self.is_news(ctx) else None
+
+    def is_news(self, ctx: Any) -> bool:
+        """Return whether an event can change what is shown."""
+        return True
 
     @property
     def config(self) -> foo.PanelConfig:

@@ -11,11 +11,12 @@ from typing import Any, Final
 import numpy as np
 from more_itertools import chunked
 
+from fiftyone_plugins.app.field_boxes import read_size, to_drawn
 from fiftyone_plugins.app.work import DrawnBoxes, Tools
 from fiftyone_plugins.mistakes.boxes import BoxScores, Floats, ImageBoxes, compute_areas, score_boxes
 from fiftyone_plugins.mistakes.rules import check_boxes, learn_usual
 from fiftyone_plugins.mistakes.storing import SAMPLES_PER_READ
-from fiftyone_plugins.mistakes.verdicts import Judgement, SampleBoxes, Verdict, judge_boxes
+from fiftyone_plugins.mistakes.verdicts import Judgement, SampleBoxes, Subject, Verdict, judge_boxes
 from labels import fields
 from labels.errors import ItemError, LabelingError
 from labels.report import Failure
@@ -27,7 +28,7 @@ Document = Mapping[str, Any]
 
 
 def judge_all_boxes(
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     dataset: Any,
     tools: Tools,
     *,
@@ -38,32 +39,31 @@ def judge_all_boxes(
     part: float,
 ) -> Judgement:
     """Return what is suspected of all boxes; ``part`` of the progress is done then."""
-    readable: list[tuple[Document, SampleBoxes]] = []
+    samples: list[SampleBoxes] = []
+    judged: list[Subject] = []
     failed: list[Failure] = []
     for document in documents:
         try:
-            readable.append((document, _to_boxes(document, labels)))
+            samples.append(_to_boxes(document, labels))
+            judged.append(Subject.of(document, labels))
         except ItemError as error:
             failed.append(Failure(error.item, error.problem, str(document["_id"])))
     notes: list[str] = []
-    samples = [sample for _, sample in readable]
     looked, known = _look(samples, dataset, tools, model, against, notes, part)
     for sample, seen in zip(samples, looked, strict=True):
         if isinstance(seen, ItemError):
             failed.append(Failure(sample.filepath, seen.problem, sample.sample_id))
-    seen_boxes = [None if isinstance(seen, ItemError) else seen for seen in looked]
     vocabulary = _find_vocabulary(samples, dataset, labels)
-    whole = [_add_seen(sample, seen, vocabulary) for sample, seen in zip(samples, seen_boxes, strict=True)]
+    whole = [_add_seen(sample, seen, vocabulary) for sample, seen in zip(samples, looked, strict=True)]
     tools.on_progress(part, f"comparing {sum(len(sample.classes) for sample in whole)} boxes")
-    verdicts = _judge(whole, vocabulary, known, labels, objectlab=objectlab)
+    verdicts = zip(judged, _judge(whole, vocabulary, known, labels, objectlab=objectlab), strict=True)
     # The dataset names classes that no box has as well: of those nothing was judged.
     drawn = {name for sample in whole for name in sample.classes}
     unknown = sorted(drawn - known) if known is not None else []
     if unknown:
         shown = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
         notes.append(f"the detector does not know these classes, their boxes were judged by the rules alone: {shown}")
-    pairs = zip((document for document, _ in readable), verdicts, strict=True)
-    return Judgement(list(pairs), failed, notes)
+    return Judgement(len(judged), verdicts, failed, notes)
 
 
 def _judge(
@@ -73,7 +73,8 @@ def _judge(
     labels: str,
     *,
     objectlab: bool,
-) -> list[Verdict]:
+) -> Iterator[Verdict]:
+    """Yield a verdict for each sample; all scores are there with the first one."""
     numbers = {name: number for number, name in enumerate(vocabulary)}
     rows = [row for row, sample in enumerate(samples) if sample.found is not None]
     images = [_to_image(samples[row], numbers) for row in rows]
@@ -87,18 +88,11 @@ def _judge(
 
         for row, one in zip(rows, score_with_objectlab(images), strict=True):
             lab[row] = one
+    del images
     usual = learn_usual(*_describe_shapes(samples))
-    return [
-        judge_boxes(
-            sample,
-            scores[row],
-            check_boxes(sample.labels, sample.classes, sample.size, usual),
-            vocabulary,
-            labels,
-            lab[row],
-        )
-        for row, sample in enumerate(samples)
-    ]
+    for row, sample in enumerate(samples):
+        broken = check_boxes(sample.labels, sample.classes, sample.size, usual)
+        yield judge_boxes(sample, scores[row], broken, vocabulary, labels, lab[row])
 
 
 def _to_image(sample: SampleBoxes, numbers: Mapping[str, int]) -> ImageBoxes:
@@ -154,15 +148,10 @@ def _read_size(document: Document) -> tuple[float, float]:
     about = document.get("metadata") or {}
     if about.get("width") and about.get("height"):
         return float(about["width"]), float(about["height"])
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(document["filepath"]) as image:
-            upright = ImageOps.exif_transpose(image)
-            return float(upright.width), float(upright.height)
-    # ImportError: what Ultralytics puts in place of Pillow's open looks for further packages.
-    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ItemError(document["filepath"], f"its size is not known, and it cannot be read ({error})") from error
+    size = read_size(Path(document["filepath"]))
+    if isinstance(size, ItemError):
+        raise ItemError(size.item, f"its size is not known, and it {size.problem}")
+    return float(size[0]), float(size[1])
 
 
 def _find_vocabulary(samples: Iterable[SampleBoxes], dataset: Any, labels: str) -> list[str]:
@@ -171,8 +160,8 @@ def _find_vocabulary(samples: Iterable[SampleBoxes], dataset: Any, labels: str) 
     return sorted({*named, *(name for sample in samples for name in sample.classes)})
 
 
-def _add_seen(sample: SampleBoxes, seen: DrawnBoxes | None, vocabulary: Sequence[str]) -> SampleBoxes:
-    if seen is None:
+def _add_seen(sample: SampleBoxes, seen: DrawnBoxes | ItemError, vocabulary: Sequence[str]) -> SampleBoxes:
+    if isinstance(seen, ItemError):
         return sample
     known = set(vocabulary)
     rows = [row for row, name in enumerate(seen.names) if name in known]
@@ -231,7 +220,7 @@ def _read_predictions(samples: Sequence[SampleBoxes], dataset: Any, name: str) -
         ids = [sample.sample_id for sample in chunk]
         columns = dataset.select(ids, ordered=True).values(["id", *paths])
         by_id = {row[0]: row[1:] for row in zip(*columns, strict=True)}
-        found += [_to_drawn(sample, name, *by_id[sample.sample_id]) for sample in chunk]
+        found += [_to_drawn(sample, name, *by_id.get(sample.sample_id, (None,) * 3)) for sample in chunk]
     if samples and all(isinstance(one, ItemError) for one in found):
         raise LabelingError(f"no sample has {name!r} to compare with; labelloop prelabel makes some")
     return found
@@ -240,7 +229,4 @@ def _read_predictions(samples: Sequence[SampleBoxes], dataset: Any, name: str) -
 def _to_drawn(sample: SampleBoxes, name: str, classes: Any, boxes: Any, confidences: Any) -> DrawnBoxes | ItemError:
     if classes is None:
         return ItemError(sample.filepath, f"has no {name!r} to compare with")
-    pixels = np.array(boxes, np.float32).reshape(-1, 4) * np.array([*sample.size, *sample.size], np.float32)
-    pixels[:, 2:] += pixels[:, :2]
-    scores = np.array([1.0 if one is None else one for one in confidences or [None] * len(classes)], np.float32)
-    return DrawnBoxes(pixels, scores, tuple(str(one) for one in classes))
+    return to_drawn(sample.filepath, sample.size, classes, boxes, confidences)

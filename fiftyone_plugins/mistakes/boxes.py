@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PAIRS_PER_CHUNK: Final = 2_000_000
+PAIRS_PER_CHUNK: Final = 250_000
 SIZE_BINS: Final = 20
 """Halvings of the image's area: a box of less than a millionth of it is as good as none."""
 

@@ -15,7 +15,7 @@ from fiftyone_plugins.app.work import Tools
 from fiftyone_plugins.mistakes.datalab import HOW_TO_GET_IT, describe_dataset, find_issues, has_datalab
 from fiftyone_plugins.mistakes.image_labels import OWN_HEAD, Floats, judge_labels, predict_out_of_sample, spread_answers
 from fiftyone_plugins.mistakes.storing import SAMPLES_PER_READ
-from fiftyone_plugins.mistakes.verdicts import Judgement, Values, Verdict, judge_class, to_datalab
+from fiftyone_plugins.mistakes.verdicts import Judgement, Subject, Values, Verdict, judge_class, to_datalab
 from labels.errors import LabelingError
 from labels.report import Failure
 
@@ -49,6 +49,7 @@ def check_datalab(kind: str) -> None:
 def _judge_by_embeddings(
     documents: Sequence[Document], dataset: Any, tools: Tools, labels: str, *, datalab: bool
 ) -> Judgement:
+    from fiftyone_plugins.embeddings.reading import only_current, tell_outdated
     from fiftyone_plugins.embeddings.store import EmbeddingStore
 
     store = EmbeddingStore(tools.folder, dataset.name)
@@ -56,10 +57,14 @@ def _judge_by_embeddings(
     if key is None:
         raise LabelingError("there are no embeddings of the images yet: compute them first (labelloop embed)")
     by_id = {str(document["_id"]): document for document in documents}
-    embeddings = store.read(key).only(list(by_id))
+    embeddings = only_current(store.read(key), dataset.select(list(by_id)))
+    if not len(embeddings):
+        raise LabelingError(f"no image has an embedding of {embeddings.model} as it is now: run labelloop embed")
     has_vector = {str(one) for one in embeddings.ids}
     failed = [
-        Failure(document["filepath"], f"has no embedding of {embeddings.model}: run labelloop embed", sample_id)
+        Failure(
+            document["filepath"], f"has no embedding of {embeddings.model} as it is now: run labelloop embed", sample_id
+        )
         for sample_id, document in by_id.items()
         if sample_id not in has_vector
     ]
@@ -80,10 +85,11 @@ def _judge_by_embeddings(
     names = [given[row] for row in rows]
     vectors = embeddings.vectors[rows]
     probabilities, classes = predict_out_of_sample(vectors, names)
-    notes = [f"compared by the embeddings {key}, in cross-validation"]
+    notes = [f"compared by the embeddings {key}, in cross-validation", *tell_outdated(embeddings)]
     kept = [chosen[row] for row in rows]
     issues = _ask_datalab(kept, names, probabilities, classes, vectors, notes) if datalab else None
-    return Judgement(_judge_given(kept, names, probabilities, classes, issues), failed, notes)
+    verdicts = _judge_given(kept, labels, names, probabilities, classes, issues)
+    return Judgement(len(kept), verdicts, failed, notes)
 
 
 def _judge_by_answers(
@@ -109,10 +115,11 @@ def _judge_by_answers(
     said, sure = [label for label, _ in answers.values()], [confidence for _, confidence in answers.values()]
     notes = [f"compared with the field {against!r}"]
     if not chosen:
-        return Judgement([], failed, notes)
+        return Judgement(0, (), failed, notes)
     probabilities, classes = spread_answers(said, sure, names)
     issues = _ask_datalab(chosen, names, probabilities, classes, None, notes) if datalab else None
-    return Judgement(_judge_given(chosen, names, probabilities, classes, issues), failed, notes)
+    verdicts = _judge_given(chosen, labels, names, probabilities, classes, issues)
+    return Judgement(len(chosen), verdicts, failed, notes)
 
 
 def _ask_datalab(
@@ -131,12 +138,13 @@ def _ask_datalab(
 
 def _judge_given(
     documents: Sequence[Document],
+    labels: str,
     names: Sequence[str],
     probabilities: Floats,
     classes: Sequence[str],
     issues: Sequence[Values] | None,
-) -> list[tuple[Document, Verdict]]:
+) -> list[tuple[Subject, Verdict]]:
     judged = judge_labels(names, probabilities, classes)
     said: Sequence[Values | None] = issues or [None] * len(names)
     rows = zip(documents, names, judged, said, strict=True)
-    return [(document, judge_class(name, one, datalab)) for document, name, one, datalab in rows]
+    return [(Subject.of(document, labels), judge_class(name, one, datalab)) for document, name, one, datalab in rows]

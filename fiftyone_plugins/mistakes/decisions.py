@@ -1,20 +1,21 @@
 """What people decided about findings, as JSON lines: one file a dataset, only ever appended to. Knows no FiftyOne.
 
 FOLDER/mistakes/DATASET.jsonl    {"do": "keep", "sample_id": …, "label_id": …, "label": …, "box": […]}
-                                 {"do": "accept", "sample_id": …, "remedy": …, "before": {…}, "after": {…}}
+                                 {"do": "accept", "sample_id": …, "remedy": …, "before": {…}, "after": {…},
+                                  "proposal": {…}}
                                  {"do": "undo", "number": 3}    of the line with this number, the first is 1
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from fiftyone_plugins.app.lines import add_lines, open_alone
+from fiftyone_plugins.app.naming import to_file_name
 from fiftyone_plugins.mistakes.ranking import Finding, Kept, KeptBySample
 
 
@@ -22,15 +23,25 @@ class Decisions:
     """The decisions about one dataset's labels."""
 
     def __init__(self, folder: Path, dataset: str) -> None:
-        self.file = folder / "mistakes" / f"{quote(dataset, safe=' ').replace('.', '%2E')}.jsonl"
+        self.file = folder / "mistakes" / f"{to_file_name(dataset)}.jsonl"
 
     def keep(self, finding: Finding) -> None:
         """Remember that a label is right as it is, or that nothing is missing there."""
         self._add({"do": "keep", **_name(finding)})
 
-    def record(self, finding: Finding, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
-        """Remember a label as it was before a suggestion was accepted, and as it is to be then; None: there is none."""
-        self._add({"do": "accept", "remedy": finding.remedy, **_name(finding), "before": before, "after": after})
+    def record(
+        self,
+        finding: Finding,
+        before: Mapping[str, Any] | None,
+        after: Mapping[str, Any] | None,
+        proposal: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Remember a label as it was before a suggestion was accepted, and as it is to be then; None: there is none.
+
+        ``proposal`` is what goes when the box that it proposes is there. Returns the decision's number.
+        """
+        said = {"before": before, "after": after, "proposal": proposal}
+        return self._add({"do": "accept", "remedy": finding.remedy, **_name(finding), **said})
 
     def undo(self, number: int) -> None:
         """Remember that a decision counts no more."""
@@ -52,8 +63,13 @@ class Decisions:
         for one in self.read().values():
             if one["do"] == "keep":
                 box = None if one["box"] is None else tuple(one["box"])
-                kept[one["sample_id"]].append(Kept(one["sample_id"], one["label_id"], one["label"], box))
+                about = (one["sample_id"], one["field"], one["label_id"], one["label"])
+                kept[one["sample_id"]].append(Kept(*about, box))
         return kept
+
+    def size(self) -> int:
+        """Return how much is written, in bytes: the same as long as nobody decides anything."""
+        return self.file.stat().st_size if self.file.exists() else 0
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.file.exists():
@@ -67,17 +83,13 @@ class Decisions:
                 lines.append({})
         return lines
 
-    def _add(self, values: Mapping[str, Any]) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a+b") as stream:
-            # A process that was killed may have left half a line: what follows it is not part of it.
-            is_broken = False
-            if stream.tell():
-                stream.seek(-1, os.SEEK_END)
-                is_broken = stream.read(1) != b"\n"
-            stream.write((b"\n" if is_broken else b"") + json.dumps(dict(values), sort_keys=True).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    def _add(self, values: Mapping[str, Any]) -> int:
+        """Add a line, which is on the disk when this returns; return its number."""
+        with open_alone(self.file) as stream:
+            # Several Apps may decide at once: each line has the number that its writer is told.
+            number = len(stream.read().splitlines()) + 1
+            add_lines(stream, [values])
+        return number
 
 
 def _name(finding: Finding) -> dict[str, Any]:

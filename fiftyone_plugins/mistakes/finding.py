@@ -13,21 +13,20 @@ from typing import Any, Final
 from more_itertools import chunked
 
 from fiftyone_plugins.app.work import Tools
-from fiftyone_plugins.app.writing import group_in_sidebar
 from fiftyone_plugins.mistakes.box_judging import judge_all_boxes
 from fiftyone_plugins.mistakes.class_judging import check_datalab, judge_all_classes
-from fiftyone_plugins.mistakes.decisions import Decisions
-from fiftyone_plugins.mistakes.ranking import compute_mistakenness
+from fiftyone_plugins.mistakes.merging import SILENT
+from fiftyone_plugins.mistakes.recording import Recorder
 from fiftyone_plugins.mistakes.storing import (
-    OF_A_SAMPLE,
     SAMPLES_PER_READ,
     declare,
     find_kind,
+    find_labelled,
+    find_stale,
     read_documents,
-    read_judged,
-    write_verdicts,
+    read_labels,
 )
-from fiftyone_plugins.mistakes.verdicts import Verdict, is_stored
+from fiftyone_plugins.mistakes.verdicts import Judgement, Subject, Verdict, make_mark
 from labels import fields
 from labels.errors import LabelingError
 from labels.report import Failure, Report
@@ -48,7 +47,6 @@ class _Outcome:
     moved: int = 0
     unchanged: int = 0
     failed: list[Failure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,125 +78,75 @@ def find_mistakes(
     if datalab:
         check_datalab(found_kind)
     tools.on_progress(None, "reading labels")
+    labelled, stale, silent = _choose(samples, labels)
+    outcome = _Outcome(counts={"without labels": silent} if silent else {})
+    if dry_run:
+        note = f"{len(labelled)} samples with labels in {labels!r} would be judged, {silent} have none"
+        return Report(JOB, moved=len(labelled), notes=(note,), details=outcome.counts, is_dry_run=True)
+    # Before the detector looks at all images: a field in the way is said at once.
+    declare(dataset, labels, found_kind, threshold)
+    documents = read_labels(dataset, labelled, labels)
+    if not labelled:
+        judgement = Judgement(0, (), [], [])
+    elif found_kind == "boxes":
+        judgement = judge_all_boxes(
+            documents, dataset, tools, labels=labels, model=model, against=against, objectlab=objectlab, part=DRAWN
+        )
+    else:
+        judgement = judge_all_classes(list(documents), dataset, tools, labels=labels, against=against, datalab=datalab)
+    outcome.failed += judgement.failed
+    recorder = Recorder(dataset, tools.folder, labels)
+    _clear(recorder, read_documents(dataset, stale, []), SILENT[found_kind], outcome)
+    _write_all(recorder, judgement, threshold, tools, outcome)
+    notes = (*judgement.notes, *_save_view(dataset, threshold))
+    return Report(JOB, outcome.moved, outcome.unchanged, tuple(outcome.failed), notes=notes, details=outcome.counts)
+
+
+def _choose(samples: Any, labels: str) -> tuple[list[str], list[str], int]:
+    """Return the samples that have labels, those that had some when they were judged, and how many have none.
+
+    Raises:
+        LabelingError: there is nothing to judge.
+    """
+    dataset = samples._dataset
     sample_ids = [str(one) for one in samples.values("id")]
-    documents, silent = _read(dataset, sample_ids, labels)
-    if not documents:
+    labelled = find_labelled(dataset, sample_ids, labels)
+    known = set(labelled)
+    stale = find_stale(dataset, [one for one in sample_ids if one not in known], labels)
+    if not labelled and not stale:
         raise LabelingError(
             f"no sample has labels in {labels!r} yet, there is nothing to judge; submit some in Label Studio and pull,"
             " or name another field (--labels)"
         )
-    outcome = _Outcome()
-    if silent:
-        outcome.counts["without labels"] = silent
-    if dry_run:
-        note = f"{len(documents)} samples with labels in {labels!r} would be judged, {silent} have none"
-        return Report(JOB, moved=len(documents), notes=(note,), details=outcome.counts, is_dry_run=True)
-    if found_kind == "boxes":
-        judged = judge_all_boxes(
-            documents, dataset, tools, labels=labels, model=model, against=against, objectlab=objectlab, part=DRAWN
-        )
-    else:
-        judged = judge_all_classes(documents, dataset, tools, labels=labels, against=against, datalab=datalab)
-    outcome.failed += judged.failed
-    outcome.notes += judged.notes
-    declare(dataset, labels, found_kind)
-    _write_all(dataset, labels, judged.verdicts, tools, outcome)
-    _finish(dataset, [str(document["_id"]) for document, _ in judged.verdicts], threshold, outcome)
-    return Report(
-        JOB, outcome.moved, outcome.unchanged, tuple(outcome.failed), notes=tuple(outcome.notes), details=outcome.counts
-    )
+    return labelled, stale, len(sample_ids) - len(labelled)
 
 
-def _read(dataset: Any, sample_ids: Sequence[str], labels: str) -> tuple[list[Document], int]:
-    """Return the samples that have labels, an empty list of boxes among them, and how many have none."""
-    names = list(dict.fromkeys([*read_judged(dataset), labels]))
-    documents: list[Document] = [
-        document
-        for chunk in chunked(sample_ids, SAMPLES_PER_READ)
-        for document in read_documents(dataset, chunk, names)
-        if _has_labels(document.get(labels))
-    ]
-    return documents, len(sample_ids) - len(documents)
+def _clear(recorder: Recorder, documents: Sequence[Document], verdict: Verdict, outcome: _Outcome) -> None:
+    """Take back what is suspected of samples whose labels are gone, but for what is of their other fields."""
+    for chunk in chunked(documents, SAMPLES_PER_READ):
+        gone = [Subject(str(one["_id"]), one["filepath"], make_mark(None)) for one in chunk]
+        outcome.moved += recorder.record({one.sample_id: (one, verdict) for one in gone}).moved
 
 
-def _has_labels(about: Any) -> bool:
-    return bool(about) and ("detections" in about or about.get("label") is not None)
-
-
-def _write_all(
-    dataset: Any, labels: str, verdicts: Sequence[tuple[Document, Verdict]], tools: Tools, outcome: _Outcome
-) -> None:
-    kept = Decisions(tools.folder, dataset.name).kept()
-    names = read_judged(dataset)
-    for done, chunk in enumerate(chunked(verdicts, SAMPLES_PER_READ)):
-        tools.on_progress(DRAWN + (1 - DRAWN) * done * SAMPLES_PER_READ / len(verdicts), "writing what is suspected")
-        mistakenness: dict[str, float | None] = {}
-        changed = []
-        for document, verdict in chunk:
-            sample_id = str(document["_id"])
-            after = _apply(document, labels, verdict)
-            mistakenness[sample_id] = compute_mistakenness(after, names, kept.get(sample_id, ()))
-            if _is_stored(document, labels, verdict, mistakenness[sample_id]):
-                outcome.unchanged += 1
-            else:
-                changed.append((document, verdict))
-        overtaken = write_verdicts(dataset, labels, changed, mistakenness)
-        outcome.moved += len(changed) - len(overtaken)
-        by_id = {str(document["_id"]): document for document, _ in changed}
+def _write_all(recorder: Recorder, judgement: Judgement, threshold: float, tools: Tools, outcome: _Outcome) -> None:
+    suspected = 0
+    for done, chunk in enumerate(chunked(judgement.verdicts, SAMPLES_PER_READ)):
+        tools.on_progress(DRAWN + (1 - DRAWN) * done * SAMPLES_PER_READ / judgement.count, "writing what is suspected")
+        recorded = recorder.record({subject.sample_id: (subject, verdict) for subject, verdict in chunk})
+        outcome.moved += recorded.moved
+        outcome.unchanged += recorded.unchanged
         outcome.failed += [
-            Failure(by_id[one]["filepath"], "its labels were changed meanwhile: run mistakes again", one)
-            for one in overtaken
+            Failure(one.filepath, "its labels were changed meanwhile: run mistakes again", one.sample_id)
+            for one in recorded.overtaken
         ]
+        suspected += sum(value is not None and value >= threshold for value in recorded.mistakenness.values())
         for _, verdict in chunk:
             for kind in (values[fields.MISTAKE_KIND] for values in verdict.labels):
                 if kind is not None:
                     outcome.counts[f"labels: {kind}"] = outcome.counts.get(f"labels: {kind}", 0) + 1
             if verdict.proposals:
                 outcome.counts["boxes missing"] = outcome.counts.get("boxes missing", 0) + len(verdict.proposals)
-
-
-def _apply(document: Document, labels: str, verdict: Verdict) -> dict[str, Any]:
-    """Return the sample as it will be."""
-    about = document[labels]
-    if "detections" in about:
-        pairs = zip(about["detections"], verdict.labels, strict=True)
-        judged = {**about, "detections": [{**label, **values} for label, values in pairs]}
-    else:
-        judged = {**about, **verdict.labels[0]}
-    after = {**document, **verdict.sample, labels: judged}
-    if verdict.proposals is not None:
-        after[fields.MISTAKE_PROPOSALS] = {"detections": verdict.proposals}
-    return after
-
-
-def _is_stored(document: Document, labels: str, verdict: Verdict, mistakenness: float | None) -> bool:
-    about = document[labels]
-    if document.get(fields.MISTAKENNESS) != mistakenness or fields.MISTAKENNESS not in document:
-        return False
-    if verdict.proposals is not None:
-        stored = (document.get(fields.MISTAKE_PROPOSALS) or {}).get("detections")
-        if stored is None or [str(one["_id"]) for one in stored] != [one["_id"] for one in verdict.proposals]:
-            return False
-    return is_stored(verdict, about.get("detections", [about]), document)
-
-
-def _finish(dataset: Any, sample_ids: Sequence[str], threshold: float, outcome: _Outcome) -> None:
-    """Tag the samples that are likely wrong, and save them as a view, the likeliest first."""
-    suspected = set[str]()
-    for chunk in chunked(sample_ids, SAMPLES_PER_READ):
-        columns = dataset.select(chunk).values(["id", fields.MISTAKENNESS, "tags"])
-        rows = list(zip(*columns, strict=True))
-        over = {one for one, score, _ in rows if score is not None and score >= threshold}
-        tagged = {one for one, _, tags in rows if fields.MISTAKE_TAG in (tags or ())}
-        if over - tagged:
-            dataset.select(sorted(over - tagged)).tag_samples(fields.MISTAKE_TAG)
-        if tagged - over:
-            dataset.select(sorted(tagged - over)).untag_samples(fields.MISTAKE_TAG)
-        suspected |= over
-    outcome.counts[f"samples tagged {fields.MISTAKE_TAG!r}"] = len(suspected)
-    of_classes = [fields.MISTAKE_DATALAB] if dataset.has_sample_field(fields.MISTAKE_DATALAB) else []
-    group_in_sidebar(dataset, "mistakes", [*OF_A_SAMPLE, *of_classes, fields.MISTAKE_PROPOSALS])
-    outcome.notes += _save_view(dataset, threshold)
+    outcome.counts[f"samples tagged {fields.MISTAKE_TAG!r}"] = suspected
 
 
 def _save_view(dataset: Any, threshold: float) -> Iterator[str]:

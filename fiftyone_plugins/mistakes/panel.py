@@ -53,13 +53,13 @@ class MistakesPanel(CurationPanel):
         self.refresh(ctx)
 
     def on_change_view(self, ctx: Any) -> None:
-        """List what is in the view, where it is another one or something was written.
+        """List what is in the view."""
+        self.refresh(ctx)
 
-        After each reload of samples the App calls this several times. What was just read stays: an answer that comes
-        late would take back what was clicked meanwhile.
-        """
-        if ctx.dataset is None or ctx.panel.state.seen != make_shown_mark(ctx.dataset, ctx.view):
-            self.refresh(ctx)
+    def is_news(self, ctx: Any) -> bool:
+        """Return whether another view is shown, or something was written: the App says so six times a reload."""
+        is_view = ctx.params.get("__method__") == "on_change_view" and ctx.dataset is not None
+        return not is_view or ctx.panel.state.seen != make_shown_mark(ctx.dataset, ctx.view)
 
     def read(self, ctx: Any) -> None:
         """Read the list."""

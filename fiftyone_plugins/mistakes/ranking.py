@@ -84,16 +84,21 @@ class Kept:
     """What a person decided to leave as it is: a label as it was, or a box of a class that is not to be added."""
 
     sample_id: str
+    field: str | None
     label_id: str | None
     label: str | None
     box: Box | None
 
     def covers(self, finding: Finding) -> bool:
         """Return whether this decision is about the finding, and the label still says the same."""
-        if self.sample_id != finding.sample_id or self.label != finding.label:
+        about = (self.sample_id, self.field, self.label)
+        if about != (finding.sample_id, finding.field, finding.label):
             return False
         if finding.kind == MISSING:
             return self.box is not None and compute_iou(self.box, finding.box) >= SAME_OBJECT_IOU
+        if self.box is None and finding.box is None:
+            # The class of a whole image: said again in another annotation, it has another id and is the same.
+            return True
         return self.label_id == finding.label_id and round_box(self.box) == round_box(finding.box)
 
 
@@ -156,11 +161,7 @@ def read_findings(document: Mapping[str, Any], labels: Sequence[str], *, every: 
     """Return what one sample's attributes say; ``every``: also what is too unlikely to have a reason."""
     findings: list[Finding] = []
     for name in labels:
-        about = document.get(name) or {}
-        read = (
-            _read_label(document, name, label, every=every)
-            for label in about.get("detections", [about] if "label" in about else [])
-        )
+        read = (_read_label(document, name, label, every=every) for label in list_labels(document.get(name)))
         findings += [one for one in read if one is not None]
     for proposal in (document.get(fields.MISTAKE_PROPOSALS) or {}).get("detections", ()):
         findings.append(_read_proposal(document, proposal))
@@ -175,6 +176,13 @@ def read_findings(document: Mapping[str, Any], labels: Sequence[str], *, every: 
         sample_id, filepath = str(document["_id"]), document["filepath"]
         findings.append(Finding(sample_id, filepath, None, DISAGREEMENT, float(disagreement), reason))
     return findings
+
+
+def list_labels(about: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Return the labels of a field as the database holds it: its boxes, or its class; none where it says nothing."""
+    if not about:
+        return []
+    return list(about.get("detections", [about] if about.get("label") is not None else []))
 
 
 def _read_label(document: Mapping[str, Any], field: str, label: Mapping[str, Any], *, every: bool) -> Finding | None:

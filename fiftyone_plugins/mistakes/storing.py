@@ -1,23 +1,32 @@
-"""Reads samples' labels from the database whole, and writes what is suspected of them: attributes, and only over the
-labels that were judged. What people drew is in no write of this file. The only file here that asks MongoDB.
+"""Reads samples' labels from the database, and writes what is suspected of them: attributes, and only over the sample
+that was read. What people drew is in no write of this file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
-from fiftyone_plugins.app.writing import CHANGED_AT
+from more_itertools import chunked
+
+from fiftyone_plugins.app.own_fields import declare_own
+from fiftyone_plugins.app.writing import CHANGED_AT, group_in_sidebar
 from fiftyone_plugins.mistakes.datalab import KINDS as DATALAB_KINDS
+from fiftyone_plugins.mistakes.merging import Threshold
 from fiftyone_plugins.mistakes.ranking import BOX_KINDS, CLASS, FIELD_OF_KIND
-from fiftyone_plugins.mistakes.verdicts import LABEL_ATTRIBUTES, Verdict
+from fiftyone_plugins.mistakes.verdicts import LABEL_ATTRIBUTES
+from fiftyone_plugins.mistakes.work import THRESHOLD
 from labels import fields
 from labels.errors import LabelingError, ServiceError
 
 SAMPLES_PER_READ: Final = 1000
 INFO: Final = "mistakes_judged"
 """Key of the dataset's info: the fields that were judged."""
+
+INFO_THRESHOLD: Final = "mistakes_threshold"
+"""Key of the dataset's info: from which mistakenness on samples are tagged, now and at the lowest so far."""
 
 OF_A_SAMPLE: Final = (*FIELD_OF_KIND.values(), fields.MISTAKE_OBJECTLAB, fields.MISTAKENNESS)
 OF_A_LABEL: Final = {
@@ -39,13 +48,20 @@ def find_kind(dataset: Any, labels: str) -> str:
     return known[labels]
 
 
-def declare(dataset: Any, labels: str, kind: str) -> None:
-    """Give the dataset the fields that it lacks; a second time asks for nothing."""
+def declare(dataset: Any, labels: str, kind: str, threshold: float) -> None:
+    """Give the dataset the fields that it lacks, and say what was judged and what is tagged; again: nothing changes.
+
+    Raises:
+        LabelingError: a field of that name is a person's own.
+    """
     import fiftyone as fo
 
-    wanted: dict[str, tuple[Any, dict[str, Any]]] = {name: (fo.FloatField, {}) for name in OF_A_SAMPLE}
+    own = dict.fromkeys(OF_A_SAMPLE, fo.FloatField) | (
+        {fields.MISTAKE_PROPOSALS: fo.Detections} if kind == "boxes" else {}
+    )
+    declare_own(dataset, own, by="mistakes", group="mistakes", known=bool(read_judged(dataset)))
+    wanted: dict[str, tuple[Any, dict[str, Any]]] = {}
     if kind == "boxes":
-        wanted[fields.MISTAKE_PROPOSALS] = (fo.EmbeddedDocumentField, {"embedded_doc_type": fo.Detections})
         path = f"{fields.MISTAKE_PROPOSALS}.detections"
         wanted[f"{path}.{fields.MISTAKE_MISSING}"] = (fo.FloatField, {})
         wanted |= {f"{path}.{name}": (fo.StringField, {}) for name in (fields.MISTAKE_REASON, fields.MISTAKE_FIELD)}
@@ -60,12 +76,23 @@ def declare(dataset: Any, labels: str, kind: str) -> None:
     for name, (field, about) in wanted.items():
         if name not in present:
             dataset.add_sample_field(name, field, **about)
+    if kind == "images":
+        group_in_sidebar(dataset, "mistakes", [fields.MISTAKE_DATALAB])
     if fields.MISTAKENNESS not in dataset.get_index_information():
         dataset.create_index(fields.MISTAKENNESS)
-    judged = read_judged(dataset)
-    if labels not in judged:
-        dataset.info[INFO] = [*judged, labels]
+    about = {
+        INFO: list(dict.fromkeys([*read_judged(dataset), labels])),
+        INFO_THRESHOLD: {"now": threshold, "lowest": min(threshold, read_threshold(dataset).lowest)},
+    }
+    if any(dataset.info.get(name) != value for name, value in about.items()):
+        dataset.info.update(about)
         dataset.save()
+
+
+def read_threshold(dataset: Any) -> Threshold:
+    """Return from which mistakenness on samples are tagged."""
+    about = dataset.info.get(INFO_THRESHOLD) or {}
+    return Threshold(about.get("now", THRESHOLD), about.get("lowest", THRESHOLD))
 
 
 def _of_datalab() -> dict[str, tuple[Any, dict[str, Any]]]:
@@ -83,13 +110,52 @@ def read_judged(dataset: Any) -> list[str]:
     return [name for name in dataset.info.get(INFO, ()) if dataset.has_sample_field(name)]
 
 
+def find_labelled(dataset: Any, sample_ids: Sequence[str], labels: str) -> list[str]:
+    """Return the samples that have labels in a field, an empty list of boxes among them, in their order."""
+    said = {"$or": [{f"{labels}.detections": {"$exists": True}}, {f"{labels}.label": {"$ne": None}}]}
+    return _find_ids(dataset, sample_ids, said)
+
+
+def find_stale(dataset: Any, sample_ids: Sequence[str], labels: str) -> list[str]:
+    """Return those of samples without labels in a field of which something is still suspected, in their order."""
+    return (
+        _find_ids(dataset, sample_ids, {fields.MISTAKENNESS: {"$ne": None}}) if labels in read_judged(dataset) else []
+    )
+
+
+def _find_ids(dataset: Any, sample_ids: Sequence[str], condition: Document) -> list[str]:
+    from bson import ObjectId
+
+    found = set[str]()
+    for chunk in chunked(sample_ids, SAMPLES_PER_READ):
+        wanted = {"_id": {"$in": [ObjectId(one) for one in chunk]}, **condition}
+        with reporting_errors():
+            found |= {str(one["_id"]) for one in dataset._sample_collection.find(wanted, ["_id"])}
+    return [one for one in sample_ids if one in found]
+
+
+def read_labels(dataset: Any, sample_ids: Sequence[str], labels: str) -> Iterator[Document]:
+    """Yield samples with what people said in one field and nothing else; who has no labels by now is left out."""
+    names = ["filepath", "metadata.width", "metadata.height", f"{labels}._id", f"{labels}.label"]
+    names += [f"{labels}.detections.{name}" for name in ("_id", "label", "bounding_box", fields.ROTATION_DEG)]
+    for chunk in chunked(sample_ids, SAMPLES_PER_READ):
+        for document in _read(dataset, chunk, names):
+            about = document.get(labels)
+            if about and ("detections" in about or about.get("label") is not None):
+                yield document
+
+
 def read_documents(dataset: Any, sample_ids: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return what the database holds of these samples, in their order, without masks; who is gone is left out."""
+    return _read(dataset, sample_ids, _to_projection(labels))
+
+
+def _read(dataset: Any, sample_ids: Sequence[str], projection: Sequence[str]) -> list[dict[str, Any]]:
     from bson import ObjectId
 
     wanted = {"_id": {"$in": [ObjectId(sample_id) for sample_id in sample_ids]}}
     with reporting_errors():
-        found = {str(one["_id"]): one for one in dataset._sample_collection.find(wanted, _to_projection(labels))}
+        found = {str(one["_id"]): one for one in dataset._sample_collection.find(wanted, projection)}
     return [found[sample_id] for sample_id in sample_ids if sample_id in found]
 
 
@@ -108,72 +174,74 @@ def read_highest(dataset: Any, name: str, count: int, labels: Sequence[str], amo
 def _to_projection(labels: Sequence[str]) -> list[str]:
     of_boxes = ("_id", "label", "bounding_box", fields.ROTATION_DEG, *OF_A_LABEL["boxes"])
     of_classes = ("_id", "label", *OF_A_LABEL["images"])
-    names = ["filepath", "tags", "metadata.width", "metadata.height", fields.DISAGREEMENT, fields.ANNOTATORS]
+    names = [
+        "filepath",
+        "tags",
+        CHANGED_AT,
+        "metadata.width",
+        "metadata.height",
+        fields.DISAGREEMENT,
+        fields.ANNOTATORS,
+    ]
     names += [*OF_A_SAMPLE, fields.MISTAKE_DATALAB, fields.MISTAKE_PROPOSALS, fields.TASK_ID]
     for field in labels:
         names += [f"{field}.detections.{name}" for name in of_boxes] + [f"{field}.{name}" for name in of_classes]
     return names
 
 
-def write_verdicts(
-    dataset: Any, labels: str, verdicts: Sequence[tuple[Document, Verdict]], mistakenness: Mapping[str, float | None]
-) -> list[str]:
-    """Write verdicts on samples, each of which is written whole or not at all; return the ids of those that are not.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is written on one sample: values by their place, and whether it is to have the tag.
 
-    A sample is written only while its labels are those in its document, so no judgement lands on another label.
+    ``document`` is the sample as it was read, ``labels`` the fields of which it must still say the same.
     """
+
+    document: Document
+    labels: Sequence[str]
+    values: Mapping[str, Any]
+    has_tag: bool
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the database says all of it already."""
+        return not self.values and self.has_tag == (fields.MISTAKE_TAG in (self.document.get("tags") or ()))
+
+
+def write_changes(dataset: Any, changes: Sequence[Change]) -> int:
+    """Write on samples, on each all or nothing, and only while it is as it was read; return on how many."""
     from pymongo import UpdateOne
 
-    updates = [
-        UpdateOne(*_to_update(labels, document, verdict, mistakenness[str(document["_id"])]))
-        for document, verdict in verdicts
-    ]
-    if not updates:
-        return []
+    if not changes:
+        return 0
+    updates = [UpdateOne(_to_condition(one), _to_update(one)) for one in changes]
     with reporting_errors():
-        matched = dataset._sample_collection.bulk_write(updates, ordered=False).matched_count
-        if matched == len(updates):
-            return []
-        conditions = [_to_condition(labels, document) for document, _ in verdicts]
-        left = {str(one["_id"]) for one in dataset._sample_collection.find({"$or": conditions}, ["_id"])}
-    return [str(document["_id"]) for document, _ in verdicts if str(document["_id"]) not in left]
+        return int(dataset._sample_collection.bulk_write(updates, ordered=False).matched_count)
 
 
-def _to_update(
-    labels: str, document: Document, verdict: Verdict, mistakenness: float | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    values: dict[str, Any] = {**verdict.sample, fields.MISTAKENNESS: mistakenness}
-    has_boxes = "detections" in (document[labels] or {})
-    for row, attributes in enumerate(verdict.labels):
-        place = f"{labels}.detections.{row}" if has_boxes else labels
-        values |= {f"{place}.{name}": value for name, value in attributes.items()}
-    if verdict.proposals is not None:
-        values[fields.MISTAKE_PROPOSALS] = to_proposals(verdict.proposals)
-    return _to_condition(labels, document), {"$set": values, "$currentDate": {CHANGED_AT: True}}
+def _to_update(change: Change) -> dict[str, Any]:
+    tag = {"$addToSet" if change.has_tag else "$pull": {"tags": fields.MISTAKE_TAG}}
+    values = {"$set": dict(change.values)} if change.values else {}
+    return {**values, **tag, "$currentDate": {CHANGED_AT: True}}
 
 
-def to_proposals(proposals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the field of proposals as the database holds it."""
-    import fiftyone as fo
-    from bson import ObjectId
+def _to_condition(change: Change) -> dict[str, Any]:
+    """Return the condition that a sample is as it was read, its labels in their order in any case.
 
-    empty = fo.Detection().to_dict()
-    return {
-        "_cls": "Detections",
-        "detections": [{**empty, **proposal, "_id": ObjectId(proposal["_id"])} for proposal in proposals],
-    }
-
-
-def _to_condition(labels: str, document: Document) -> dict[str, Any]:
-    """Return the condition that a sample's labels are those of the document, in its order."""
-    about = document[labels]
-    condition: dict[str, Any] = {"_id": document["_id"]}
-    if "detections" not in about:
-        return condition | {f"{labels}._id": about["_id"], f"{labels}.label": about.get("label")}
-    condition[f"{labels}.detections"] = {"$size": len(about["detections"])}
-    for row, label in enumerate(about["detections"]):
-        for name in ("_id", "label", "bounding_box"):
-            condition[f"{labels}.detections.{row}.{name}"] = label.get(name)
+    Who writes past FiftyOne need not stamp a sample: no judgement lands on another label for that.
+    """
+    document = change.document
+    condition: dict[str, Any] = {"_id": document["_id"], CHANGED_AT: document.get(CHANGED_AT)}
+    for name in change.labels:
+        about = document.get(name)
+        if not about:
+            condition[name] = None
+        elif "detections" not in about:
+            condition |= {f"{name}._id": about["_id"], f"{name}.label": about.get("label")}
+        else:
+            condition[f"{name}.detections"] = {"$size": len(about["detections"])}
+            for row, label in enumerate(about["detections"]):
+                for part in ("_id", "label", "bounding_box"):
+                    condition[f"{name}.detections.{row}.{part}"] = label.get(part)
     return condition
 
 

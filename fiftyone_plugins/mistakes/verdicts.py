@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from fiftyone_plugins.mistakes.ranking import (
     SPURIOUS,
     SWAPPED,
     Box,
+    list_labels,
 )
 from fiftyone_plugins.mistakes.rules import Broken
 from labels import fields
@@ -74,12 +75,36 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """Each sample that was judged with what was found, what could not be judged, and what is to be known."""
+class Subject:
+    """A sample that was judged; ``mark`` is ``make_mark`` of the labels that the verdict is about."""
 
-    verdicts: list[tuple[Document, Verdict]]
+    sample_id: str
+    filepath: str
+    mark: bytes
+
+    @classmethod
+    def of(cls, document: Document, labels: str) -> Subject:
+        """Return the sample of a document, of which the labels in one field are judged."""
+        return cls(str(document["_id"]), document["filepath"], make_mark(document[labels]))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Each sample that was judged with what was found, what could not be judged, and what is to be known.
+
+    The verdicts are made as they are asked for, once: all at a time are more than the labels themselves.
+    """
+
+    count: int
+    verdicts: Iterable[tuple[Subject, Verdict]]
     failed: list[Failure]
     notes: list[str]
+
+
+def make_mark(about: Document | None) -> bytes:
+    """Return what differs once a field says something else: other labels, classes or boxes, or in another order."""
+    said = [(str(one["_id"]), one.get("label"), one.get("bounding_box")) for one in list_labels(about)]
+    return hashlib.sha256(repr((about is not None, said)).encode()).digest()
 
 
 def judge_boxes(
@@ -179,7 +204,7 @@ def _propose(sample: SampleBoxes, scores: BoxScores, field: str) -> list[Values]
             taken.append(int(row))
     return [
         {
-            "_id": _make_id(sample.sample_id, sample.found_classes[row], sample.found[row]),
+            "_id": _make_id(sample.sample_id, field, sample.found_classes[row], sample.found[row]),
             "label": sample.found_classes[row],
             "bounding_box": list(_to_relative(sample.found[row], sample.size)),
             "confidence": _to_number(float(sample.scores[row])),
@@ -193,9 +218,9 @@ def _propose(sample: SampleBoxes, scores: BoxScores, field: str) -> list[Values]
     ]
 
 
-def _make_id(sample_id: str, name: str, box: Floats) -> str:
-    """Return the id of a proposal: the same for the same box of the same class."""
-    text = f"{sample_id} {name} {[round(float(side), 1) for side in box]}"
+def _make_id(sample_id: str, field: str, name: str, box: Floats) -> str:
+    """Return the id of a proposal: the same for the same box of the same class that the same field lacks."""
+    text = f"{sample_id} {field} {name} {[round(float(side), 1) for side in box]}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -207,11 +232,3 @@ def _to_relative(box: Any, size: tuple[float, float]) -> Box:
 
 def _to_number(score: float | None) -> float | None:
     return None if score is None or math.isnan(score) else round(score, DIGITS)
-
-
-def is_stored(verdict: Verdict, label_documents: Sequence[Mapping[str, Any]], sample: Mapping[str, Any]) -> bool:
-    """Return whether the database says all of it already."""
-    for values, stored in zip(verdict.labels, label_documents, strict=True):
-        if any(name not in stored or stored[name] != value for name, value in values.items()):
-            return False
-    return all(name in sample and sample[name] == value for name, value in verdict.sample.items())

@@ -20,12 +20,14 @@ def open_panel(dataset: Any, view: Any = None) -> tuple[Any, list[tuple[str, Any
     """Return the context a panel acts in, and the forms that it opens: each operator's name with its parameters."""
     forms: list[tuple[str, Any]] = []
     panel = SimpleNamespace(state=State(), set_state=lambda _values: None)
-    ops = SimpleNamespace(notify=lambda text, variant: forms.append((variant, text)))
+    ops = SimpleNamespace(
+        notify=lambda text, variant: forms.append((variant, text)), show_panel_output=lambda _output: None
+    )
 
     def prompt(operator: str, params: Any = None, on_success: Any = None) -> None:
         assert on_success is not None
         forms.append((operator, params))
 
     return SimpleNamespace(
-        dataset=dataset, view=view, selected=[], panel=panel, ops=ops, prompt=prompt, params={}
+        dataset=dataset, view=view, selected=[], panel=panel, panel_id="p1", ops=ops, prompt=prompt, params={}
     ), forms

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from fiftyone_plugins.app.work import Tools, find_work
-from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
 from fiftyone_plugins.mistakes import datalab
 from fiftyone_plugins.mistakes.datalab import Issues, describe_dataset, find_issues
 from fiftyone_plugins.mistakes.deciding import keep
@@ -21,6 +20,7 @@ from fiftyone_plugins.mistakes.panel import read_list
 from fiftyone_plugins.mistakes.ranking import CLASS, DATALAB, Finding
 from labels.errors import LabelingError
 from labels.report import Report
+from tests.fiftyone_plugins.planted_mistakes import embed_as, write_picture
 from tests.fiftyone_plugins.test_review_operators import resolve_form
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -74,11 +74,11 @@ def flowers(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
     """Images with a class each, and embeddings."""
     dataset = fiftyone.Dataset()
     samples = [
-        fiftyone.Sample(filepath=f"/flowers/{number}.jpg", kind=fiftyone.Classification(label=label))
+        fiftyone.Sample(filepath=write_picture(tmp_path, number), kind=fiftyone.Classification(label=label))
         for number, label in enumerate(make_labels())
     ]
-    ids = dataset.add_samples(samples, progress=False)
-    EmbeddingStore(tmp_path, dataset.name).append(Key("made-up"), ids, make_vectors(), stamps=["x"] * COUNT)
+    dataset.add_samples(samples, progress=False)
+    embed_as(dataset, tmp_path, make_vectors())
     yield dataset
     dataset.delete()
 

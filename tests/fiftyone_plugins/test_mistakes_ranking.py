@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def test_a_decision_taken_back_counts_no_more(tmp_path: Path):
     assert decisions.kept() == {}
     decisions.keep(read_findings(DOCUMENT, FIELDS)[1])
     assert list(decisions.read()) == [3]
+
+
+def test_each_of_several_who_decide_at_once_is_told_the_number_of_its_own_line(tmp_path: Path):
+    finding = read_findings(DOCUMENT, FIELDS)[0]
+    after = [{"by": number} for number in range(40)]
+
+    def record(one: dict[str, int]) -> int:
+        return Decisions(tmp_path, "photos").record(finding, None, one)
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(record, after))
+    told = Decisions(tmp_path, "photos").read()
+    assert [told[number]["after"] for number in numbers] == after
 
 
 def test_a_line_that_was_cut_off_by_a_kill_does_not_hide_the_others(tmp_path: Path):

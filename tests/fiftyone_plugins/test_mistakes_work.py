@@ -2,95 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bson import ObjectId
-from PIL import Image
 
-from fiftyone_plugins.app.work import DrawnBoxes, Tools, find_work
-from fiftyone_plugins.embeddings.store import EmbeddingStore, Key
-from fiftyone_plugins.mistakes.deciding import accept, keep, undo
+from fiftyone_plugins.app.work import Tools, find_work
+from fiftyone_plugins.mistakes import recording
+from fiftyone_plugins.mistakes.deciding import accept, keep
 from fiftyone_plugins.mistakes.decisions import Decisions
-from fiftyone_plugins.mistakes.ranking import Finding, list_findings
-from fiftyone_plugins.mistakes.storing import read_documents, write_verdicts
-from fiftyone_plugins.mistakes.verdicts import Verdict
-from labels.errors import ItemError, LabelingError
-from labels.report import Report
+from fiftyone_plugins.mistakes.ranking import list_findings
+from fiftyone_plugins.mistakes.recording import Recorder
+from fiftyone_plugins.mistakes.storing import read_documents
+from fiftyone_plugins.mistakes.verdicts import Subject, Verdict
+from labels.errors import LabelingError
 from tests.fiftyone_plugins.conftest import FakeConsole
 from tests.fiftyone_plugins.panel_contexts import open_panel
+from tests.fiftyone_plugins.planted_mistakes import (
+    BROKEN,
+    CAR_BOX,
+    DOG_BOX,
+    EMPTY,
+    MISSING,
+    SEEN,
+    SHIFTED,
+    SWAPPED,
+    UNSEEN,
+    embed_as,
+    make_planted,
+    read_all,
+    read_found,
+    refuse_to_draw,
+    run,
+    write_picture,
+)
 from tests.fiftyone_plugins.test_review_operators import resolve_form, run_as_the_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FiftyOne's own
 
 FIND = "@labelloop/mistakes/find_mistakes"
 PANEL = "@labelloop/mistakes/mistakes"
-WIDE, HIGH = 200, 100
-CAR_BOX = [0.1, 0.2, 0.4, 0.4]
-DOG_BOX = [0.6, 0.1, 0.2, 0.5]
-# What the detector sees in every image but the last, which it cannot read.
-SEEN = [("car", CAR_BOX, 0.9), ("dog", DOG_BOX, 0.95)]
-LABELS: list[list[tuple[str, list[float]]] | None] = [
-    *[[("car", CAR_BOX), ("dog", DOG_BOX)]] * 6,
-    [("dog", CAR_BOX), ("dog", DOG_BOX)],
-    [("car", CAR_BOX)],
-    [("car", [0.32, 0.2, 0.4, 0.4]), ("dog", DOG_BOX)],
-    [],
-    None,
-    [("car", CAR_BOX)],
-]
-SWAPPED, MISSING, SHIFTED, EMPTY, UNSEEN, BROKEN = range(6, 12)
-
-
-def draw(images: Iterable[Path], *, model: str | None, score_floor: float) -> Iterator[DrawnBoxes | ItemError]:
-    for path in images:
-        if path.stem == str(BROKEN):
-            yield ItemError(str(path), "is no image")
-            continue
-        sides = np.array([box for _, box, _ in SEEN], np.float32) * [WIDE, HIGH, WIDE, HIGH]
-        sides[:, 2:] += sides[:, :2]
-        scores = np.array([score for *_, score in SEEN], np.float32)
-        yield DrawnBoxes(sides, scores, tuple(name for name, *_ in SEEN), frozenset({"car", "dog"}))
-
-
-def refuse_to_draw(
-    images: Iterable[Path], *, model: str | None, score_floor: float
-) -> Iterator[DrawnBoxes | ItemError]:
-    raise AssertionError("the detector was loaded")
 
 
 @pytest.fixture
 def boxes(fiftyone: Any, tmp_path: Path) -> Iterator[Any]:
-    """Twelve photos: six are right, then a swapped class, a missing and a shifted box, and three odd ones."""
-    dataset = fiftyone.Dataset("planted")
-    samples = []
-    for number, said in enumerate(LABELS):
-        path = tmp_path / f"{number}.jpg"
-        Image.new("RGB", (WIDE, HIGH)).save(path)
-        size = fiftyone.ImageMetadata(width=WIDE, height=HIGH)
-        sample = fiftyone.Sample(filepath=str(path), metadata=size)
-        if said is not None:
-            made = [fiftyone.Detection(label=name, bounding_box=box, colour="red") for name, box in said]
-            sample["ground_truth"] = fiftyone.Detections(detections=made)
-        samples.append(sample)
-    dataset.add_samples(samples, dynamic=True, progress=False)
+    dataset = make_planted(fiftyone, tmp_path)
     yield dataset
     dataset.delete()
-
-
-def run(samples: Any, folder: Path, *, has_detector: bool = True, **params: Any) -> Report:
-    report = find_work("mistakes").perform(samples, params, Tools(folder, draw=draw if has_detector else None))
-    samples._dataset.reload()
-    return report
-
-
-def read_all(dataset: Any, folder: Path) -> dict[str, Finding]:
-    documents = read_documents(dataset, dataset.values("id"), ["ground_truth"])
-    kept = Decisions(folder, dataset.name).kept()
-    return {one.kind: one for one in list_findings(documents, ["ground_truth"], kept)}
 
 
 def test_each_mistake_is_scored_explained_and_tagged(boxes: Any, tmp_path: Path) -> None:
@@ -196,9 +157,10 @@ def test_a_label_that_was_changed_meanwhile_gets_no_verdict(boxes: Any, tmp_path
     sample.save()
 
     verdict = Verdict(({"mistake_kind": "rule"}, {"mistake_kind": "rule"}), {}, None)
-    left_out = write_verdicts(boxes, "ground_truth", [(document, verdict)], {sample.id: 0.7})
+    subject = Subject.of(document, "ground_truth")
+    recorded = Recorder(boxes, tmp_path, "ground_truth").record({sample.id: (subject, verdict)})
 
-    assert left_out == [sample.id]
+    assert (recorded.moved, recorded.overtaken) == (0, [subject])
     boxes.reload()
     assert boxes[sample.id].ground_truth.detections[0].mistake_kind == "swapped"
 
@@ -216,90 +178,6 @@ def test_without_a_detector_the_predictions_are_taken_and_this_is_said(
     assert any("compared with the field 'predictions'" in note for note in report.notes)
 
 
-def test_accepting_a_swapped_class_changes_the_label_and_undo_brings_it_back(boxes: Any, tmp_path: Path) -> None:
-    run(boxes, tmp_path)
-    before = list(boxes)[SWAPPED].mistakenness
-    accept(boxes, tmp_path, read_all(boxes, tmp_path)["swapped"])
-    boxes.reload()
-    label = list(boxes)[SWAPPED].ground_truth.detections[0]
-    assert (label.label, label.colour, label.mistake_kind) == ("car", "red", None)
-    assert list(boxes)[SWAPPED].mistakenness < 0.1 < before
-
-    undo(boxes, tmp_path)
-    boxes.reload()
-    label = list(boxes)[SWAPPED].ground_truth.detections[0]
-    assert (label.label, label.mistake_kind) == ("dog", "swapped")
-    assert list(boxes)[SWAPPED].mistakenness == before
-
-
-def test_accepting_moves_a_box_and_adds_a_missing_one_under_the_proposals_id(boxes: Any, tmp_path: Path) -> None:
-    run(boxes, tmp_path)
-    found = read_all(boxes.skip(MISSING).limit(2)._dataset, tmp_path)
-    accept(boxes, tmp_path, found["location"])
-    # Of the two samples with something missing, that of the image with a car.
-    sample = list(boxes)[MISSING]
-    (document,) = read_documents(boxes, [sample.id], ["ground_truth"])
-    (missing,) = list_findings([document], ["ground_truth"], {})
-    accept(boxes, tmp_path, missing)
-    boxes.reload()
-
-    np.testing.assert_allclose(list(boxes)[SHIFTED].ground_truth.detections[0].bounding_box, CAR_BOX, atol=1e-6)
-    added = list(boxes)[MISSING].ground_truth.detections[1]
-    assert (added.id, added.label, added.confidence) == (missing.label_id, "dog", None)
-    assert list(boxes)[MISSING].mistake_proposals.detections == []
-
-
-def test_a_superfluous_box_goes_and_comes_back_with_undo(fiftyone: Any, boxes: Any, tmp_path: Path) -> None:
-    sample = boxes.first()
-    twin = fiftyone.Detection(label="car", bounding_box=[0.1, 0.21, 0.4, 0.4], colour="blue")
-    sample.ground_truth.detections.append(twin)
-    sample.save()
-    run(boxes, tmp_path)
-    accept(boxes, tmp_path, read_all(boxes, tmp_path)["rule"])
-    boxes.reload()
-    assert [one.id == twin.id for one in boxes.first().ground_truth.detections] == [False, False]
-
-    undo(boxes, tmp_path)
-    boxes.reload()
-    assert boxes.first().ground_truth.detections[-1].colour == "blue"
-
-
-def test_a_label_that_was_changed_since_the_list_was_read_is_not_touched(boxes: Any, tmp_path: Path) -> None:
-    run(boxes, tmp_path)
-    finding = read_all(boxes, tmp_path)["swapped"]
-    sample = boxes[finding.sample_id]
-    sample.ground_truth.detections[0].label = "cat"
-    sample.save()
-    with pytest.raises(LabelingError, match="was changed meanwhile"):
-        accept(boxes, tmp_path, finding)
-    boxes.reload()
-    assert boxes[finding.sample_id].ground_truth.detections[0].label == "cat"
-    assert Decisions(tmp_path, boxes.name).read() == {}
-
-
-def test_what_was_kept_lowers_mistakenness_at_once_and_in_the_next_run(boxes: Any, tmp_path: Path) -> None:
-    run(boxes, tmp_path)
-    finding = read_all(boxes, tmp_path)["swapped"]
-    keep(boxes, tmp_path, finding)
-    boxes.reload()
-    lowered = boxes[finding.sample_id].mistakenness
-    assert lowered < 0.1
-    run(boxes, tmp_path)
-    assert boxes[finding.sample_id].mistakenness == lowered
-    assert "swapped" not in read_all(boxes, tmp_path)
-
-
-def test_undo_leaves_a_label_that_was_changed_again(boxes: Any, tmp_path: Path) -> None:
-    run(boxes, tmp_path)
-    accept(boxes, tmp_path, read_all(boxes, tmp_path)["swapped"])
-    sample = boxes.skip(SWAPPED).first()
-    sample.reload()
-    sample.ground_truth.detections[0].label = "cat"
-    sample.save()
-    with pytest.raises(LabelingError, match="was changed since"):
-        undo(boxes, tmp_path)
-
-
 def test_classes_of_images_are_judged_by_their_embeddings(fiftyone: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], 20)
@@ -307,7 +185,7 @@ def test_classes_of_images_are_judged_by_their_embeddings(fiftyone: Any, tmp_pat
     names = ["ash", "elm", "fir"]
     dataset = fiftyone.Dataset()
     samples = [
-        fiftyone.Sample(filepath=f"/nowhere/{row}.jpg", kind=fiftyone.Classification(label=names[place]))
+        fiftyone.Sample(filepath=write_picture(tmp_path, row), kind=fiftyone.Classification(label=names[place]))
         for row, place in enumerate(truth)
     ]
     samples[7]["kind"].label = "fir"
@@ -315,7 +193,8 @@ def test_classes_of_images_are_judged_by_their_embeddings(fiftyone: Any, tmp_pat
     with pytest.raises(LabelingError, match=r"no embeddings of the images yet.*labelloop embed"):
         run(dataset, tmp_path, labels="kind")
     ids = dataset.values("id")
-    EmbeddingStore(tmp_path, dataset.name).append(Key("tiny"), ids[:59], vectors[:59], stamps=["x"] * 59)
+    embed_as(dataset, tmp_path, vectors[:59])
+    Path(dataset.first().filepath).write_bytes(b"another picture")
 
     report = run(dataset, tmp_path, labels="kind")
 
@@ -323,8 +202,9 @@ def test_classes_of_images_are_judged_by_their_embeddings(fiftyone: Any, tmp_pat
     assert (wrong.kind.mistake_suggestion, wrong.kind.mistake_kind) == ("ash", "class")
     assert wrong.mistakenness == max(score for score in dataset.values("mistakenness") if score is not None)
     assert [(failure.sample_id, failure.problem) for failure in report.failed] == [
-        (ids[59], "has no embedding of tiny: run labelloop embed")
+        (ids[row], "has no embedding of made-up as it is now: run labelloop embed") for row in (0, 59)
     ]
+    assert any("left out: 1 (labelloop embed computes" in note for note in report.notes)
     (finding,) = (
         one for one in list_findings(read_documents(dataset, ids, ["kind"]), ["kind"], {}) if one.sample_id == ids[7]
     )
@@ -332,6 +212,135 @@ def test_classes_of_images_are_judged_by_their_embeddings(fiftyone: Any, tmp_pat
     dataset.reload()
     assert list(dataset)[7].kind.label == "ash"
     dataset.delete()
+
+
+def add_second_field(fiftyone: Any, boxes: Any) -> None:
+    """What Bob drew: a car and a dog on each image, as the detector sees it."""
+    for sample in boxes.iter_samples(autosave=True):
+        made = [fiftyone.Detection(label=name, bounding_box=box) for name, box, _ in SEEN]
+        sample["bob"] = fiftyone.Detections(detections=made)
+
+
+def read_scores(sample: Any) -> list[float | None]:
+    return [sample[name] for name in ("mistakenness", "mistake_swapped", "mistake_missing", "mistake_location")]
+
+
+def test_what_is_suspected_of_one_field_stays_when_another_is_judged(fiftyone: Any, boxes: Any, tmp_path: Path) -> None:
+    run(boxes, tmp_path)
+    before = [read_scores(sample) for sample in boxes]
+    found = read_found(boxes, tmp_path)
+    add_second_field(fiftyone, boxes)
+    run(boxes, tmp_path, labels="bob")
+
+    # Below 0.1 there is no proposal, so nothing is known of the other field.
+    assert [read_scores(sample) for sample in boxes][:UNSEEN] == [
+        pytest.approx(scores, abs=0.1) for scores in before[:UNSEEN]
+    ]
+    assert boxes.count_sample_tags() == {"mistake": 4}
+    assert read_found(boxes, tmp_path, "ground_truth", "bob") == found
+    assert run(boxes, tmp_path, labels="bob").moved == 0
+
+
+def test_a_box_that_two_fields_lack_is_a_proposal_to_each(fiftyone: Any, boxes: Any, tmp_path: Path) -> None:
+    run(boxes, tmp_path)
+    boxes.clone_sample_field("ground_truth", "bob")
+    run(boxes, tmp_path, labels="bob")
+
+    proposals = list(boxes)[MISSING].mistake_proposals.detections
+    assert [one.mistake_field for one in proposals] == ["ground_truth", "bob"]
+    keep(boxes, tmp_path, next(one for one in read_found(boxes, tmp_path) if one.label_id == proposals[0].id))
+    left = [one for one in read_found(boxes, tmp_path, "ground_truth", "bob") if one.label_id in ids_of(proposals)]
+    assert [one.field for one in left] == ["bob"]
+
+
+def ids_of(labels: Any) -> set[str]:
+    return {one.id for one in labels}
+
+
+def test_nothing_is_suspected_of_labels_that_are_gone(fiftyone: Any, boxes: Any, tmp_path: Path) -> None:
+    run(boxes, tmp_path)
+    for row in (SWAPPED, MISSING):
+        sample = list(boxes)[row]
+        sample.ground_truth = None
+        sample.save()
+    report = run(boxes, tmp_path)
+
+    for row in (SWAPPED, MISSING):
+        sample = list(boxes)[row]
+        assert (sample.mistakenness, sample.mistake_swapped, sample.mistake_missing, sample.tags) == (None,) * 3 + ([],)
+        assert sample.mistake_proposals.detections == []
+    assert report.details["without labels"] == 3
+    assert run(boxes, tmp_path).moved == 0
+
+
+def test_where_all_labels_are_gone_what_was_suspected_goes_and_no_detector_is_loaded(
+    boxes: Any, tmp_path: Path
+) -> None:
+    run(boxes, tmp_path)
+    boxes.set_values("ground_truth", [None] * len(boxes))
+    report = find_work("mistakes").perform(boxes, {}, Tools(tmp_path, draw=refuse_to_draw))
+    boxes.reload()
+    assert report.moved == 11
+    assert boxes.count("mistakenness") == 0
+    assert boxes.count_sample_tags() == {}
+
+
+def test_what_people_keep_while_it_is_written_stays_out_of_the_score(
+    boxes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(boxes, tmp_path)
+    finding = read_all(boxes, tmp_path)["swapped"]
+    sample = boxes[finding.sample_id]
+    sample.ground_truth.detections[1].bounding_box = [0.55, 0.1, 0.3, 0.6]
+    sample.save()
+    write, written = recording.write_changes, list[int]()
+
+    def write_late(*about: Any) -> int:
+        if not written:
+            # The panel has written the decision down and not yet come to the sample.
+            Decisions(tmp_path, boxes.name).keep(finding)
+        written.append(write(*about))
+        return written[-1]
+
+    monkeypatch.setattr(recording, "write_changes", write_late)
+    report = run(boxes, tmp_path)
+
+    sample.reload()
+    assert sample.mistakenness < 0.3
+    assert sample.tags == []
+    assert report.details["samples tagged 'mistake'"] == 3
+
+
+def test_a_tag_that_a_person_set_stays_and_ours_goes(boxes: Any, tmp_path: Path) -> None:
+    boxes.limit(1).tag_samples("mistake")
+    run(boxes, tmp_path)
+    run(boxes, tmp_path, threshold=1)
+    assert [bool(sample.tags) for sample in boxes] == [True] + [False] * 11
+
+
+def test_a_field_of_a_person_in_the_way_is_said_before_the_detector_is_loaded(boxes: Any, tmp_path: Path) -> None:
+    boxes.set_values("mistakenness", [f"opinion {number}" for number in range(12)])
+    with pytest.raises(LabelingError, match="'mistakenness' is there already and is not labelloop's"):
+        find_work("mistakes").perform(boxes, {}, Tools(tmp_path, draw=refuse_to_draw))
+    assert boxes.values("mistakenness")[11] == "opinion 11"
+
+
+def test_a_prediction_without_a_class_or_box_fails_its_image_and_the_others_go_on(
+    fiftyone: Any, boxes: Any, tmp_path: Path
+) -> None:
+    for sample in boxes.iter_samples(autosave=True):
+        made = [fiftyone.Detection(label=name, bounding_box=box, confidence=score) for name, box, score in SEEN]
+        sample["predictions"] = fiftyone.Detections(detections=made)
+    for row, bad in enumerate((fiftyone.Detection(label="car"), fiftyone.Detection(bounding_box=CAR_BOX))):
+        sample = list(boxes)[row]
+        sample.predictions.detections.append(bad)
+        sample.save()
+    report = run(boxes, tmp_path, against="predictions")
+
+    assert [(Path(one.item).stem, one.problem) for one in report.failed] == [
+        (number, "a label has no class or no box") for number in ("0", "1")
+    ]
+    assert list(boxes)[SWAPPED].ground_truth.detections[0].mistake_kind == "swapped"
 
 
 def test_the_form_says_how_many_samples_have_labels(fiftyone: Any, boxes: Any) -> None:
@@ -375,16 +384,21 @@ def test_a_reload_of_what_the_panel_has_just_read_takes_no_click_back(
     of_one = [row["key"] for row in ctx.panel.state.rows if row["sample_id"] == one.first().id]
     assert 0 < len(of_one) < len(ctx.panel.state.rows)
 
-    def see_after(change: Any) -> list[str]:
-        ctx.panel.state.rows = []
-        change()
-        panel.on_change_view(ctx)
-        return [row["key"] for row in ctx.panel.state.rows]
+    ctx.params = {"__method__": "on_change_view"}
+    drawn: list[Any] = []
+    ctx.ops.show_panel_output = drawn.append
 
-    assert see_after(lambda: None) == []
-    assert see_after(lambda: setattr(ctx, "view", boxes.view())) == []
+    def see_after(change: Any) -> list[str] | None:
+        """Return what is drawn; None: nothing is."""
+        drawn.clear()
+        change()
+        panel.execute(ctx)
+        return [row["key"] for row in ctx.panel.state.rows] if drawn else None
+
+    assert see_after(lambda: None) is None
+    assert see_after(lambda: setattr(ctx, "view", boxes.view())) is None
     assert see_after(lambda: setattr(ctx, "view", one)) == of_one
-    assert see_after(boxes.first().save) == []
+    assert see_after(boxes.first().save) is None
     sample = boxes.first()
     sample.tags.append("written")
     assert see_after(sample.save) == of_one
