@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from labels.geometry import Box
 from labels.results import Label, to_result
 from sync.jobs.exchange.pull import pull
@@ -11,6 +13,7 @@ from sync.jobs.exchange.push import push
 from sync.jobs.exchange.sweep import find_surplus, sweep
 from sync.jobs.exchange.verify import verify
 from sync.workbench.label_studio import TaskPredictions
+from tests.fakes.killing import KilledError, KillSwitch
 from tests.fakes.project import CONFIG, SIZE, FakeProject, open_fake_project
 
 LONG_S = 3 * 3600
@@ -47,6 +50,19 @@ def test_predictions_that_name_no_version_are_not_taken_for_one():
         project.server.clock.sleep(LONG_S)
         assert sweep(project.context).moved == 0
         assert count_predictions(project, task_id) == 2
+
+
+def test_a_task_that_a_sweep_comes_to_know_is_cleaned_by_it():
+    with open_fake_project(images=1) as project:
+        with pytest.raises(KilledError):
+            push(KillSwitch(("send_tasks",), before=False).guard(project.context))
+        (task_id,) = project.task_ids().values()
+        for _ in range(2):
+            project.annotator.sdk.predictions.create(task=task_id, model_version="fake-1", result=box(1))
+        project.server.clock.sleep(LONG_S)
+        assert sweep(project.context).failed == ()
+        assert count_predictions(project, task_id) == 1
+        assert verify(project.context).failed == ()
 
 
 def test_a_correction_somebody_deleted_takes_nothing_back_and_is_counted_for_what_it_is():

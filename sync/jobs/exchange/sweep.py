@@ -61,7 +61,10 @@ def sweep(context: Context, *, grace: timedelta = GRACE, on_progress: OnProgress
         on_progress(min(1.0, found.tasks / total), f"looking at tasks, {found.tasks}/{total}")
         found.tasks += len(refs)
         found.tally.gone += record_deleted(context, refs, links)
-        _clean_tasks(context, [ref for ref in refs if ref.task_id not in links and ref.sample_id], found)
+        unlinked = [ref for ref in refs if ref.task_id not in links and ref.sample_id]
+        _clean_tasks(context, unlinked, found)
+        # Some of them are known now, and what is there twice may be on these too.
+        links |= context.ledger.links_by_task([ref.task_id for ref in unlinked])
         _clean_predictions(
             context,
             [ref for ref in refs if ref.task_id in links],
