@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -25,7 +28,45 @@ LINE_INTERVAL_S: Final = 10.0
 
 @contextmanager
 def watch_progress() -> Iterator[OnProgress]:
-    """Give the block a listener: a live bar on a terminal, otherwise a plain line for each step and every 10 s."""
+    """Give the block a listener: a live bar on a terminal, otherwise a plain line for each step and every 10 s.
+
+    Who was asked to stop is stopped by the listener at its next step, if by nothing before.
+    """
+    with _heed_signals() as heed, _draw_progress() as draw:
+
+        def on_progress(done: float | None, message: str) -> None:
+            heed()
+            draw(done, message)
+
+        yield on_progress
+
+
+@contextmanager
+def _heed_signals() -> Iterator[Callable[[], None]]:
+    """Give the block what raises KeyboardInterrupt again: Python drops one that comes while it runs a finalizer."""
+    was_asked = threading.Event()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        was_asked.set()
+        signal.default_int_handler(signum, frame)
+
+    def heed() -> None:
+        if was_asked.is_set():
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    asking = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is signal.default_int_handler]
+    for one in asking if is_main else ():
+        signal.signal(one, interrupt)
+    try:
+        yield heed
+    finally:
+        for one in asking if is_main else ():
+            signal.signal(one, signal.default_int_handler)
+
+
+@contextmanager
+def _draw_progress() -> Iterator[OnProgress]:
     if not sys.stderr.isatty():
         yield _LineWriter()
         return

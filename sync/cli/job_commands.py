@@ -35,7 +35,11 @@ from sync.settings import Home
     help="Write the images that lie inside WebDataset, TFRecord or Parquet files to FOLDER; without FOLDER, into the "
     "state folder.",
 )
-@click.option("--restore", is_flag=True, help="Add images again that were deleted in FiftyOne.")
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Add images again that were deleted in FiftyOne, as new ones: reviews stay with their old tasks.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be imported and what does not fit; change nothing.")
 @click.pass_obj
 def ingest(

@@ -188,7 +188,7 @@ def test_what_was_deleted_in_fiftyone_stays_deleted_and_can_be_restored(context:
     ingest(context, folder)
     deleted = next(key for key, image in dataset.images().items() if image.path.name == "a.jpg")
     dataset._dataset.delete_samples([deleted])
-    note = "left out, since they were deleted in FiftyOne: 1; ingest --restore adds them again"
+    note = "left out, since they were deleted in FiftyOne: 1; ingest FOLDER --restore adds them as new ones"
 
     report = ingest(context, folder)
     assert (report.moved, report.unchanged, report.notes) == (0, 2, (note,))

@@ -92,7 +92,7 @@ def test_before_the_first_job_there_is_nothing_to_list_and_no_ledger_is_made(hom
     assert not home.ledger.exists()
 
 
-def start_job(home: Home) -> subprocess.Popen[str]:
+def start_job(home: Home, meanwhile: str = "pass") -> subprocess.Popen[str]:
     """Start a process that runs a job as a command does; the job goes on until it is stopped."""
     code = f"""
         import time
@@ -110,6 +110,7 @@ def start_job(home: Home) -> subprocess.Popen[str]:
             while True:
                 on_progress(0.5, "half of it")
                 time.sleep(0.02)
+                {meanwhile}
         startup.open_context = open_context
         startup.find_services = lambda home: Services("", "", "")
         startup.call_job = call_job
@@ -154,6 +155,17 @@ def test_ctrl_c_leaves_a_run_that_was_stopped(home: Home) -> None:
     with Ledger.open(home.ledger) as ledger:
         (found,) = ledger.runs()
     assert (found.state, found.error) == ("stopped", "stopped; start it again, it goes on from there")
+
+
+def test_ctrl_c_while_python_drops_what_is_raised_stops_the_job_at_its_next_step(home: Home) -> None:
+    dropped = "import signal, weakref; weakref.finalize({1}, signal.raise_signal, signal.SIGINT)"
+    with start_job(home, meanwhile=dropped) as job:
+        _, said = job.communicate(timeout=30)
+
+    assert (job.returncode, "Exception ignored" in said) == (1, True)
+    with Ledger.open(home.ledger) as ledger:
+        (found,) = ledger.runs()
+    assert found.state == "stopped"
 
 
 def test_a_killed_command_is_interrupted_and_can_be_cancelled_for_good(home: Home) -> None:

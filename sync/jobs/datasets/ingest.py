@@ -137,7 +137,10 @@ def _explain(tally: _Tally) -> Iterator[str]:
     if tally.own:
         yield f"left out, since labelloop wrote them itself: {', '.join(map(to_text, tally.own))}"
     if tally.left_deleted:
-        yield f"left out, since they were deleted in FiftyOne: {tally.left_deleted}; ingest --restore adds them again"
+        yield (
+            f"left out, since they were deleted in FiftyOne: {tally.left_deleted}; "
+            "ingest FOLDER --restore adds them as new ones"
+        )
     before = set(tally.known.values())
     twins = sum(count - (content not in before) for content, count in tally.new.items())
     if twins:
