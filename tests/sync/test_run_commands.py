@@ -95,6 +95,7 @@ def test_before_the_first_job_there_is_nothing_to_list_and_no_ledger_is_made(hom
 def start_job(home: Home, meanwhile: str = "pass") -> subprocess.Popen[str]:
     """Start a process that runs a job as a command does; the job goes on until it is stopped."""
     code = f"""
+        import signal
         import time
         from contextlib import contextmanager
         from pathlib import Path
@@ -111,6 +112,8 @@ def start_job(home: Home, meanwhile: str = "pass") -> subprocess.Popen[str]:
                 on_progress(0.5, "half of it")
                 time.sleep(0.02)
                 {meanwhile}
+        # Whoever runs the tests in the background has them ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         startup.open_context = open_context
         startup.find_services = lambda home: Services("", "", "")
         startup.call_job = call_job
@@ -158,7 +161,7 @@ def test_ctrl_c_leaves_a_run_that_was_stopped(home: Home) -> None:
 
 
 def test_ctrl_c_while_python_drops_what_is_raised_stops_the_job_at_its_next_step(home: Home) -> None:
-    dropped = "import signal, weakref; weakref.finalize({1}, signal.raise_signal, signal.SIGINT)"
+    dropped = "import weakref; weakref.finalize({1}, signal.raise_signal, signal.SIGINT)"
     with start_job(home, meanwhile=dropped) as job:
         _, said = job.communicate(timeout=30)
 
