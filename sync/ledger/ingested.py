@@ -16,6 +16,11 @@ class IngestedLedger(LedgerFile):
             records = [{"path": path, "image_sha256": sha256} for path, sha256 in files.items()]
             db.table("ingested").upsert_all(records, pk="path")
 
+    def delete_ingested(self) -> None:
+        """Forget all of them: the samples went with their dataset."""
+        with self._write() as db:
+            db.table("ingested").delete_where()
+
     def ingested(self) -> dict[str, str]:
         """Return the SHA-256 of every file that ever became a sample, by its path."""
         return {row["path"]: row["image_sha256"] for row in self._query("select path, image_sha256 from ingested")}

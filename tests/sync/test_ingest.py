@@ -16,6 +16,7 @@ from sync.jobs.context import Context
 from sync.jobs.datasets.ingest import complete_images, foresee, ingest
 from sync.ledger import Ledger
 from sync.settings import Home, Project
+from tests.fakes.killing import KilledError, KillSwitch
 
 
 @pytest.fixture
@@ -221,6 +222,21 @@ def test_a_dataset_that_is_gone_is_filled_again(context: Context, dataset: Any, 
     ingest(context, folder)
     dataset._dataset.clear()
     assert ingest(context, folder).moved == 3
+
+
+def test_a_dataset_that_is_gone_is_filled_again_though_that_is_killed(
+    context: Context, dataset: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ingest(context, folder)
+    dataset._dataset.clear()
+    monkeypatch.setattr("sync.jobs.datasets.ingest.IMAGES_PER_WRITE", 1)
+    # The tools, the ledger's clearing, the first image; then the end.
+    with pytest.raises(KilledError):
+        ingest(KillSwitch(5).guard(context), folder)
+    assert 0 < len(dataset.images()) < 3
+
+    ingest(context, folder)
+    assert len(dataset.images()) == 3
 
 
 def test_a_sample_that_came_by_another_way_is_there(context: Context, dataset: Any, folder: Path):

@@ -33,13 +33,14 @@ DECODING_THREADS: Final = 4
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found in a folder; ``known`` and ``deleted`` are files with the SHA-256 they had when they were added.
+    """What was found in a folder; ``known`` are files with the SHA-256 they had when they were added, None: not known.
 
-    None: not known, of samples that came by another way.
+    ``ingested`` are those that ever were; with ``restore`` the ones that are no more are added again.
     """
 
     known: Mapping[str, str | None]
-    deleted: Mapping[str, str]
+    ingested: Mapping[str, str]
+    restore: bool
     own: list[Path] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     new: Counter[str] = field(default_factory=Counter)
@@ -48,11 +49,9 @@ class _Tally:
 
     @classmethod
     def begin(cls, context: Context, *, restore: bool) -> _Tally:
-        known, ingested = context.dataset.known_files(), context.ledger.ingested()
+        known = context.dataset.known_files()
         # Where nothing at all is left, it was the dataset that went: nobody decided on these images.
-        stays_deleted = known and not restore
-        deleted = {path: sha256 for path, sha256 in ingested.items() if path not in known} if stays_deleted else {}
-        return cls(known, deleted)
+        return cls(known, context.ledger.ingested() if known else {}, restore)
 
 
 def ingest(
@@ -71,8 +70,9 @@ def ingest(
     tally = _Tally.begin(context, restore=restore)
     paths = _find_paths(context.home, folder, tally)
     _remember_folder(context.home, folder, link_folder(context.home, folder))
-    noted = context.ledger.ingested()
-    known = {path: sha256 for path, sha256 in tally.known.items() if sha256 and noted.get(path) != sha256}
+    if not tally.known:
+        context.ledger.delete_ingested()
+    known = {path: sha256 for path, sha256 in tally.known.items() if sha256 and tally.ingested.get(path) != sha256}
     context.ledger.record_ingested(known)
     for chunk in _read_new(paths, tally, on_progress):
         images = []
@@ -115,7 +115,7 @@ def _read_new(paths: Sequence[Path], tally: _Tally, on_progress: OnProgress) -> 
                 tally.failed.append(Failure(str(path), problem))
             elif str(path) in tally.known:
                 tally.unchanged += 1
-            elif tally.deleted.get(str(path)) == facts.sha256:
+            elif not tally.restore and tally.ingested.get(str(path)) == facts.sha256:
                 tally.left_deleted += 1
             else:
                 new.append((path, facts))
